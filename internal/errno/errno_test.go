@@ -1,0 +1,40 @@
+package errno
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestOf(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		err  error
+		want syscall.Errno
+	}{
+		{"nil", nil, 0},
+		{"bare errno", syscall.ENOENT, syscall.ENOENT},
+		{"wrapped twice", fmt.Errorf("open: %w", New("pvfs.Lookup", syscall.ENOTDIR)), syscall.ENOTDIR},
+		{"outermost wins", Wrap("fs.Open", syscall.EIO, New("pvfs.Lookup", syscall.ENOENT)), syscall.EIO},
+		{"cancelled", fmt.Errorf("x: %w", context.Canceled), syscall.EINTR},
+		{"deadline", context.DeadlineExceeded, syscall.ETIMEDOUT},
+		{"socket deadline", os.ErrDeadlineExceeded, syscall.ETIMEDOUT},
+		{"unknown", errors.New("x"), syscall.EIO},
+		{"errno zero is no success", syscall.Errno(0), syscall.EIO},
+	} {
+		t.Run(c.name, func(t *testing.T) { require.Equal(t, c.want, Of(c.err)) })
+	}
+}
+
+func TestIsSeesErrnoAndCause(t *testing.T) {
+	err := fmt.Errorf("ctx: %w", Wrap("pvfs.Write", syscall.EIO, os.ErrClosed))
+	require.ErrorIs(t, err, syscall.EIO)
+	require.ErrorIs(t, err, os.ErrClosed)
+	require.NotErrorIs(t, err, syscall.EPERM)
+	require.Equal(t, "ctx: pvfs.Write: input/output error: file already closed", err.Error())
+}

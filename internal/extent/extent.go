@@ -1,0 +1,79 @@
+// Package extent is the arithmetic of byte ranges of one file.
+//
+// It is pure: no I/O, no goroutine, no lock. Offsets and lengths are int64
+// bytes; an end beyond the largest int64 saturates there.
+package extent
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// Extent is the half-open byte range [Off, Off+Len) of one file. Both fields
+// are in bytes and never negative; an Extent with Len 0 is empty.
+type Extent struct{ Off, Len int64 }
+
+// ToEnd is the extent from off to the largest offset a file can have.
+func ToEnd(off int64) Extent { return Extent{off, math.MaxInt64 - off} }
+
+// End is the first byte behind e, saturated at math.MaxInt64.
+func (e Extent) End() int64 {
+	if e.Len > math.MaxInt64-e.Off {
+		return math.MaxInt64
+	}
+	return e.Off + e.Len
+}
+
+// Empty reports whether e holds no byte.
+func (e Extent) Empty() bool { return e.Len <= 0 }
+
+// Overlaps reports whether e and o share a byte.
+func (e Extent) Overlaps(o Extent) bool {
+	return !e.Empty() && !o.Empty() && e.Off < o.End() && o.Off < e.End()
+}
+
+// Intersect is the bytes that e and o share; empty, with Off 0, if none.
+func (e Extent) Intersect(o Extent) Extent {
+	if !e.Overlaps(o) {
+		return Extent{}
+	}
+	off, end := max(e.Off, o.Off), min(e.End(), o.End())
+	return Extent{off, end - off}
+}
+
+// Contains reports whether every byte of o is in e. An empty o is in any e.
+func (e Extent) Contains(o Extent) bool {
+	return o.Empty() || (e.Off <= o.Off && o.End() <= e.End())
+}
+
+// Total is the sum of the lengths in bytes; bytes named twice count twice.
+func Total(exts []Extent) int64 {
+	var n int64
+	for _, e := range exts {
+		n += e.Len
+	}
+	return n
+}
+
+// Normalize returns the union of exts as a new slice sorted by Off in which
+// no two extents overlap or touch and none is empty.
+func Normalize(exts []Extent) []Extent {
+	out := make([]Extent, 0, len(exts))
+	for _, e := range exts {
+		if !e.Empty() {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b Extent) int { return cmp.Compare(a.Off, b.Off) })
+	n := 0
+	for _, e := range out {
+		if n > 0 && e.Off <= out[n-1].End() {
+			out[n-1].Len = max(out[n-1].End(), e.End()) - out[n-1].Off
+			continue
+		}
+		out[n] = e
+		n++
+	}
+	return out[:n]
+}

@@ -1,0 +1,97 @@
+// Package cache keeps the data of files at the node that owns it and gives
+// overlapping accesses an order.
+//
+// Today it holds RangeLock, the order of reads and writes of one file at the
+// owner of its domains; blocks, dirty extents and leases belong here too.
+// Safe for concurrent use. RangeLock.mu is innermost: nothing is called while
+// it is held.
+package cache
+
+import (
+	"context"
+	"sync"
+
+	"github.com/zoidfs/zoidfs/internal/extent"
+)
+
+// RangeLock orders accesses to the bytes of one file: shared holders may
+// overlap each other, an exclusive holder overlaps nobody. Waiters are served
+// first come, first served, except that an access passes those it does not
+// overlap, so neither readers nor writers starve. The zero value is ready.
+type RangeLock struct {
+	mu    sync.Mutex
+	queue []*access // guarded by mu; held and waiting, in order of arrival
+}
+
+// access is one holder or waiter. granted is closed when it becomes a holder.
+type access struct {
+	ext       extent.Extent
+	exclusive bool
+	held      bool // guarded by RangeLock.mu
+	granted   chan struct{}
+}
+
+// conflicts reports whether a and b may not hold at the same time.
+func (a *access) conflicts(b *access) bool {
+	return (a.exclusive || b.exclusive) && a.ext.Overlaps(b.ext)
+}
+
+// Lock waits until ext can be held and returns the function that releases it,
+// to be called exactly once. An empty extent conflicts with nothing. If ctx
+// ends first, nothing is held and the error is ctx's.
+func (l *RangeLock) Lock(ctx context.Context, ext extent.Extent, exclusive bool) (release func(), err error) {
+	a := &access{ext: ext, exclusive: exclusive}
+	l.mu.Lock()
+	a.held = l.freeLocked(a, len(l.queue))
+	if !a.held {
+		a.granted = make(chan struct{})
+	}
+	l.queue = append(l.queue, a)
+	l.mu.Unlock()
+	if a.granted != nil {
+		select {
+		case <-a.granted:
+		case <-ctx.Done():
+			l.remove(a)
+			return nil, ctx.Err()
+		}
+	}
+	return func() { l.remove(a) }, nil
+}
+
+// Idle reports whether nobody holds or waits.
+func (l *RangeLock) Idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue) == 0
+}
+
+// freeLocked reports whether a conflicts with none of the first n accesses.
+func (l *RangeLock) freeLocked(a *access, n int) bool {
+	for _, b := range l.queue[:n] {
+		if a.conflicts(b) {
+			return false
+		}
+	}
+	return true
+}
+
+// remove takes a out of the queue and grants those that waited only for it.
+func (l *RangeLock) remove(a *access) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := 0
+	for l.queue[at] != a {
+		at++
+	}
+	l.queue = append(l.queue[:at], l.queue[at+1:]...)
+	for i := at; i < len(l.queue); i++ {
+		if b := l.queue[i]; !b.held && l.freeLocked(b, i) {
+			b.held = true
+			close(b.granted)
+		}
+	}
+	if len(l.queue) == 0 {
+		l.queue = nil
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !race && !zoidpoison
+
+package buf
+
+const poisoned = false

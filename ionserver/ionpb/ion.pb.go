@@ -210,6 +210,8 @@ const (
 	Flag_KILL_PRIV Flag = 1
 	// On WRITE, APPEND: durable before the reply (O_SYNC, O_DSYNC).
 	Flag_SYNC Flag = 2
+	// On FENCE: keep out writes only, not reads.
+	Flag_SHARED Flag = 4
 	// On replies with errno ESTALE, to tell apart what is stale.
 	// The view: fetch it again and send the request to whom it now belongs.
 	Flag_STALE_VIEW Flag = 65536
@@ -223,6 +225,7 @@ var (
 		0:      "FLAG_NONE",
 		1:      "KILL_PRIV",
 		2:      "SYNC",
+		4:      "SHARED",
 		65536:  "STALE_VIEW",
 		131072: "STALE_SESSION",
 	}
@@ -230,6 +233,7 @@ var (
 		"FLAG_NONE":     0,
 		"KILL_PRIV":     1,
 		"SYNC":          2,
+		"SHARED":        4,
 		"STALE_VIEW":    65536,
 		"STALE_SESSION": 131072,
 	}
@@ -2729,9 +2733,14 @@ func (x *AnnounceReq) GetFrom() string {
 }
 
 type CollectResp struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Wrote         bool                   `protobuf:"varint,1,opt,name=wrote,proto3" json:"wrote,omitempty"`
-	Mtime         int64                  `protobuf:"varint,2,opt,name=mtime,proto3" json:"mtime,omitempty"` // seconds; of the last write if wrote
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Wrote bool                   `protobuf:"varint,1,opt,name=wrote,proto3" json:"wrote,omitempty"`
+	Mtime int64                  `protobuf:"varint,2,opt,name=mtime,proto3" json:"mtime,omitempty"` // seconds; of the last write if wrote
+	// Orders the last writes of this owner, over its restarts too: a collect that
+	// finds the same stamp as the one before has found no new write.
+	Stamp int64 `protobuf:"varint,3,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	// Writes are under way: the owner does not announce them again.
+	Busy          bool `protobuf:"varint,4,opt,name=busy,proto3" json:"busy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2778,6 +2787,20 @@ func (x *CollectResp) GetMtime() int64 {
 		return x.Mtime
 	}
 	return 0
+}
+
+func (x *CollectResp) GetStamp() int64 {
+	if x != nil {
+		return x.Stamp
+	}
+	return 0
+}
+
+func (x *CollectResp) GetBusy() bool {
+	if x != nil {
+		return x.Busy
+	}
+	return false
 }
 
 type FenceResp struct {
@@ -3771,10 +3794,12 @@ const file_ion_proto_rawDesc = "" +
 	"\x04view\x18\x02 \x01(\v2\x0f.zoidfs.v1.ViewR\x04view\">\n" +
 	"\vAnnounceReq\x12\x1b\n" +
 	"\tkill_priv\x18\x01 \x01(\bR\bkillPriv\x12\x12\n" +
-	"\x04from\x18\x02 \x01(\tR\x04from\"9\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\"c\n" +
 	"\vCollectResp\x12\x14\n" +
 	"\x05wrote\x18\x01 \x01(\bR\x05wrote\x12\x14\n" +
-	"\x05mtime\x18\x02 \x01(\x03R\x05mtime\"!\n" +
+	"\x05mtime\x18\x02 \x01(\x03R\x05mtime\x12\x14\n" +
+	"\x05stamp\x18\x03 \x01(\x03R\x05stamp\x12\x12\n" +
+	"\x04busy\x18\x04 \x01(\bR\x04busy\"!\n" +
 	"\tFenceResp\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\" \n" +
 	"\bTokenReq\x12\x14\n" +
@@ -3898,11 +3923,13 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"\x06ORPHAN\x10B\x12\r\n" +
 	"\tNAME_LOCK\x10C\x12\x0f\n" +
-	"\vNAME_UNLOCK\x10D*U\n" +
+	"\vNAME_UNLOCK\x10D*a\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
-	"\x04SYNC\x10\x02\x12\x10\n" +
+	"\x04SYNC\x10\x02\x12\n" +
+	"\n" +
+	"\x06SHARED\x10\x04\x12\x10\n" +
 	"\n" +
 	"STALE_VIEW\x10\x80\x80\x04\x12\x13\n" +
 	"\rSTALE_SESSION\x10\x80\x80\b*0\n" +

@@ -1,0 +1,186 @@
+package systest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// checkTimeout bounds the search for an order of one history. The histories
+// are kept so small that it is never needed; running out of it is a failure.
+const checkTimeout = 30 * time.Second
+
+// register is one range of one file that is only written as a whole. Its value
+// is the id of the write that it holds, 0 at first.
+type registerCall struct {
+	write bool
+	value uint64 // what was written or read
+}
+
+var registerModel = porcupine.Model{
+	Init: func() any { return uint64(0) },
+	Step: func(state, in, _ any) (bool, any) {
+		c := in.(registerCall)
+		if c.write {
+			return true, c.value
+		}
+		return c.value == state.(uint64), state
+	},
+	DescribeOperation: func(in, _ any) string { return fmt.Sprintf("%+v", in) },
+}
+
+// sizeCall is a call that sets or sees the size of a file.
+type sizeCall struct {
+	do   string // "write" ends at n, "truncate" to n, "size" returned n
+	size int64
+}
+
+var sizeModel = porcupine.Model{
+	Init: func() any { return int64(0) },
+	Step: func(state, in, _ any) (bool, any) {
+		size, c := state.(int64), in.(sizeCall)
+		switch c.do {
+		case "write":
+			return true, max(size, c.size)
+		case "truncate":
+			return true, c.size
+		}
+		return c.size == size, size
+	},
+	DescribeOperation: func(in, _ any) string { return fmt.Sprintf("%+v", in) },
+}
+
+// logCall is a call on a file to which records of one length are appended.
+type logCall struct {
+	do      string // "append" record, "truncate" to nothing, "read" records, "count" of records by size
+	records string // comma after each id
+	count   int
+}
+
+var logModel = porcupine.Model{
+	Init: func() any { return "" },
+	Step: func(state, in, _ any) (bool, any) {
+		s, c := state.(string), in.(logCall)
+		switch c.do {
+		case "append":
+			return true, s + c.records
+		case "truncate":
+			return true, ""
+		case "count":
+			return strings.Count(s, ",") == c.count, s
+		}
+		return s == c.records, s
+	},
+	DescribeOperation: func(in, _ any) string { return fmt.Sprintf("%+v", in) },
+}
+
+// namesCall is a call on one of a few names of one directory. ino is the inode
+// number that it returned.
+type namesCall struct {
+	do       string // "excl", "create", "unlink", "rename", "noreplace", "exchange", "stat"
+	name, to int
+	ino      uint64
+	errno    syscall.Errno
+}
+
+const maxNames = 4
+
+// namesState has the inode number that each name stands for, 0 if none.
+type namesState [maxNames]uint64
+
+var namesModel = porcupine.Model{
+	Init: func() any { return namesState{} },
+	Step: func(state, in, _ any) (bool, any) {
+		s, c := state.(namesState), in.(namesCall)
+		errno, next := s.step(c)
+		return errno == c.errno, next
+	},
+	DescribeOperation: func(in, _ any) string { return fmt.Sprintf("%+v", in) },
+}
+
+// step returns the errno that the call must have returned and the state that
+// it leaves. An errno that no call has means that the inode number is wrong.
+func (s namesState) step(c namesCall) (syscall.Errno, namesState) {
+	const impossible = unix.ENOTRECOVERABLE
+	have, there := s[c.name], s[c.to]
+	switch c.do {
+	case "excl", "create":
+		if have != 0 && c.do == "excl" {
+			return unix.EEXIST, s
+		}
+		if have != 0 && c.ino != have || have == 0 && slices.Contains(s[:], c.ino) {
+			return impossible, s
+		}
+		s[c.name] = c.ino
+		return 0, s
+	}
+	if have == 0 {
+		return unix.ENOENT, s
+	}
+	switch c.do {
+	case "unlink":
+		s[c.name] = 0
+	case "stat":
+		if c.ino != have {
+			return impossible, s
+		}
+	case "exchange":
+		if there == 0 {
+			return unix.ENOENT, s
+		}
+		s[c.name], s[c.to] = there, have
+	case "noreplace", "rename":
+		if there != 0 && c.do == "noreplace" {
+			return unix.EEXIST, s
+		}
+		s[c.name], s[c.to] = 0, have
+	}
+	return 0, s
+}
+
+// history collects the calls of one object.
+type history []porcupine.Operation
+
+func (h *history) add(client int, r result, in any) {
+	*h = append(*h, porcupine.Operation{ClientId: client, Call: r.Start, Return: r.End, Input: in})
+}
+
+// linearizable reports whether some order of the calls, in which no call comes
+// before one that had returned when it began, is what the model allows.
+func (h history) linearizable(m porcupine.Model) bool {
+	return porcupine.CheckOperationsTimeout(m, h, checkTimeout) == porcupine.Ok
+}
+
+// requireLinearizable fails the test if the history is not linearizable and
+// leaves a picture of it.
+func (h history) requireLinearizable(t *testing.T, m porcupine.Model, what string) {
+	t.Helper()
+	res, info := porcupine.CheckOperationsVerbose(m, h, checkTimeout)
+	if res == porcupine.Ok {
+		return
+	}
+	path := filepath.Join(os.TempDir(), "zoidfs-"+strings.NewReplacer("/", "-", " ", "-").Replace(t.Name()+"-"+what)+".html")
+	if err := porcupine.VisualizePath(m, info, path); err != nil {
+		t.Log(err)
+	}
+	best := 0
+	for _, lins := range info.PartialLinearizations() {
+		for _, lin := range lins {
+			best = max(best, len(lin))
+		}
+	}
+	slices.SortFunc(h, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
+	for _, o := range h[max(0, best-12):min(len(h), best+12)] {
+		t.Logf("client %d [%d..%d us] %+v", o.ClientId, (o.Call-h[0].Call)/1000, (o.Return-h[0].Call)/1000, o.Input)
+	}
+	require.Failf(t, "not linearizable", "%s: %s: %d of %d calls can be ordered, see %s", what, res, best, len(h), path)
+}

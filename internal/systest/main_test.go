@@ -1,0 +1,21 @@
+package systest
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+// workerEnv is set in worker processes to the directory they work on.
+const workerEnv = "ZOIDFS_SYSTEST_WORKER"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(workerEnv); dir != "" {
+		if err := serveWorker(dir, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "worker:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}

@@ -1,0 +1,25 @@
+package systest
+
+import "testing"
+
+// TestSystem runs on one system of two nodes, two I/O nodes and four servers.
+func TestSystem(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a whole system")
+	}
+	r := newRig(t)
+	for _, tt := range []struct {
+		name string
+		run  func(*testing.T, *rig)
+	}{
+		{"Litmus", testLitmus},
+		{"Sequential", testSequential},
+		{"Registers", testRegisters},
+		{"Sizes", testSizes},
+		{"Appends", testAppends},
+		{"Names", testNames},
+		{"Replace", testReplace},
+	} {
+		t.Run(tt.name, func(t *testing.T) { tt.run(t, r) })
+	}
+}

@@ -1,0 +1,13 @@
+// Package rpc carries frames between compute nodes and I/O nodes over gRPC:
+// one bidirectional stream per connection, replies in any order, payloads
+// never copied between the caller's memory and the transport.
+//
+// It does not know what the operations mean, does not reconnect and does not
+// retry: a stream that breaks fails everything pending on it with ErrBroken,
+// and the caller decides. Conn, Request and Data are safe for concurrent use.
+//
+// The wire format is message Frame of ion.proto, encoded by this package's
+// own codec, because a generated one copies the payload twice. The settings
+// of the transport (static windows, large write and read buffers, own buffer
+// pool) are in tune.go with the reasons.
+package rpc

@@ -1083,7 +1083,7 @@ func (x *Attr) GetCtime() int64 {
 
 type NameReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1118,11 +1118,11 @@ func (*NameReq) Descriptor() ([]byte, []int) {
 	return file_ion_proto_rawDescGZIP(), []int{9}
 }
 
-func (x *NameReq) GetName() string {
+func (x *NameReq) GetName() []byte {
 	if x != nil {
 		return x.Name
 	}
-	return ""
+	return nil
 }
 
 type EntryResp struct {
@@ -1195,7 +1195,7 @@ func (x *EntryResp) GetCreated() bool {
 
 type CreateReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Mode          uint32                 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
 	Uid           uint32                 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
 	Gid           uint32                 `protobuf:"varint,4,opt,name=gid,proto3" json:"gid,omitempty"`
@@ -1234,11 +1234,11 @@ func (*CreateReq) Descriptor() ([]byte, []int) {
 	return file_ion_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *CreateReq) GetName() string {
+func (x *CreateReq) GetName() []byte {
 	if x != nil {
 		return x.Name
 	}
-	return ""
+	return nil
 }
 
 func (x *CreateReq) GetMode() uint32 {
@@ -1271,7 +1271,7 @@ func (x *CreateReq) GetExcl() bool {
 
 type MkdirReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Mode          uint32                 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
 	Uid           uint32                 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
 	Gid           uint32                 `protobuf:"varint,4,opt,name=gid,proto3" json:"gid,omitempty"`
@@ -1309,11 +1309,11 @@ func (*MkdirReq) Descriptor() ([]byte, []int) {
 	return file_ion_proto_rawDescGZIP(), []int{12}
 }
 
-func (x *MkdirReq) GetName() string {
+func (x *MkdirReq) GetName() []byte {
 	if x != nil {
 		return x.Name
 	}
-	return ""
+	return nil
 }
 
 func (x *MkdirReq) GetMode() uint32 {
@@ -1339,8 +1339,8 @@ func (x *MkdirReq) GetGid() uint32 {
 
 type SymlinkReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Target        string                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Target        []byte                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
 	Uid           uint32                 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
 	Gid           uint32                 `protobuf:"varint,4,opt,name=gid,proto3" json:"gid,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1377,18 +1377,18 @@ func (*SymlinkReq) Descriptor() ([]byte, []int) {
 	return file_ion_proto_rawDescGZIP(), []int{13}
 }
 
-func (x *SymlinkReq) GetName() string {
+func (x *SymlinkReq) GetName() []byte {
 	if x != nil {
 		return x.Name
 	}
-	return ""
+	return nil
 }
 
-func (x *SymlinkReq) GetTarget() string {
+func (x *SymlinkReq) GetTarget() []byte {
 	if x != nil {
 		return x.Target
 	}
-	return ""
+	return nil
 }
 
 func (x *SymlinkReq) GetUid() uint32 {
@@ -1460,8 +1460,8 @@ func (x *UnlinkResp) GetOpen() bool {
 type RenameReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	OldDir        uint64                 `protobuf:"varint,1,opt,name=old_dir,json=oldDir,proto3" json:"old_dir,omitempty"`
-	OldName       string                 `protobuf:"bytes,2,opt,name=old_name,json=oldName,proto3" json:"old_name,omitempty"`
-	NewName       string                 `protobuf:"bytes,3,opt,name=new_name,json=newName,proto3" json:"new_name,omitempty"` // in the directory that the frame's handle names
+	OldName       []byte                 `protobuf:"bytes,2,opt,name=old_name,json=oldName,proto3" json:"old_name,omitempty"`
+	NewName       []byte                 `protobuf:"bytes,3,opt,name=new_name,json=newName,proto3" json:"new_name,omitempty"` // in the directory that the frame's handle names
 	Flags         uint32                 `protobuf:"varint,4,opt,name=flags,proto3" json:"flags,omitempty"`                   // RENAME_NOREPLACE, RENAME_EXCHANGE of renameat2(2)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1504,18 +1504,18 @@ func (x *RenameReq) GetOldDir() uint64 {
 	return 0
 }
 
-func (x *RenameReq) GetOldName() string {
+func (x *RenameReq) GetOldName() []byte {
 	if x != nil {
 		return x.OldName
 	}
-	return ""
+	return nil
 }
 
-func (x *RenameReq) GetNewName() string {
+func (x *RenameReq) GetNewName() []byte {
 	if x != nil {
 		return x.NewName
 	}
-	return ""
+	return nil
 }
 
 func (x *RenameReq) GetFlags() uint32 {
@@ -1699,7 +1699,7 @@ func (x *ReadDirResp) GetEof() bool {
 
 type Dirent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Handle        uint64                 `protobuf:"varint,2,opt,name=handle,proto3" json:"handle,omitempty"`
 	Type          ObjType                `protobuf:"varint,3,opt,name=type,proto3,enum=zoidfs.v1.ObjType" json:"type,omitempty"` // NONE if not known
 	unknownFields protoimpl.UnknownFields
@@ -1736,11 +1736,11 @@ func (*Dirent) Descriptor() ([]byte, []int) {
 	return file_ion_proto_rawDescGZIP(), []int{19}
 }
 
-func (x *Dirent) GetName() string {
+func (x *Dirent) GetName() []byte {
 	if x != nil {
 		return x.Name
 	}
-	return ""
+	return nil
 }
 
 func (x *Dirent) GetHandle() uint64 {
@@ -1868,7 +1868,7 @@ func (x *SetAttrReq) GetKillSuid() bool {
 
 type ReadlinkResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Target        string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	Target        []byte                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1903,11 +1903,11 @@ func (*ReadlinkResp) Descriptor() ([]byte, []int) {
 	return file_ion_proto_rawDescGZIP(), []int{21}
 }
 
-func (x *ReadlinkResp) GetTarget() string {
+func (x *ReadlinkResp) GetTarget() []byte {
 	if x != nil {
 		return x.Target
 	}
-	return ""
+	return nil
 }
 
 type XattrResp struct {
@@ -1956,7 +1956,7 @@ func (x *XattrResp) GetValue() []byte {
 
 type SetXattrReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	Flags         uint32                 `protobuf:"varint,3,opt,name=flags,proto3" json:"flags,omitempty"` // XATTR_CREATE, XATTR_REPLACE of setxattr(2)
 	unknownFields protoimpl.UnknownFields
@@ -1993,11 +1993,11 @@ func (*SetXattrReq) Descriptor() ([]byte, []int) {
 	return file_ion_proto_rawDescGZIP(), []int{23}
 }
 
-func (x *SetXattrReq) GetName() string {
+func (x *SetXattrReq) GetName() []byte {
 	if x != nil {
 		return x.Name
 	}
-	return ""
+	return nil
 }
 
 func (x *SetXattrReq) GetValue() []byte {
@@ -2016,7 +2016,7 @@ func (x *SetXattrReq) GetFlags() uint32 {
 
 type ListXattrResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	Names         [][]byte               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2051,7 +2051,7 @@ func (*ListXattrResp) Descriptor() ([]byte, []int) {
 	return file_ion_proto_rawDescGZIP(), []int{24}
 }
 
-func (x *ListXattrResp) GetNames() []string {
+func (x *ListXattrResp) GetNames() [][]byte {
 	if x != nil {
 		return x.Names
 	}
@@ -2937,7 +2937,7 @@ func (x *OrphanResp) GetOpen() bool {
 
 type NameLockReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Exclusive     bool                   `protobuf:"varint,2,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2973,11 +2973,11 @@ func (*NameLockReq) Descriptor() ([]byte, []int) {
 	return file_ion_proto_rawDescGZIP(), []int{40}
 }
 
-func (x *NameLockReq) GetName() string {
+func (x *NameLockReq) GetName() []byte {
 	if x != nil {
 		return x.Name
 	}
-	return ""
+	return nil
 }
 
 func (x *NameLockReq) GetExclusive() bool {
@@ -3670,27 +3670,27 @@ const file_ion_proto_rawDesc = "" +
 	"\x05mtime\x18\v \x01(\x03R\x05mtime\x12\x14\n" +
 	"\x05ctime\x18\f \x01(\x03R\x05ctime\"\x1d\n" +
 	"\aNameReq\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x8a\x01\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\"\x8a\x01\n" +
 	"\tEntryResp\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12&\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x12.zoidfs.v1.ObjTypeR\x04type\x12#\n" +
 	"\x04attr\x18\x03 \x01(\v2\x0f.zoidfs.v1.AttrR\x04attr\x12\x18\n" +
 	"\acreated\x18\x04 \x01(\bR\acreated\"k\n" +
 	"\tCreateReq\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x10\n" +
 	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x04 \x01(\rR\x03gid\x12\x12\n" +
 	"\x04excl\x18\x05 \x01(\bR\x04excl\"V\n" +
 	"\bMkdirReq\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x10\n" +
 	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x04 \x01(\rR\x03gid\"\\\n" +
 	"\n" +
 	"SymlinkReq\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06target\x18\x02 \x01(\tR\x06target\x12\x10\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\fR\x06target\x12\x10\n" +
 	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x04 \x01(\rR\x03gid\"8\n" +
 	"\n" +
@@ -3699,8 +3699,8 @@ const file_ion_proto_rawDesc = "" +
 	"\x04open\x18\x02 \x01(\bR\x04open\"p\n" +
 	"\tRenameReq\x12\x17\n" +
 	"\aold_dir\x18\x01 \x01(\x04R\x06oldDir\x12\x19\n" +
-	"\bold_name\x18\x02 \x01(\tR\aoldName\x12\x19\n" +
-	"\bnew_name\x18\x03 \x01(\tR\anewName\x12\x14\n" +
+	"\bold_name\x18\x02 \x01(\fR\aoldName\x12\x19\n" +
+	"\bnew_name\x18\x03 \x01(\fR\anewName\x12\x14\n" +
 	"\x05flags\x18\x04 \x01(\rR\x05flags\"R\n" +
 	"\n" +
 	"RenameResp\x12\x14\n" +
@@ -3716,7 +3716,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05token\x18\x02 \x01(\fR\x05token\x12\x10\n" +
 	"\x03eof\x18\x03 \x01(\bR\x03eof\"\\\n" +
 	"\x06Dirent\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\x12\x16\n" +
 	"\x06handle\x18\x02 \x01(\x04R\x06handle\x12&\n" +
 	"\x04type\x18\x03 \x01(\x0e2\x12.zoidfs.v1.ObjTypeR\x04type\"\xaf\x02\n" +
 	"\n" +
@@ -3737,15 +3737,15 @@ const file_ion_proto_rawDesc = "" +
 	"\x06_atimeB\b\n" +
 	"\x06_mtime\"&\n" +
 	"\fReadlinkResp\x12\x16\n" +
-	"\x06target\x18\x01 \x01(\tR\x06target\"!\n" +
+	"\x06target\x18\x01 \x01(\fR\x06target\"!\n" +
 	"\tXattrResp\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\"M\n" +
 	"\vSetXattrReq\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x14\n" +
 	"\x05flags\x18\x03 \x01(\rR\x05flags\"%\n" +
 	"\rListXattrResp\x12\x14\n" +
-	"\x05names\x18\x01 \x03(\tR\x05names\"\xd7\x01\n" +
+	"\x05names\x18\x01 \x03(\fR\x05names\"\xd7\x01\n" +
 	"\n" +
 	"StatFSResp\x12\x1d\n" +
 	"\n" +
@@ -3808,7 +3808,7 @@ const file_ion_proto_rawDesc = "" +
 	"OrphanResp\x12\x12\n" +
 	"\x04open\x18\x01 \x01(\bR\x04open\"?\n" +
 	"\vNameLockReq\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\x12\x1c\n" +
 	"\texclusive\x18\x02 \x01(\bR\texclusive\"$\n" +
 	"\fNameLockResp\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\" \n" +

@@ -170,10 +170,10 @@ func HIndexed(exts []extent.Extent) (Datatype, error) {
 		}
 		size, ub = size+e.Len, max(ub, e.End())
 		recs[at] = TypeRecord{Offset: e.Off, Elems: int32(e.Len), Blocks: 1, UB: ub, LB: e.Off, Size: size,
-			Chunks: int32(n - i), Depth: 2, Nested: int32(n - i), RefCount: 1, Elem: 1, Next: next}
+			Chunks: int32(n - i), Depth: 2, Nested: int32(n - i), Elem: 1, Next: next}
 		next = at
 	}
-	recs[0].Committed = -1
+	recs[0].Committed, recs[0].RefCount = -1, 1
 	recs[1] = byteRecord()
 	return Datatype{recs}, nil
 }

@@ -13,6 +13,8 @@ func TestSystem(t *testing.T) {
 		run  func(*testing.T, *rig)
 	}{
 		{"Litmus", testLitmus},
+		{"Programs", testPrograms},
+		{"MPI", testMPI},
 		{"Sequential", testSequential},
 		{"Registers", testRegisters},
 		{"Sizes", testSizes},

@@ -1,0 +1,195 @@
+package fs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// How long an interrupted call goes on before the sweeper looks whether its
+// caller is about to die, and how long if it cannot know.
+const (
+	sweepInterval = 200 * time.Millisecond
+	unknownGrace  = 2 * time.Second
+)
+
+// call is one request of an application in progress, and the context under
+// which I/O nodes are asked on its behalf.
+//
+// The kernel interrupts a request for any signal, also one that the caller
+// handles and survives: the Go runtime sends itself SIGURG all the time. On a
+// local file system such a signal never ends a create or a write halfway, and
+// programs are not written to expect it; redoing a rename that was carried out
+// already gives ENOENT. So an interrupt alone does not end a call. It ends
+// when its caller is about to die of a signal, which keeps Ctrl-C working
+// while an I/O node is away. Waiting for a lock is different, see Setlkw.
+type call struct {
+	calls  *calls
+	parent context.Context // go-fuse's; its Done is the interrupt
+	pid    uint32          // thread that waits; 0 is unknown
+	sure   bool            // not ended by signals: an unlock, a close
+
+	index       int       // into calls.active; guarded by calls.mu
+	interrupted time.Time // of the sweeper's first sight of it; guarded by calls.mu
+
+	doomed chan struct{} // closed when the call must end
+	dead   atomic.Bool
+}
+
+// calls is the set of calls in progress of one mount.
+type calls struct {
+	mu     sync.Mutex
+	active []*call // guarded by mu
+	closed bool    // guarded by mu; new calls are born dead
+}
+
+// begin makes a call on behalf of the request that ctx, go-fuse's, belongs to.
+// The caller calls end when it is over.
+func (cs *calls) begin(ctx context.Context, sure bool) *call {
+	c := &call{calls: cs, parent: ctx, sure: sure, doomed: make(chan struct{})}
+	if caller, ok := fuse.FromContext(ctx); ok {
+		c.pid = caller.Pid
+	}
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	c.index = len(cs.active)
+	cs.active = append(cs.active, c)
+	if cs.closed {
+		c.doom()
+	}
+	return c
+}
+
+// end takes c off the list.
+func (c *call) end() {
+	cs := c.calls
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	last := len(cs.active) - 1
+	cs.active[c.index] = cs.active[last]
+	cs.active[c.index].index = c.index
+	cs.active[last] = nil
+	cs.active = cs.active[:last]
+}
+
+func (c *call) doom() {
+	if c.dead.CompareAndSwap(false, true) {
+		close(c.doomed)
+	}
+}
+
+// Deadline, Done, Err and Value make call a context.Context.
+func (c *call) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Done is closed when the call must end.
+func (c *call) Done() <-chan struct{} { return c.doomed }
+
+// Err is context.Canceled once the call must end.
+func (c *call) Err() error {
+	if c.dead.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Value returns what go-fuse's context has under key.
+func (c *call) Value(key any) any { return c.parent.Value(key) }
+
+// run looks after interrupted calls until ctx is done.
+func (cs *calls) run(ctx context.Context) error {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			cs.sweep(now, dying)
+		}
+	}
+}
+
+// sweep ends the interrupted calls whose caller dies says will not live to
+// see the reply.
+func (cs *calls) sweep(now time.Time, dies func(pid uint32) bool) {
+	type suspect struct {
+		*call
+		since time.Time
+	}
+	var suspects []suspect
+	cs.mu.Lock()
+	for _, c := range cs.active {
+		select {
+		case <-c.parent.Done():
+		default:
+			continue
+		}
+		if c.interrupted.IsZero() {
+			c.interrupted = now
+		}
+		if !c.sure {
+			suspects = append(suspects, suspect{c, c.interrupted})
+		}
+	}
+	cs.mu.Unlock()
+	for _, s := range suspects {
+		unknown := s.pid == 0 && now.Sub(s.since) >= unknownGrace
+		if unknown || s.pid != 0 && dies(s.pid) {
+			s.doom()
+		}
+	}
+}
+
+// closeAll ends every call, now and to come.
+func (cs *calls) closeAll() {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.closed = true
+	for _, c := range cs.active {
+		c.doom()
+	}
+}
+
+// dying reports whether the thread pid has a signal pending that will end it,
+// or is gone. Source: proc_pid_status(5), signal(7).
+func dying(pid uint32) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return os.IsNotExist(err)
+	}
+	return fatalPending(string(b))
+}
+
+// fatalPending reads the signal masks of a /proc/PID/status. A deadly signal
+// shows as a pending SIGKILL of each thread, unless it dumps core.
+func fatalPending(status string) bool {
+	masks := map[string]uint64{}
+	for line := range strings.Lines(status) {
+		key, val, ok := strings.Cut(line, ":")
+		if !ok || !strings.HasPrefix(key, "Sig") && key != "ShdPnd" {
+			continue
+		}
+		var m uint64
+		if _, err := fmt.Sscanf(strings.TrimSpace(val), "%x", &m); err == nil {
+			masks[key] = m
+		}
+	}
+	pending := masks["SigPnd"] | masks["ShdPnd"]
+	harmless := masks["SigBlk"] | masks["SigIgn"] | masks["SigCgt"]
+	for _, s := range []syscall.Signal{
+		syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGURG, syscall.SIGWINCH,
+		syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU,
+	} {
+		harmless |= signalBit(s)
+	}
+	return pending&^(harmless&^signalBit(syscall.SIGKILL)) != 0
+}
+
+func signalBit(s syscall.Signal) uint64 { return 1 << (uint(s) - 1) }

@@ -1,0 +1,114 @@
+package fs
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+)
+
+// Attributes of the root directory by which a mount tells about itself. They
+// are not stored, not listed and cost no request.
+const (
+	statsXattr  = "user.zoidfs.stats"       // a Snapshot
+	statusXattr = "user.zoidfs.status"      // a Status
+	resetXattr  = "user.zoidfs.stats.reset" // set to anything: count anew
+)
+
+// controlSlack is added to the size that a probe is told, as numbers may have
+// grown by the time the value is fetched.
+const controlSlack = 256
+
+// Status is what a mount knows about itself and its I/O nodes.
+type Status struct {
+	Mountpoint  string      `json:"mountpoint"`
+	PID         int         `json:"pid"`
+	Version     string      `json:"version"`
+	Consistency string      `json:"consistency"`
+	View        ViewStatus  `json:"view"`
+	IONs        []IONStatus `json:"ions"`
+}
+
+// ViewStatus is the set of I/O nodes as the mount learned it last.
+type ViewStatus struct {
+	Epoch      uint64   `json:"epoch"`
+	FSID       uint32   `json:"fsid"`
+	FSName     string   `json:"fs_name"`
+	Root       uint64   `json:"root"`
+	DomainSize int64    `json:"domain_size"`
+	Members    []string `json:"members"`
+}
+
+// IONStatus is the session of the mount with one I/O node.
+type IONStatus struct {
+	Addr    string `json:"addr"`
+	Session string `json:"session"` // hexadecimal
+	Up      bool   `json:"up"`
+	Pending int    `json:"pending"` // requests not answered yet
+	Error   string `json:"error,omitempty"`
+}
+
+// control returns the value of one of our own attributes of the root.
+func (n *node) control(name string) ([]byte, bool) {
+	if !n.IsRoot() {
+		return nil, false
+	}
+	var v any
+	switch name {
+	case statsXattr:
+		v = n.m.snapshot()
+	case statusXattr:
+		v = n.m.status()
+	default:
+		return nil, false
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("fs: %T does not marshal: %v", v, err))
+	}
+	return b, true
+}
+
+// snapshot returns what was counted since the last reset.
+func (m *mount) snapshot() Snapshot {
+	rpc := m.client.Stats()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Snapshot{
+		App: m.stats.snapshot().since(m.base),
+		RPC: RPCStats{
+			Requests:      maps.Clone(rpc.Requests),
+			BytesSent:     rpc.BytesSent,
+			BytesReceived: rpc.BytesReceived,
+		},
+	}
+}
+
+func (m *mount) resetStats() {
+	m.client.ResetStats()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.base = m.stats.snapshot()
+}
+
+func (m *mount) status() Status {
+	v := m.client.View()
+	s := Status{
+		Mountpoint:  m.opts.Mountpoint,
+		PID:         os.Getpid(),
+		Version:     m.opts.Version,
+		Consistency: "strong",
+		View: ViewStatus{
+			Epoch: v.Epoch, FSID: v.FSID, FSName: v.FSName, Root: v.Root,
+			DomainSize: v.DomainSize, Members: v.Members,
+		},
+	}
+	for _, ss := range m.client.Sessions() {
+		ion := IONStatus{Addr: ss.Addr, Session: fmt.Sprintf("%016x", ss.ID), Up: ss.Up, Pending: ss.Pending}
+		if ss.Err != nil {
+			ion.Error = ss.Err.Error()
+		}
+		s.IONs = append(s.IONs, ion)
+	}
+	return s
+}

@@ -1,0 +1,40 @@
+// Package fs is the FUSE front end of a compute node: it mounts the file
+// system of a set of I/O nodes and turns what the kernel asks into calls of an
+// ionclient.Client.
+//
+// It keeps no data, no attribute and no directory entry: in strong mode every
+// call of an application is answered by the I/O node that owns what it is
+// about, and the kernel is told to cache nothing (all timeouts 0, direct I/O).
+// Permissions are checked by the kernel (default_permissions), on attributes
+// that it fetches anew for each check.
+//
+// An inode is a node: one type for files, directories and symbolic links,
+// whose identity is the PVFS2 handle. The tree of nodes, forget counts and
+// open-file numbers are go-fuse's node API; raw.go wraps the few requests
+// whose fields that API does not hand on.
+//
+// # What differs from a local file system
+//
+// PVFS2 stores no hard links, device nodes, FIFOs, sockets and no sticky bit:
+// link(2) and mknod(2) of anything but a regular file fail with EPERM, and so
+// do chmod and mkdir of a directory with the sticky bit, because a directory
+// that only looks like /tmp is worse than an error. On a regular file, where
+// the bit means nothing, it is dropped. Times are whole seconds. Space cannot
+// be reserved: fallocate(2) fails with EOPNOTSUPP, upon which
+// posix_fallocate(3) writes zeros. Directories have a link count of 1.
+//
+// The kernel, not this package, holds pages of files that are mapped or read
+// by sendfile(2) and splice(2). They are dropped when a file is opened and
+// when it is mapped, and mapped pages are written back whole, at msync(2),
+// munmap(2), fsync(2) or close(2): two nodes that store into one page of a
+// mapping must agree on turns. Two more things follow from the kernel's own
+// copy of the file size: an asynchronous read (io_uring, libaio) ends at the
+// size that this node saw last, and RWF_APPEND on a descriptor without
+// O_APPEND appends there; lseek(2), fstat(2), read(2) and O_APPEND are exact.
+//
+// # Concurrency
+//
+// Everything here is safe for concurrent use. The only locks are leaves:
+// calls.mu, lockOwners.mu and dirHandle.mu; none is held during a call to an
+// I/O node except dirHandle.mu, under which a directory is read.
+package fs

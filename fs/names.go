@@ -1,0 +1,146 @@
+package fs
+
+import (
+	"context"
+	"syscall"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// owner returns who the caller of a request is. What is made belongs to that
+// user and group; the home replaces the group if the directory is setgid.
+func owner(ctx context.Context) (uid, gid uint32) {
+	if c, ok := fuse.FromContext(ctx); ok {
+		return c.Uid, c.Gid
+	}
+	return 0, 0
+}
+
+// Create makes a file that the kernel just found missing, and opens it. If
+// somebody else was faster and the caller does not insist on making it, ESTALE
+// makes the kernel start over: it finds the file and, unlike for one just
+// made, checks the permission to open it.
+func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
+	c := n.begin(ctx, opCreate)
+	defer c.end()
+	inode, e := n.createFile(ctx, c, name, mode, out)
+	if e == syscall.EEXIST && flags&syscall.O_EXCL == 0 {
+		e = syscall.ESTALE
+	}
+	if e != 0 {
+		return nil, nil, 0, e
+	}
+	if _, err := n.m.client.Open(c, out.Attr.Ino, flags&^(syscall.O_CREAT|syscall.O_EXCL|syscall.O_TRUNC)); err != nil {
+		return nil, nil, 0, n.failGone(opCreate, err)
+	}
+	return inode, &openFile{}, fileOpenFlags, 0
+}
+
+// createFile makes a regular file; EEXIST if the name is taken.
+func (n *node) createFile(ctx context.Context, c *call, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	if len(name) > maxName {
+		return nil, syscall.ENAMETOOLONG
+	}
+	mode, e := storableMode(mode, false)
+	if e != 0 {
+		return nil, e
+	}
+	uid, gid := owner(ctx)
+	a, _, err := n.m.client.Create(c, n.handle, name, mode, uid, gid, true)
+	if err != nil {
+		return nil, n.fail(opCreate, err)
+	}
+	return n.child(ctx, name, &a, out), 0
+}
+
+// Mknod makes regular files; PVFS2 has nothing else that mknod(2) could make.
+func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	if t := mode & syscall.S_IFMT; t != 0 && t != syscall.S_IFREG {
+		return nil, syscall.EPERM
+	}
+	c := n.begin(ctx, opMknod)
+	defer c.end()
+	return n.createFile(ctx, c, name, mode, out)
+}
+
+func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	if len(name) > maxName {
+		return nil, syscall.ENAMETOOLONG
+	}
+	mode, e := storableMode(mode, true)
+	if e != 0 {
+		return nil, e
+	}
+	c := n.begin(ctx, opMkdir)
+	defer c.end()
+	uid, gid := owner(ctx)
+	a, err := n.m.client.Mkdir(c, n.handle, name, mode, uid, gid)
+	if err != nil {
+		return nil, n.fail(opMkdir, err)
+	}
+	return n.child(ctx, name, &a, out), 0
+}
+
+func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	if len(name) > maxName {
+		return nil, syscall.ENAMETOOLONG
+	}
+	c := n.begin(ctx, opSymlink)
+	defer c.end()
+	uid, gid := owner(ctx)
+	a, err := n.m.client.Symlink(c, n.handle, name, target, uid, gid)
+	if err != nil {
+		return nil, n.fail(opSymlink, err)
+	}
+	return n.child(ctx, name, &a, out), 0
+}
+
+// Link fails: a PVFS2 object has no count of the names it has.
+func (n *node) Link(context.Context, fusefs.InodeEmbedder, string, *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	n.m.stats.calls[opLink].Add(1)
+	return nil, syscall.EPERM
+}
+
+// Tmpfile fails: a file without a name could get one by link(2) only. ENOSYS
+// makes the kernel remember and answer EOPNOTSUPP by itself.
+func (n *node) Tmpfile(context.Context, uint32, uint32, *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
+	return nil, nil, 0, syscall.ENOSYS
+}
+
+func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
+	c := n.begin(ctx, opUnlink)
+	defer c.end()
+	if _, _, err := n.m.client.Unlink(c, n.handle, name); err != nil {
+		return n.fail(opUnlink, err)
+	}
+	return 0
+}
+
+func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
+	c := n.begin(ctx, opRmdir)
+	defer c.end()
+	if _, err := n.m.client.Rmdir(c, n.handle, name); err != nil {
+		return n.fail(opRmdir, err)
+	}
+	return 0
+}
+
+func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
+	to, ok := newParent.(*node)
+	switch {
+	case !ok:
+		return syscall.EXDEV
+	case flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0: // RENAME_WHITEOUT
+		return syscall.EINVAL
+	case len(newName) > maxName:
+		return syscall.ENAMETOOLONG
+	}
+	c := n.begin(ctx, opRename)
+	defer c.end()
+	if _, err := n.m.client.Rename(c, n.handle, name, to.handle, newName, flags); err != nil {
+		return n.fail(opRename, err)
+	}
+	return 0
+}

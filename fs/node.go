@@ -1,0 +1,280 @@
+package fs
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"sync"
+	"syscall"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionclient"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+)
+
+// Limits of names, and of what stat(2) calls the best size of a request: more
+// than maxRequest bytes never come in one.
+const (
+	maxName    = 255
+	maxRequest = 1 << 20
+)
+
+// mount is what all nodes of one mount share.
+type mount struct {
+	client *ionclient.Client
+	log    *slog.Logger
+	opts   Options
+	calls  calls
+	stats  stats
+
+	mu   sync.Mutex
+	base AppStats // counts at the last reset; guarded by mu
+}
+
+// node is a file, directory or symbolic link. It has no state but its name in
+// PVFS2: everything is asked anew.
+type node struct {
+	fusefs.Inode
+	m      *mount
+	handle uint64
+}
+
+// The node API asks for these; what is not here it refuses by itself
+// (fallocate with EOPNOTSUPP, ioctl with ENOTTY).
+var (
+	_ fusefs.NodeLookuper       = (*node)(nil)
+	_ fusefs.NodeGetattrer      = (*node)(nil)
+	_ fusefs.NodeSetattrer      = (*node)(nil)
+	_ fusefs.NodeStatfser       = (*node)(nil)
+	_ fusefs.NodeReadlinker     = (*node)(nil)
+	_ fusefs.NodeSymlinker      = (*node)(nil)
+	_ fusefs.NodeMknoder        = (*node)(nil)
+	_ fusefs.NodeMkdirer        = (*node)(nil)
+	_ fusefs.NodeUnlinker       = (*node)(nil)
+	_ fusefs.NodeRmdirer        = (*node)(nil)
+	_ fusefs.NodeRenamer        = (*node)(nil)
+	_ fusefs.NodeLinker         = (*node)(nil)
+	_ fusefs.NodeTmpfiler       = (*node)(nil)
+	_ fusefs.NodeCreater        = (*node)(nil)
+	_ fusefs.NodeOpener         = (*node)(nil)
+	_ fusefs.NodeReader         = (*node)(nil)
+	_ fusefs.NodeWriter         = (*node)(nil)
+	_ fusefs.NodeCopyFileRanger = (*node)(nil)
+	_ fusefs.NodeLseeker        = (*node)(nil)
+	_ fusefs.NodeFlusher        = (*node)(nil)
+	_ fusefs.NodeFsyncer        = (*node)(nil)
+	_ fusefs.NodeReleaser       = (*node)(nil)
+	_ fusefs.NodeOpendirHandler = (*node)(nil)
+	_ fusefs.NodeGetxattrer     = (*node)(nil)
+	_ fusefs.NodeSetxattrer     = (*node)(nil)
+	_ fusefs.NodeListxattrer    = (*node)(nil)
+	_ fusefs.NodeRemovexattrer  = (*node)(nil)
+	_ fusefs.NodeGetlker        = (*node)(nil)
+	_ fusefs.NodeSetlker        = (*node)(nil)
+	_ fusefs.NodeSetlkwer       = (*node)(nil)
+)
+
+// begin counts one call of an application and returns the context for it.
+func (m *mount) begin(ctx context.Context, o op) *call {
+	m.stats.calls[o].Add(1)
+	return m.calls.begin(ctx, false)
+}
+
+// begin is like mount.begin.
+func (n *node) begin(ctx context.Context, o op) *call { return n.m.begin(ctx, o) }
+
+// fail maps err to what the kernel is told. EIO says nothing to the user, so
+// its cause is logged here, where it is lost.
+func (n *node) fail(o op, err error) syscall.Errno {
+	e := errno.Of(err)
+	if e == syscall.EIO {
+		n.m.log.Error("input/output error", "op", o.String(), "handle", n.handle, "err", err)
+	}
+	return e
+}
+
+// failGone is fail for a call on an object that the kernel knows already. If
+// the object is gone, ESTALE makes the kernel look its path up again.
+func (n *node) failGone(o op, err error) syscall.Errno {
+	if e := n.fail(o, err); e != syscall.ENOENT {
+		return e
+	}
+	return syscall.ESTALE
+}
+
+// child returns the inode for an object that was found in n, and fills out.
+func (n *node) child(ctx context.Context, name string, a *ionclient.Attr, out *fuse.EntryOut) *fusefs.Inode {
+	fillAttr(&out.Attr, a)
+	id := fusefs.StableAttr{Mode: typeMode(a.Type), Ino: a.Handle}
+	if known := n.GetChild(name); known != nil && known.StableAttr() == id {
+		return known
+	}
+	return n.NewInode(ctx, &node{m: n.m, handle: a.Handle}, id)
+}
+
+// fillAttr translates attributes.
+func fillAttr(out *fuse.Attr, a *ionclient.Attr) {
+	out.Ino = a.Handle
+	out.Mode = typeMode(a.Type) | a.Mode&07777
+	out.Nlink = a.Nlink
+	out.Uid, out.Gid = a.UID, a.GID
+	out.Size = uint64(a.Size)
+	out.Blocks = uint64(a.Blocks)
+	out.Blksize = uint32(min(max(a.Blksize, 4096), maxRequest))
+	out.Atime, out.Mtime, out.Ctime = uint64(a.Atime), uint64(a.Mtime), uint64(a.Ctime)
+}
+
+// typeMode is the file type as in st_mode; 0 if it is not known.
+func typeMode(t ionpb.ObjType) uint32 {
+	switch t {
+	case ionpb.ObjType_FILE:
+		return syscall.S_IFREG
+	case ionpb.ObjType_DIR:
+		return syscall.S_IFDIR
+	case ionpb.ObjType_LINK:
+		return syscall.S_IFLNK
+	}
+	return 0
+}
+
+func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	if len(name) > maxName {
+		return nil, syscall.ENAMETOOLONG
+	}
+	c := n.begin(ctx, opLookup)
+	defer c.end()
+	a, err := n.m.client.Lookup(c, n.handle, name)
+	if err != nil {
+		return nil, n.fail(opLookup, err)
+	}
+	return n.child(ctx, name, &a, out), 0
+}
+
+func (n *node) Getattr(ctx context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	c := n.begin(ctx, opGetattr)
+	defer c.end()
+	a, err := n.m.client.GetAttr(c, n.handle)
+	if err != nil {
+		return n.failGone(opGetattr, err)
+	}
+	fillAttr(&out.Attr, &a)
+	return 0
+}
+
+func (n *node) Setattr(ctx context.Context, _ fusefs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	set, e := setAttrOf(in, n.IsDir())
+	if e != 0 {
+		return e
+	}
+	c := n.begin(ctx, opSetattr)
+	defer c.end()
+	a, err := n.m.client.SetAttr(c, n.handle, set)
+	if err != nil {
+		return n.failGone(opSetattr, err)
+	}
+	fillAttr(&out.Attr, &a)
+	return 0
+}
+
+// setAttrOf translates what the kernel wants changed. The kernel has applied
+// the rules of chmod(2) and chown(2) to it already, except for clearing setuid
+// and setgid, which is left to the home.
+func setAttrOf(in *fuse.SetAttrIn, dir bool) (ionclient.SetAttr, syscall.Errno) {
+	var s ionclient.SetAttr
+	if mode, ok := in.GetMode(); ok {
+		mode, e := storableMode(mode, dir)
+		if e != 0 {
+			return s, e
+		}
+		s.Mode = &mode
+	}
+	if uid, ok := in.GetUID(); ok {
+		s.UID = &uid
+	}
+	if gid, ok := in.GetGID(); ok {
+		s.GID = &gid
+	}
+	if size, ok := in.GetSize(); ok {
+		if size > maxOffset {
+			return s, syscall.EFBIG
+		}
+		n := int64(size)
+		s.Size = &n
+	}
+	switch {
+	case in.Valid&fuse.FATTR_ATIME_NOW != 0:
+		s.AtimeNow = true
+	case in.Valid&fuse.FATTR_ATIME != 0:
+		t := int64(in.Atime)
+		s.Atime = &t
+	}
+	switch {
+	case in.Valid&fuse.FATTR_MTIME_NOW != 0:
+		s.MtimeNow = true
+	case in.Valid&fuse.FATTR_MTIME != 0:
+		t := int64(in.Mtime)
+		s.Mtime = &t
+	}
+	s.KillSUID = in.Valid&fuse.FATTR_KILL_SUIDGID != 0
+	return s, 0
+}
+
+// storableMode returns the part of mode that PVFS2 can store. It has no sticky
+// bit, which on a directory is a promise of safety that must not be broken.
+func storableMode(mode uint32, dir bool) (uint32, syscall.Errno) {
+	if mode&syscall.S_ISVTX != 0 && dir {
+		return 0, syscall.EPERM
+	}
+	return mode & 07777 &^ syscall.S_ISVTX, 0
+}
+
+func (n *node) Readlink(ctx context.Context) ([]byte, syscall.Errno) {
+	c := n.begin(ctx, opReadlink)
+	defer c.end()
+	target, err := n.m.client.Readlink(c, n.handle)
+	if err != nil {
+		return nil, n.failGone(opReadlink, err)
+	}
+	return []byte(target), 0
+}
+
+func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
+	c := n.begin(ctx, opStatfs)
+	defer c.end()
+	s, err := n.m.client.StatFS(c)
+	if err != nil {
+		return n.fail(opStatfs, err)
+	}
+	out.Bsize, out.Frsize = s.BlockSize, s.BlockSize
+	out.Blocks, out.Bfree, out.Bavail = s.Blocks, s.BlocksFree, s.BlocksAvail
+	out.Files, out.Ffree = s.Files, s.FilesFree
+	out.NameLen = min(s.NameMax, maxName)
+	if out.NameLen == 0 {
+		out.NameLen = maxName
+	}
+	return 0
+}
+
+func (n *node) Lseek(ctx context.Context, _ fusefs.FileHandle, off uint64, whence uint32) (uint64, syscall.Errno) {
+	if whence != unix.SEEK_DATA && whence != unix.SEEK_HOLE {
+		return 0, syscall.EINVAL
+	}
+	c := n.begin(ctx, opLseek)
+	defer c.end()
+	a, err := n.m.client.GetAttr(c, n.handle)
+	if err != nil {
+		return 0, n.failGone(opLseek, err)
+	}
+	// PVFS2 does not tell its holes: all is data, and a hole lies at the end.
+	switch {
+	case off > math.MaxInt64 || off >= uint64(a.Size):
+		return 0, syscall.ENXIO
+	case whence == unix.SEEK_HOLE:
+		return uint64(a.Size), 0
+	}
+	return off, 0
+}

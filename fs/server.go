@@ -1,0 +1,180 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// fsType is how mount(8) and df(1) show us: source zoidfs, type fuse.zoidfs.
+const fsType = "zoidfs"
+
+// flushWait bounds how long Run waits for mapped pages to be written when it
+// is told to end.
+const flushWait = 10 * time.Second
+
+// Server is a mounted file system.
+type Server struct {
+	m    *mount
+	raw  *rawFS
+	fuse *fuse.Server
+}
+
+// Mount mounts the file system, as root by itself and else by fusermount3. A
+// dead mount that a crash left at the mount point is taken away first. The
+// error says in one line what is wrong with the mount point if it is missing,
+// not a directory, or in use by another FUSE file system.
+//
+// The mount is visible when Mount returns, but nothing is answered until Run.
+func Mount(ctx context.Context, opt Options) (*Server, error) {
+	if err := opt.Validate(); err != nil {
+		return nil, err
+	}
+	opt = opt.withDefaults()
+	point, err := prepareMountpoint(ctx, opt.Mountpoint, opt.Logger)
+	if err != nil {
+		return nil, err
+	}
+	opt.Mountpoint = point
+	m := &mount{client: opt.Client, log: opt.Logger, opts: opt}
+	s := newServer(m)
+	if s.fuse, err = fuse.NewServer(s.raw, point, m.mountOptions()); err != nil {
+		return nil, mountError(point, err)
+	}
+	return s, nil
+}
+
+// newServer makes the file system without mounting it.
+func newServer(m *mount) *Server {
+	var none time.Duration // nothing may be cached: every answer can be old at once
+	root := m.client.View().Root
+	bridge := fusefs.NewNodeFS(&node{m: m, handle: root}, &fusefs.Options{
+		EntryTimeout:    &none,
+		AttrTimeout:     &none,
+		NullPermissions: true, // mode 0 is mode 0
+		RootStableAttr:  &fusefs.StableAttr{Ino: root},
+		Logger:          slog.NewLogLogger(m.log.Handler(), slog.LevelWarn),
+	})
+	return &Server{m: m, raw: &rawFS{RawFileSystem: bridge}}
+}
+
+func (m *mount) mountOptions() *fuse.MountOptions {
+	o := &fuse.MountOptions{
+		FsName:                  m.opts.FSName,
+		Name:                    fsType,
+		AllowOther:              m.opts.AllowOther,
+		Options:                 []string{"default_permissions"},
+		DirectMountStrict:       os.Geteuid() == 0,
+		MaxWrite:                maxRequest,
+		MaxReadAhead:            maxRequest,
+		MaxBackground:           64,
+		MaxInflightRequestBytes: 256 << 20,
+		EnableLocks:             true,
+		DisableSplice:           true, // data is in memory, never in a file
+		DisableReadDirPlus:      true, // its attributes would be old at once
+		ExtraCapabilities: fuse.CAP_DIRECT_IO_ALLOW_MMAP | fuse.CAP_ATOMIC_O_TRUNC |
+			fuse.CAP_ASYNC_DIO | fuse.CAP_HANDLE_KILLPRIV_V2,
+		DisabledCapabilities: fuse.CAP_PASSTHROUGH, // unused, and it limits overlays on top of us
+		Logger:               slog.NewLogLogger(m.log.Handler(), slog.LevelWarn),
+		PanicHandler: func(v any) fuse.Status {
+			m.log.Error("panic in a file system call", "panic", v)
+			return fuse.EIO
+		},
+	}
+	if m.opts.ReadOnly {
+		o.Options = append(o.Options, "ro")
+	}
+	return o
+}
+
+// Stats returns what was counted since the mount or the last reset.
+func (s *Server) Stats() Snapshot { return s.m.snapshot() }
+
+// Status returns what the mount knows about itself and its I/O nodes.
+func (s *Server) Status() Status { return s.m.status() }
+
+// Mountpoint is the absolute path of the mount.
+func (s *Server) Mountpoint() string { return s.m.opts.Mountpoint }
+
+// Run serves the mount until it is unmounted from outside or ctx is done. Then
+// it writes back mapped pages and unmounts; if the mount is in use, programs
+// that still have files open there get ENOTCONN. It returns after the last
+// call ended, and must be called exactly once.
+func (s *Server) Run(ctx context.Context) error {
+	var g errgroup.Group
+	life, over := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error {
+		defer over()
+		s.fuse.Serve()
+		return nil
+	})
+	g.Go(func() error { return s.m.calls.run(life) })
+	g.Go(func() error {
+		// Makes the kernel stop asking for poll(2), which Go programs on
+		// this mount would hang in. Fails if we are unmounted meanwhile.
+		if err := s.fuse.WaitMount(); err != nil && life.Err() == nil {
+			s.m.log.Warn("poll is not switched off", "err", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		select {
+		case <-life.Done():
+			return nil
+		case <-ctx.Done():
+			return s.stop(life, &g)
+		}
+	})
+	return g.Wait()
+}
+
+// stop unmounts. life ends when the kernel has let go of the mount.
+func (s *Server) stop(life context.Context, g *errgroup.Group) error {
+	point := s.Mountpoint()
+	flushed := make(chan error, 1)
+	g.Go(func() error {
+		flushed <- syncfs(point)
+		return nil
+	})
+	timeout := time.NewTimer(flushWait)
+	defer timeout.Stop()
+	select {
+	case err := <-flushed:
+		if err != nil {
+			s.m.log.Warn("flush at unmount", "err", err)
+		}
+	case <-timeout.C:
+		s.m.log.Error("I/O nodes do not answer: mapped pages may be lost")
+	case <-life.Done():
+		return nil
+	}
+	err := unmount(context.WithoutCancel(life), point, false)
+	if errors.Is(err, syscall.EBUSY) {
+		s.m.log.Warn("mount is in use and is taken away from its users", "mountpoint", point)
+		err = unmount(context.WithoutCancel(life), point, true)
+	}
+	s.m.calls.closeAll()
+	if err != nil && life.Err() == nil {
+		return fmt.Errorf("unmount %s: %w", point, err)
+	}
+	return nil
+}
+
+// syncfs has the kernel write back the mapped pages of the mount at point.
+func syncfs(point string) error {
+	fd, err := unix.Open(point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", point, err)
+	}
+	defer unix.Close(fd)
+	return unix.Syncfs(fd)
+}

@@ -1,0 +1,112 @@
+package fs
+
+import (
+	"context"
+	"strings"
+	"syscall"
+)
+
+// Attributes of ours on the root that only the servers' side may see: the view
+// of the I/O nodes lives in PVFS2.
+const viewXattr = "user.zoidfs.view"
+
+// xattrErrno says whether an application may know of an attribute: ENODATA if
+// it is internal, EOPNOTSUPP if its class is not stored. Only user, trusted
+// and security attributes are; POSIX ACLs (system.posix_acl_access) are not.
+func xattrErrno(name string) syscall.Errno {
+	switch {
+	case name == viewXattr, strings.HasPrefix(name, "system.pvfs2."):
+		return syscall.ENODATA
+	case strings.HasPrefix(name, "user."), strings.HasPrefix(name, "trusted."), strings.HasPrefix(name, "security."):
+		return 0
+	}
+	return syscall.EOPNOTSUPP
+}
+
+func (n *node) Getxattr(ctx context.Context, name string, dest []byte) (uint32, syscall.Errno) {
+	if v, ok := n.control(name); ok {
+		if len(dest) == 0 {
+			return uint32(len(v) + controlSlack), 0
+		}
+		return copyXattr(dest, v)
+	}
+	if e := xattrErrno(name); e != 0 {
+		return 0, e
+	}
+	c := n.begin(ctx, opGetxattr)
+	defer c.end()
+	v, err := n.m.client.GetXattr(c, n.handle, name)
+	if err != nil {
+		return 0, n.failGone(opGetxattr, err)
+	}
+	return copyXattr(dest, v)
+}
+
+// copyXattr answers getxattr(2) and listxattr(2): with the size alone, and
+// ERANGE, if dest is too small. go-fuse turns that into success for an empty
+// dest, by which an application asks for the size.
+func copyXattr[T ~string | ~[]byte](dest []byte, v T) (uint32, syscall.Errno) {
+	if len(dest) < len(v) {
+		return uint32(len(v)), syscall.ERANGE
+	}
+	return uint32(copy(dest, v)), 0
+}
+
+func (n *node) Setxattr(ctx context.Context, name string, value []byte, flags uint32) syscall.Errno {
+	if n.IsRoot() && name == resetXattr {
+		n.m.resetStats()
+		return 0
+	}
+	if e := writableXattr(name); e != 0 {
+		return e
+	}
+	c := n.begin(ctx, opSetxattr)
+	defer c.end()
+	if err := n.m.client.SetXattr(c, n.handle, name, value, flags); err != nil {
+		return n.failGone(opSetxattr, err)
+	}
+	return 0
+}
+
+func (n *node) Removexattr(ctx context.Context, name string) syscall.Errno {
+	if e := writableXattr(name); e != 0 {
+		return e
+	}
+	c := n.begin(ctx, opRemovexattr)
+	defer c.end()
+	if err := n.m.client.RemoveXattr(c, n.handle, name); err != nil {
+		return n.failGone(opRemovexattr, err)
+	}
+	return 0
+}
+
+// writableXattr is xattrErrno for a change.
+func writableXattr(name string) syscall.Errno {
+	switch name {
+	case viewXattr, statsXattr, statusXattr, resetXattr:
+		return syscall.EPERM
+	}
+	e := xattrErrno(name)
+	if e == syscall.ENODATA {
+		return syscall.EPERM
+	}
+	return e
+}
+
+func (n *node) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errno) {
+	c := n.begin(ctx, opListxattr)
+	defer c.end()
+	names, err := n.m.client.ListXattr(c, n.handle)
+	if err != nil {
+		return 0, n.failGone(opListxattr, err)
+	}
+	uid, _ := owner(ctx)
+	var list []byte
+	for _, name := range names {
+		if xattrErrno(name) != 0 || uid != 0 && strings.HasPrefix(name, "trusted.") {
+			continue
+		}
+		list = append(append(list, name...), 0)
+	}
+	return copyXattr(dest, list)
+}

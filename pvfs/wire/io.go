@@ -101,6 +101,9 @@ func (m *SmallIOReq) layout(c *codec) {
 	n64(c, &m.Aggregate)
 	n64(c, &m.Total)
 	c.pad4()
+	if !c.enc {
+		m.Data = nil
+	}
 	if m.Dir == IOWrite {
 		c.data(&m.Data, m.Total)
 	}
@@ -131,6 +134,9 @@ func (m *SmallIOResp) layout(c *codec) {
 	c.pad4()
 	n64(c, &m.BstreamSize)
 	n64(c, &m.Result)
+	if !c.enc {
+		m.Data = nil
+	}
 	if m.Dir == IORead {
 		c.data(&m.Data, m.Result)
 	}
@@ -149,7 +155,6 @@ func (c *codec) data(p *[]byte, n int64) {
 		c.b = append(c.b, *p...)
 		return
 	}
-	*p = nil
 	if n != int64(c.left()) {
 		c.fail("%d bytes of data, not %d", c.left(), n)
 	} else if n > 0 {

@@ -124,7 +124,9 @@ func DecodeResponse(b []byte) (Op, Status, Response, error) {
 // DecodeResponseInto decodes the response to a request of the given op into
 // body, nil if that op's response is empty. body is untouched if the status is
 // not 0. A response with another op is EPROTO, but for PROTO_ERROR, whose status
-// is returned and never 0. Only SmallIOResp.Data aliases b.
+// is returned and never 0. Only SmallIOResp.Data aliases b. A body may be
+// decoded into again if it has no Attr; one with an Attr must be zero, as what
+// the mask leaves out is not touched.
 func DecodeResponseInto(b []byte, op Op, body Response) (Status, error) {
 	c := codec{b: b}
 	got, status := c.responseHead()

@@ -23,6 +23,14 @@ func drain(t *testing.T, d Datatype, off, size int64) []extent.Extent {
 	return out
 }
 
+// pieces is extents from offsets and lengths in turn.
+func pieces(offLen ...int64) (out []extent.Extent) {
+	for i := 0; i < len(offLen); i += 2 {
+		out = append(out, extent.Extent{Off: offLen[i], Len: offLen[i+1]})
+	}
+	return out
+}
+
 func must(d Datatype, err error) Datatype {
 	if err != nil {
 		panic(err)
@@ -37,26 +45,26 @@ func TestCursor(t *testing.T) {
 		off, size int64
 		want      []extent.Extent
 	}{
-		{"plain range of many tiles is one extent", Contiguous(100), 1000, 100, []extent.Extent{{1000, 100}}},
-		{"a tile of one byte", Contiguous(1), 1 << 50, 1 << 40, []extent.Extent{{1 << 50, 1 << 40}}},
-		{"a byte alone, as a tool sends it", Datatype{[]TypeRecord{byteRecord()}}, 0, 300000, []extent.Extent{{0, 300000}}},
-		{"longer than a block length can say", Contiguous(1 << 40), 5, 1 << 40, []extent.Extent{{5, 1 << 40}}},
+		{"plain range of many tiles is one extent", Contiguous(100), 1000, 100, pieces(1000, 100)},
+		{"a tile of one byte", Contiguous(1), 1 << 50, 1 << 40, pieces(1<<50, 1<<40)},
+		{"a byte alone, as a tool sends it", Datatype{[]TypeRecord{byteRecord()}}, 0, 300000, pieces(0, 300000)},
+		{"longer than a block length can say", Contiguous(1 << 40), 5, 1 << 40, pieces(5, 1<<40)},
 		{"nothing", Contiguous(10), 7, 0, nil},
-		{"vector", must(HVector(3, 10, 100)), 0, 30, []extent.Extent{{0, 10}, {100, 10}, {200, 10}}},
+		{"vector", must(HVector(3, 10, 100)), 0, 30, pieces(0, 10, 100, 10, 200, 10)},
 		{"vector from within a block to within a tile", must(HVector(3, 10, 100)), 15, 25,
-			[]extent.Extent{{105, 5}, {200, 20}}}, // the next tile begins at 210
-		{"dense vector", must(HVector(3, 10, 10)), 3, 100, []extent.Extent{{3, 100}}},
+			pieces(105, 5, 200, 20)}, // the next tile begins at 210
+		{"dense vector", must(HVector(3, 10, 10)), 3, 100, pieces(3, 100)},
 		{"displaced vector", must(HVectorAt(70000, 2, 4096, 65536)), 4000, 4192,
-			[]extent.Extent{{74000, 96}, {135536, 4096}}},
+			pieces(74000, 96, 135536, 4096)},
 		{"displaced vector, second tile", must(HVectorAt(100, 2, 4, 10)), 6, 6,
-			[]extent.Extent{{112, 6}}},
-		{"indexed", must(HIndexed([]extent.Extent{{100, 50}, {70000, 3000}, {140000, 10}})), 0, 3060,
-			[]extent.Extent{{100, 50}, {70000, 3000}, {140000, 10}}},
-		{"indexed backwards", must(HIndexed([]extent.Extent{{500, 50}, {100, 50}})), 25, 50,
-			[]extent.Extent{{525, 25}, {100, 25}}},
-		{"indexed that touch", must(HIndexed([]extent.Extent{{100, 50}, {150, 50}, {250, 1}})), 10, 91,
-			[]extent.Extent{{110, 90}, {250, 1}}},
-		{"indexed once", must(HIndexed([]extent.Extent{{100, 50}})), 0, 50, []extent.Extent{{100, 50}}},
+			pieces(112, 6)},
+		{"indexed", must(HIndexed(pieces(100, 50, 70000, 3000, 140000, 10))), 0, 3060,
+			pieces(100, 50, 70000, 3000, 140000, 10)},
+		{"indexed backwards", must(HIndexed(pieces(500, 50, 100, 50))), 25, 50,
+			pieces(525, 25, 100, 25)},
+		{"indexed that touch", must(HIndexed(pieces(100, 50, 150, 50, 250, 1))), 10, 91,
+			pieces(110, 90, 250, 1)},
+		{"indexed once", must(HIndexed(pieces(100, 50))), 0, 50, pieces(100, 50)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			require.Equal(t, c.want, drain(t, c.d, c.off, c.size))
@@ -81,8 +89,8 @@ func TestBuiltAsCaptured(t *testing.T) {
 		"22_vec_small_write":  must(HVector(16, 100, 1000)),
 		"22f_vec_1dfile_many": must(HVector(200, 400, 1000)),
 		"22e_vec_disp_write":  must(HVectorAt(70000, 8, 4096, 65536)),
-		"23_hindexed_write":   must(HIndexed([]extent.Extent{{100, 50}, {70000, 3000}, {140000, 10}, {200000, 5000}})),
-		"23c_hindexed_big":    must(HIndexed([]extent.Extent{{10, 30000}, {65000, 60000}, {300000, 20000}})),
+		"23_hindexed_write":   must(HIndexed(pieces(100, 50, 70000, 3000, 140000, 10, 200000, 5000))),
+		"23c_hindexed_big":    must(HIndexed(pieces(10, 30000, 65000, 60000, 300000, 20000))),
 	}
 	found := map[string]bool{}
 	for _, m := range corpus(t) {
@@ -115,10 +123,10 @@ func TestBuildersRefuse(t *testing.T) {
 		"place out of range":  func() (Datatype, error) { return HVectorAt(math.MaxInt64, 1, 1, 1) },
 		"no pieces":           func() (Datatype, error) { return HIndexed(nil) },
 		"too many pieces":     func() (Datatype, error) { return HIndexed(make([]extent.Extent, MaxNested+1)) },
-		"an empty piece":      func() (Datatype, error) { return HIndexed([]extent.Extent{{0, 1}, {5, 0}}) },
-		"a piece before 0":    func() (Datatype, error) { return HIndexed([]extent.Extent{{-1, 1}}) },
-		"a piece of 2^31":     func() (Datatype, error) { return HIndexed([]extent.Extent{{0, 1 << 31}}) },
-		"a piece off the end": func() (Datatype, error) { return HIndexed([]extent.Extent{{math.MaxInt64, 1}}) },
+		"an empty piece":      func() (Datatype, error) { return HIndexed(pieces(0, 1, 5, 0)) },
+		"a piece before 0":    func() (Datatype, error) { return HIndexed(pieces(-1, 1)) },
+		"a piece of 2^31":     func() (Datatype, error) { return HIndexed(pieces(0, 1<<31)) },
+		"a piece off the end": func() (Datatype, error) { return HIndexed(pieces(math.MaxInt64, 1)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := build()

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestMedian(t *testing.T) {
+	require.Zero(t, median(nil))
+	require.Equal(t, 3.0, median([]float64{9, 3, 1}))
+	require.Equal(t, 2.5, median([]float64{4, 1, 3, 2}))
+}
+
+// TestCPUOf spins in this process and expects to see it.
+func TestCPUOf(t *testing.T) {
+	before, own := cpuOf([]int{os.Getpid()}), ownCPU()
+	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); {
+	}
+	got, want := cpuOf([]int{os.Getpid()})-before, ownCPU()-own
+	require.InDelta(t, want.Seconds(), got.Seconds(), 0.02)
+	require.Zero(t, cpuOf([]int{1 << 30}), "a process that is not there")
+}
+
+func TestShares(t *testing.T) {
+	const text = `File: zoidfs
+Type: cpu
+-----------+-------------------------------------------------------
+     300ms   internal/runtime/syscall.Syscall6
+             syscall.read
+             github.com/hanwen/go-fuse/v2/fuse.(*Server).readRequest
+-----------+-------------------------------------------------------
+      50ms   runtime.memmove
+             github.com/zoidfs/zoidfs/ionserver/rpc.(*Conn).CallBytes
+             github.com/zoidfs/zoidfs/fs.(*file).Write
+             github.com/hanwen/go-fuse/v2/fs.(*rawBridge).Write
+-----------+-------------------------------------------------------
+     600ms   internal/runtime/syscall.Syscall6
+             net.(*conn).Write
+             google.golang.org/grpc/internal/transport.(*loopyWriter).run
+-----------+-------------------------------------------------------
+      50ms   runtime.futex
+             runtime.mcall
+`
+	got := strings.Join(shares(text), ", ")
+	require.Equal(t, "zoidfs 5 %, go-fuse 30 %, grpc 60 %, protobuf 0 %, runtime 5 %, under zoidfs 5 %", got)
+	require.Equal(t, []string{"no samples"}, shares(""))
+}
+
+func TestGoals(t *testing.T) {
+	one := func(rate, cpu, p50 float64) []sample { return []sample{{rate: rate, cpuGiB: cpu, p50: p50}} }
+	results := map[string]map[string][]sample{
+		"seq write 1 MiB": {memory: one(80, 1, 1), loopback: one(100, 1, 1), null: one(1, 1, 1)},
+		"seq read 1 MiB":  {memory: one(80, 2, 1), loopback: one(100, 1, 1), null: one(1, 1, 1)},
+	}
+	var out bytes.Buffer
+	printGoals(&out, results)
+	require.Regexp(t, `(?m)^rate of 1 MiB writes to loopback +0.80 +>= 0.7 +reached$`, out.String())
+	require.Regexp(t, `(?m)^rate of 1 MiB reads to loopback +0.80 +>= 0.85 +missed$`, out.String())
+	require.Regexp(t, `(?m)^CPU s/GiB of 1 MiB writes +1.00 +<= 1.4 +reached$`, out.String())
+	require.Regexp(t, `(?m)^CPU s/GiB of 1 MiB reads +2.00 +<= 1.4 +missed$`, out.String())
+	require.NotContains(t, out.String(), "4 KiB", "not measured")
+}
+
+func TestBadFlags(t *testing.T) {
+	for _, args := range [][]string{{"-rounds", "0"}, {"-only", "("}, {"-time", "x"}} {
+		require.Error(t, run(t.Context(), args, new(bytes.Buffer)), args)
+	}
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// maxWrite is the largest FUSE request of every mount that is compared.
+const maxWrite = 1 << 20
+
+// mountOptions are those of the zoidfs mount that matter for speed.
+func mountOptions(name string) fuse.MountOptions {
+	return fuse.MountOptions{
+		DirectMount: true, Name: name, FsName: name,
+		MaxWrite: maxWrite, MaxReadAhead: maxWrite, MaxBackground: 64,
+		DisableSplice: true, EnableLocks: true,
+		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2,
+	}
+}
+
+// runLoopback serves go-fuse's loopback: args are the folder and the mount
+// point. The kernel may not pass data through, so the daemon sees all of it.
+func runLoopback(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) != 2 {
+		return errors.New("loopback: want FOLDER MOUNTPOINT")
+	}
+	root, err := fusefs.NewLoopbackRoot(args[0])
+	if err != nil {
+		return err
+	}
+	opt := &fusefs.Options{MountOptions: mountOptions("bench-loopback")}
+	opt.DisabledCapabilities |= fuse.CAP_PASSTHROUGH
+	return serve(ctx, args[1], root, opt, out)
+}
+
+// serve mounts and serves until ctx ends, then unmounts.
+func serve(ctx context.Context, mountpoint string, root fusefs.InodeEmbedder, opt *fusefs.Options, out io.Writer) error {
+	srv, err := fusefs.Mount(mountpoint, root, opt)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "ready")
+	unmount := context.AfterFunc(ctx, func() {
+		for srv.Unmount() != nil {
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+	defer unmount()
+	srv.Wait()
+	return nil
+}
+
+// nullRoot is a directory in which every name is a file of nullSize bytes that
+// forgets what is written and reads as zeros.
+type nullRoot struct{ fusefs.Inode }
+
+type nullFile struct{ fusefs.Inode }
+
+const nullSize = 1 << 40
+
+var (
+	_ fusefs.NodeLookuper = (*nullRoot)(nil)
+	_ fusefs.NodeCreater  = (*nullRoot)(nil)
+	_ fusefs.NodeOpener   = (*nullFile)(nil)
+	_ fusefs.NodeReader   = (*nullFile)(nil)
+	_ fusefs.NodeWriter   = (*nullFile)(nil)
+)
+
+// runNull serves a null file system: args are the mount point.
+func runNull(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) != 1 {
+		return errors.New("null: want MOUNTPOINT")
+	}
+	return serve(ctx, args[0], &nullRoot{}, &fusefs.Options{MountOptions: mountOptions("bench-null")}, out)
+}
+
+func nullAttr(out *fuse.Attr) { out.Mode, out.Size, out.Nlink = syscall.S_IFREG|0o644, nullSize, 1 }
+
+func (r *nullRoot) child(ctx context.Context, name string) *fusefs.Inode {
+	if n := r.GetChild(name); n != nil {
+		return n
+	}
+	return r.NewInode(ctx, &nullFile{}, fusefs.StableAttr{Mode: syscall.S_IFREG})
+}
+
+func (r *nullRoot) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	nullAttr(&out.Attr)
+	return r.child(ctx, name), 0
+}
+
+func (r *nullRoot) Create(ctx context.Context, name string, _, _ uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
+	nullAttr(&out.Attr)
+	return r.child(ctx, name), nil, fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES, 0
+}
+
+func (f *nullFile) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	nullAttr(&out.Attr)
+	return 0
+}
+
+func (f *nullFile) Open(context.Context, uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
+	return nil, fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES, 0
+}
+
+func (f *nullFile) Read(_ context.Context, _ fusefs.FileHandle, dest []byte, _ int64) (fuse.ReadResult, syscall.Errno) {
+	return fuse.ReadResultVector([][]byte{dest}), 0
+}
+
+func (f *nullFile) Write(_ context.Context, _ fusefs.FileHandle, data []byte, _ int64) (uint32, syscall.Errno) {
+	return uint32(len(data)), 0
+}

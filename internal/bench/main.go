@@ -1,0 +1,93 @@
+// Command bench measures zoidfs against yardsticks on this machine and prints
+// tables of medians and ratios. `make bench` runs it.
+//
+//	go run ./internal/bench [-rounds 3] [-time 1s] [-only REGEXP] [-dir DIR]
+//
+// The targets are: a folder of tmpfs; go-fuse's loopback over tmpfs without
+// kernel passthrough, with locks and KILLPRIV_V2, which is what a file system
+// in user space costs that does nothing; a null file system on go-fuse's node
+// API with direct I/O, which is what FUSE alone costs; a zoidfs mount with an
+// I/O node that keeps its data in memory; and a whole zoidfs system with its
+// embedded servers on tmpfs.
+//
+// All targets stand at the same time and every round visits each in turn, so a
+// change of the machine's load meets all of them. CPU seconds are those of all
+// processes that take part: application, file system daemons, servers.
+//
+// Yardstick daemons, the load and the I/O node in memory are this program,
+// executed again.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+// roleEnv is set in the processes that this program starts of itself, to the
+// role that they play.
+const roleEnv = "ZOIDFS_BENCH_ROLE"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// config is what the flags say.
+type config struct {
+	rounds int
+	time   time.Duration // of one measurement of data
+	only   *regexp.Regexp
+	dir    string // for mounts and data, on tmpfs
+	bin    string // zoidfs
+	files  int    // of one process in the measurement of names
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	switch os.Getenv(roleEnv) {
+	case "load":
+		return runLoad(args, os.Stdin, out)
+	case "names":
+		return runNames(args, os.Stdin, out)
+	case "loopback":
+		return runLoopback(ctx, args, out)
+	case "null":
+		return runNull(ctx, args, out)
+	case "ion":
+		return runMemoryION(ctx, out)
+	}
+	var c config
+	fl := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fl.IntVar(&c.rounds, "rounds", 3, "rounds, of which medians are taken")
+	fl.DurationVar(&c.time, "time", time.Second, "time of one measurement")
+	fl.IntVar(&c.files, "files", 200, "files that each process creates, stats and unlinks")
+	fl.StringVar(&c.dir, "dir", "/dev/shm", "tmpfs to work in")
+	fl.StringVar(&c.bin, "zoidfs", "", "zoidfs binary; empty: build it")
+	only := fl.String("only", "", "measure only targets and workloads whose `target/workload` matches")
+	if err := fl.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	var err error
+	if c.only, err = regexp.Compile(*only); err != nil {
+		return fmt.Errorf("-only: %w", err)
+	}
+	if c.rounds < 1 || c.time <= 0 || c.files < 1 {
+		return errors.New("-rounds, -time and -files must be positive")
+	}
+	return c.measure(ctx, out)
+}

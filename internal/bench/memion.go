@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+)
+
+const (
+	memRoot = 1
+	memSlab = 64 << 20 // a file of any size lies on it, over and over
+)
+
+// memoryION is an I/O node that keeps its data in memory: what a mount and the
+// RPC layer cost without any storage. It knows one directory.
+type memoryION struct {
+	view *ionpb.View
+	slab []byte
+
+	mu    sync.Mutex
+	names map[string]uint64 // guarded by mu
+	sizes map[uint64]int64  // guarded by mu
+}
+
+// runMemoryION serves until ctx ends and prints its address first.
+func runMemoryION(ctx context.Context, out io.Writer) error {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	addr := lis.Addr().String()
+	m := &memoryION{
+		view:  &ionpb.View{Epoch: 1, Members: []string{addr}, Fsid: 1, FsName: "bench", Root: memRoot, DomainSize: 4 << 20},
+		slab:  make([]byte, memSlab),
+		names: map[string]uint64{}, sizes: map[uint64]int64{},
+	}
+	for i := 0; i < len(m.slab); i += 4096 {
+		m.slab[i] = 1 // the pages exist from now on
+	}
+	fmt.Fprintln(out, addr)
+	return rpc.Serve(ctx, lis, m, rpc.ServerOptions{})
+}
+
+func (m *memoryION) Connect(*rpc.Peer) rpc.Handler { return m }
+
+func (m *memoryION) Close() {}
+
+func (m *memoryION) Stats(context.Context, *ionpb.StatsReq) (*ionpb.StatsResp, error) {
+	return &ionpb.StatsResp{}, nil
+}
+
+func (m *memoryION) Status(context.Context, *ionpb.StatusReq) (*ionpb.StatusResp, error) {
+	return &ionpb.StatusResp{}, nil
+}
+
+func (m *memoryION) Handle(r *rpc.Request) {
+	switch r.Op {
+	case ionpb.Op_WRITE:
+		m.write(r)
+	case ionpb.Op_READ:
+		off := int(r.Off % memSlab)
+		n := min(int(r.Len), memSlab-off, int(max(0, m.size(r.Handle)-r.Off)))
+		r.Reply(&rpc.Frame{Data: rpc.Static(m.slab[off : off+n])})
+	default:
+		msg, err := m.other(r)
+		if err != nil {
+			r.Fail(err)
+			return
+		}
+		r.ReplyMsg(msg)
+	}
+}
+
+func (m *memoryION) write(r *rpc.Request) {
+	n, at := int64(r.Data.Len()), int(r.Off%memSlab)
+	for _, b := range r.Data.Append(nil) {
+		c := copy(m.slab[at:], b)
+		copy(m.slab, b[c:])
+		at = (at + len(b)) % memSlab
+	}
+	m.mu.Lock()
+	m.sizes[r.Handle] = max(m.sizes[r.Handle], r.Off+n)
+	m.mu.Unlock()
+	r.Reply(&rpc.Frame{Len: n})
+}
+
+func (m *memoryION) size(h uint64) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sizes[h]
+}
+
+func (m *memoryION) other(r *rpc.Request) (proto.Message, error) {
+	switch r.Op {
+	case ionpb.Op_HELLO:
+		return &ionpb.HelloResp{Session: 1, Resumed: true, Boot: 1, LeaseMs: 15000, View: m.view}, nil
+	case ionpb.Op_PING:
+		return &ionpb.PingResp{Epoch: 1}, nil
+	case ionpb.Op_VIEW:
+		return m.view, nil
+	case ionpb.Op_BYE, ionpb.Op_CLOSE, ionpb.Op_FLUSH, ionpb.Op_FSYNC, ionpb.Op_UNLOCKOWNER:
+		return nil, nil
+	case ionpb.Op_LOOKUP:
+		var req ionpb.NameReq
+		if err := r.Decode(&req); err != nil {
+			return nil, err
+		}
+		return m.entry(string(req.Name), false)
+	case ionpb.Op_CREATE:
+		var req ionpb.CreateReq
+		if err := r.Decode(&req); err != nil {
+			return nil, err
+		}
+		return m.entry(string(req.Name), true)
+	case ionpb.Op_GETATTR, ionpb.Op_OPEN, ionpb.Op_SETATTR:
+		return m.attr(r.Handle), nil
+	case ionpb.Op_STATFS:
+		return &ionpb.StatFSResp{BlockSize: 1 << 20, Blocks: 1 << 20, BlocksFree: 1 << 20, BlocksAvail: 1 << 20, NameMax: 255}, nil
+	case ionpb.Op_GETXATTR:
+		return nil, errno.New("bench", syscall.ENODATA)
+	}
+	return nil, errno.New("bench", syscall.ENOTSUP)
+}
+
+func (m *memoryION) attr(h uint64) *ionpb.Attr {
+	a := &ionpb.Attr{Handle: h, Type: ionpb.ObjType_FILE, Mode: 0o644, Nlink: 1, Size: m.size(h), Blksize: 1 << 20}
+	if h == memRoot {
+		a.Type, a.Mode = ionpb.ObjType_DIR, 0o755
+	}
+	return a
+}
+
+func (m *memoryION) entry(name string, create bool) (proto.Message, error) {
+	m.mu.Lock()
+	h, ok := m.names[name]
+	if !ok && create {
+		h = memRoot + 1 + uint64(len(m.names))
+		m.names[name] = h
+	}
+	m.mu.Unlock()
+	if h == 0 {
+		return nil, errno.New("bench", syscall.ENOENT)
+	}
+	return &ionpb.EntryResp{Handle: h, Type: ionpb.ObjType_FILE, Attr: m.attr(h), Created: !ok}, nil
+}

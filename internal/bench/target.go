@@ -1,0 +1,265 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// target is a directory to measure and the processes behind it.
+type target struct {
+	name    string
+	dir     string
+	pids    []int  // of the daemons and servers that work for it
+	metrics string // HOST:PORT of the mount's metrics, if it has any
+	names   bool   // names can be created and removed in it
+	stop    func() error
+}
+
+// child is a process of this program in some role, or of zoidfs.
+type child struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+	err *bytes.Buffer
+}
+
+func start(env string, name string, args ...string) (*child, error) {
+	c := &child{cmd: exec.Command(name, args...), err: new(bytes.Buffer)}
+	c.cmd.Env = append(os.Environ(), env)
+	c.cmd.Stderr = c.err
+	in, err := c.cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.in, c.out = in, bufio.NewReader(out)
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// self starts this program in a role.
+func self(role string, args ...string) (*child, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return start(roleEnv+"="+role, exe, args...)
+}
+
+// line reads what the process says next.
+func (c *child) line() (string, error) {
+	s, err := c.out.ReadString('\n')
+	if err != nil {
+		_ = c.cmd.Process.Kill()
+		_ = c.cmd.Wait()
+		return "", fmt.Errorf("%s: %w: %s", strings.Join(c.cmd.Args, " "), err, strings.TrimSpace(c.err.String()))
+	}
+	return strings.TrimSpace(s), nil
+}
+
+// end asks the process to stop and makes it, if it does not.
+func (c *child) end() error {
+	_ = c.cmd.Process.Signal(os.Interrupt)
+	kill := time.AfterFunc(10*time.Second, func() { _ = c.cmd.Process.Kill() })
+	defer kill.Stop()
+	return c.cmd.Wait()
+}
+
+// daemonAt starts a role that says "ready" once it has mounted dir.
+func daemonAt(t *target, role string, args ...string) error {
+	c, err := self(role, args...)
+	if err != nil {
+		return err
+	}
+	if _, err := c.line(); err != nil {
+		return err
+	}
+	t.pids, t.stop = []int{c.cmd.Process.Pid}, c.end
+	return nil
+}
+
+// targets starts everything. The caller stops them in any case.
+func (c *config) targets(ctx context.Context) (ts []*target, err error) {
+	for _, s := range []struct {
+		name  string
+		start func(context.Context, string, *target) error
+	}{
+		{tmpfs, c.startTmpfs}, {loopback, c.startLoopback}, {null, c.startNull}, {memory, c.startMemory}, {whole, c.startWhole},
+	} {
+		if !c.only.MatchString(s.name+"/") && !c.matchesAny(s.name) {
+			continue
+		}
+		t := &target{name: s.name}
+		dir, err := os.MkdirTemp(c.dir, "zoidfs-bench-")
+		if err != nil {
+			return ts, err
+		}
+		ts = append(ts, t)
+		if err := s.start(ctx, dir, t); err != nil {
+			err = fmt.Errorf("%s: %w", s.name, err)
+			return ts, errors.Join(err, os.RemoveAll(dir))
+		}
+		stop := t.stop
+		t.stop = func() error {
+			var err error
+			if stop != nil {
+				err = stop()
+			}
+			if err == nil {
+				err = os.RemoveAll(dir)
+			}
+			return err
+		}
+	}
+	return ts, nil
+}
+
+const (
+	tmpfs    = "tmpfs"
+	loopback = "loopback"
+	null     = "null"
+	memory   = "mount+memory"
+	whole    = "zoidfs"
+)
+
+func (c *config) startTmpfs(_ context.Context, dir string, t *target) error {
+	t.dir, t.names = dir, true
+	return nil
+}
+
+func mkdirs(dirs ...string) error {
+	for _, d := range dirs {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *config) startLoopback(_ context.Context, dir string, t *target) error {
+	data := filepath.Join(dir, "data")
+	t.dir, t.names = filepath.Join(dir, "mnt"), true
+	if err := mkdirs(data, t.dir); err != nil {
+		return err
+	}
+	return daemonAt(t, "loopback", data, t.dir)
+}
+
+func (c *config) startNull(_ context.Context, dir string, t *target) error {
+	t.dir = filepath.Join(dir, "mnt")
+	if err := mkdirs(t.dir); err != nil {
+		return err
+	}
+	return daemonAt(t, "null", t.dir)
+}
+
+func freeAddr() (string, error) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer lis.Close()
+	return lis.Addr().String(), nil
+}
+
+// startMemory mounts zoidfs on an I/O node in memory.
+func (c *config) startMemory(ctx context.Context, dir string, t *target) error {
+	t.dir = filepath.Join(dir, "mnt")
+	if err := mkdirs(t.dir); err != nil {
+		return err
+	}
+	ion, err := self("ion")
+	if err != nil {
+		return err
+	}
+	addr, err := ion.line()
+	if err != nil {
+		return err
+	}
+	if t.metrics, err = freeAddr(); err != nil {
+		return errors.Join(err, ion.end())
+	}
+	log := filepath.Join(dir, "log")
+	mount, err := start("", c.bin, "mount", t.dir, "--ion", addr, "--foreground", "--metrics", t.metrics, "--log-file", log)
+	if err != nil {
+		return errors.Join(err, ion.end())
+	}
+	t.pids = []int{ion.cmd.Process.Pid, mount.cmd.Process.Pid}
+	t.stop = func() error { return errors.Join(mount.end(), ion.end()) }
+	if err := waitMount(ctx, t.dir); err != nil {
+		text, _ := os.ReadFile(log)
+		return errors.Join(fmt.Errorf("%w: %s", err, text), t.stop())
+	}
+	return nil
+}
+
+// waitMount waits until something is mounted at dir.
+func waitMount(ctx context.Context, dir string) error {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+		mounts, err := os.ReadFile("/proc/self/mounts")
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(mounts), " "+dir+" ") {
+			return nil
+		}
+	}
+	return fmt.Errorf("nothing was mounted at %s", dir)
+}
+
+// startWhole starts a system of one node, two I/O nodes and four servers.
+func (c *config) startWhole(ctx context.Context, dir string, t *target) error {
+	t.names = true
+	sys := filepath.Join(dir, "sys")
+	up := exec.CommandContext(ctx, c.bin, "up", "--dir", sys, "--nodes", "1", "--ions", "2", "--servers", "4", "--metrics")
+	if out, err := up.CombinedOutput(); err != nil {
+		return fmt.Errorf("zoidfs up: %w: %s", err, out)
+	}
+	t.stop = func() error {
+		out, err := exec.Command(c.bin, "down", "--dir", sys).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("zoidfs down: %w: %s", err, out)
+		}
+		return nil
+	}
+	b, err := os.ReadFile(filepath.Join(sys, "cluster.json"))
+	if err != nil {
+		return errors.Join(err, t.stop())
+	}
+	type role struct {
+		PID     int    `json:"pid"`
+		Mount   string `json:"mount"`
+		Metrics string `json:"metrics"`
+	}
+	var f struct {
+		PVFSD []role `json:"pvfsd"`
+		IONs  []role `json:"ions"`
+		Nodes []role `json:"nodes"`
+	}
+	if err := json.Unmarshal(b, &f); err != nil || len(f.Nodes) != 1 {
+		return errors.Join(fmt.Errorf("cluster.json: %w", err), t.stop())
+	}
+	for _, rs := range [][]role{f.PVFSD, f.IONs, f.Nodes} {
+		for _, r := range rs {
+			t.pids = append(t.pids, r.PID)
+		}
+	}
+	t.dir, t.metrics = f.Nodes[0].Mount, f.Nodes[0].Metrics
+	return nil
+}

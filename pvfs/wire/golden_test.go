@@ -49,7 +49,7 @@ func TestGoldenRequests(t *testing.T) {
 		obj  Handle
 		body Request
 	}{
-		{"getattr_request", 6, nil, 1048576, &GetAttrReq{Handle: 1048576, FSID: fs, Mask: AttrAll, Cred: goldenCred()}},
+		{"getattr_request", 6, nil, 1048576, &GetAttrReq{Handle: 1048576, FSID: fs, Mask: AttrAll &^ AttrTarget, Cred: goldenCred()}},
 		{"create_request", 11, dir, 2305843009213684619, &CreateReq{
 			FSID: fs, Cred: goldenCred(), NumDFiles: 4, Layout: Layout{Type: LayoutRoundRobin},
 			Attr: Attr{Perms: 0o644, Mask: AttrCommon | AttrDist | AttrDFiles | AttrMirrors, Type: TypeMetafile,

@@ -6,10 +6,22 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"syscall"
+	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zoidfs/zoidfs/internal/buf"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/pvfs/fsconf"
+	"github.com/zoidfs/zoidfs/pvfs/wire"
+)
+
+const (
+	bufferBudget = 256 << 20 // bytes of flow buffers, besides one a connection and direction
+	defaultFlow  = 30        // seconds without progress of a transfer until the peer is given up
+	rootMode     = 0o777     // of the root directory, as OrangeFS makes it
 )
 
 // Options describes one server of a file system.
@@ -32,6 +44,9 @@ func (o Options) Validate() error {
 	if !ok {
 		return fmt.Errorf("Alias %q is not in the configuration", o.Alias)
 	}
+	if fs := &o.Config.FileSystems[0]; !fs.IsMeta(o.Alias) && !fs.IsData(o.Alias) {
+		return fmt.Errorf("Alias %q has no handle range in file system %q", o.Alias, fs.Name)
+	}
 	if _, ok := o.Config.Addr(o.Alias); !ok {
 		return fmt.Errorf("Alias %q has no tcp address", o.Alias)
 	}
@@ -43,7 +58,31 @@ func (o Options) Validate() error {
 
 // Server is one PVFS2 server with its data directory.
 type Server struct {
-	opt Options
+	opt         Options
+	log         *slog.Logger
+	fs          *fsconf.FileSystem
+	dataAliases []string          // data servers in the order of the configuration
+	byURL       map[string]string // data server by address, as layouts have it
+	flowBuffer  int               // bytes of a flow message
+	flowTimeout time.Duration
+	poolBatch   int
+	poolLow     int
+	readOnly    bool
+	started     int64 // seconds since the epoch
+	clock       func() time.Time
+
+	ln      net.Listener
+	store   *store
+	streams *streams
+	peers   map[string]*peer // every other server by alias
+	pools   map[string]*pool // every other data server by alias
+	bufs    buf.Pool
+	budget  chan struct{} // a token a flow buffer in use
+	trash   chan struct{} // capacity 1: there are bytestreams to unlink
+	stats   stats
+
+	dataSync    atomic.Bool // every write is made durable
+	timeoutsOff atomic.Bool // credentials and capabilities never expire
 }
 
 // Open locks and checks the data directory, creating it at first use, and
@@ -51,26 +90,182 @@ type Server struct {
 // EBUSY while another process uses the directory and with EINVAL when the
 // directory belongs to another file system or another server.
 func Open(opt Options) (*Server, error) {
-	return nil, errno.New("pvfsd.Open", syscall.ENOSYS)
+	if err := opt.Validate(); err != nil {
+		return nil, errno.Wrap("pvfsd.Open", syscall.EINVAL, err)
+	}
+	s := newServer(opt)
+	srv, _ := opt.Config.Server(opt.Alias)
+	ids := &allocator{meta: s.fs.MetaRanges(opt.Alias), data: s.fs.DataRanges(opt.Alias), root: wire.Handle(s.fs.RootHandle)}
+	var err error
+	if s.store, err = openStore(srv.MetadataStorageSpace, identity{wire.FSID(s.fs.ID), opt.Alias}, ids); err != nil {
+		return nil, err
+	}
+	s.store.q.syncMeta.Store(s.fs.Hints.SyncMeta)
+	if err := s.openRest(srv.DataStorageSpace); err != nil {
+		return nil, errors.Join(err, s.store.close())
+	}
+	return s, nil
+}
+
+// newServer is a Server with everything that follows from the options alone.
+func newServer(opt Options) *Server {
+	s := &Server{opt: opt, log: opt.Logger, fs: &opt.Config.FileSystems[0], clock: time.Now, trash: make(chan struct{}, 1)}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.started = s.now()
+	s.flowBuffer = s.fs.FlowBufferSize
+	d := opt.Config.Defaults
+	s.flowTimeout = time.Duration(d.ServerJobFlowTimeout) * time.Second
+	if s.flowTimeout <= 0 {
+		s.flowTimeout = defaultFlow * time.Second
+	}
+	s.poolBatch, s.poolLow = poolSizes(d)
+	s.readOnly = len(s.fs.Export.ReadOnly) > 0
+	s.budget = make(chan struct{}, max(1, bufferBudget/s.flowBuffer))
+	s.dataSync.Store(s.fs.Hints.SyncData)
+	s.timeoutsOff.Store(d.TurnOffTimeouts)
+	s.peers, s.pools, s.byURL = make(map[string]*peer), make(map[string]*pool), make(map[string]string)
+	for _, alias := range s.fs.Aliases() {
+		if addr, ok := opt.Config.Addr(alias); ok && alias != opt.Alias {
+			s.peers[alias] = newPeer(alias, addr)
+		}
+	}
+	for _, r := range s.fs.Data {
+		s.dataAliases = append(s.dataAliases, r.Alias)
+		s.byURL[opt.Config.URL(r.Alias)] = r.Alias
+		if r.Alias == opt.Alias || !s.fs.IsMeta(opt.Alias) {
+			continue
+		}
+		p := &pool{peer: s.peers[r.Alias], wake: make(chan struct{}, 1)}
+		for _, x := range r.Ranges {
+			p.ranges = append(p.ranges, wire.HandleRange{First: wire.Handle(x.First), Last: wire.Handle(x.Last)})
+		}
+		s.pools[r.Alias] = p
+	}
+	return s
+}
+
+// openRest opens what comes after the store: bytestreams, root, pools, socket.
+func (s *Server) openRest(dataDir string) (err error) {
+	exists := func(h wire.Handle) error {
+		return s.store.view(func(t *txn) error { return t.isDatafile(h) })
+	}
+	if s.streams, err = openStreams(dataDir, exists, s.syncData); err != nil {
+		return err
+	}
+	if err := s.makeRoot(); err != nil {
+		return err
+	}
+	err = s.store.view(func(t *txn) error {
+		for alias, p := range s.pools {
+			p.have = t.countPool(alias)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if s.ln = s.opt.Listener; s.ln == nil {
+		addr, _ := s.opt.Config.Addr(s.opt.Alias)
+		if s.ln, err = net.Listen("tcp", addr); err != nil {
+			return fmt.Errorf("pvfsd.Open: %w", err)
+		}
+	}
+	s.wakeJanitor()
+	return nil
 }
 
 // Addr is the address that the server listens on.
-func (s *Server) Addr() net.Addr { return s.opt.Listener.Addr() }
+func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+
+// Close releases what Open took when Run was never called.
+func (s *Server) Close() error {
+	s.streams.close()
+	return errors.Join(s.ln.Close(), s.store.close())
+}
 
 // Run serves until ctx is done or serving fails for good, then closes every
 // connection, makes everything durable and unlocks the data directory. It is
 // called once. It returns nil after ctx is done.
 func (s *Server) Run(ctx context.Context) error {
-	return errno.New("pvfsd.Run", syscall.ENOSYS)
+	// The committer outlives those who wait for it.
+	var committer errgroup.Group
+	cctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	committer.Go(func() error { return s.store.q.run(cctx) })
+
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.accept(gctx) })
+	g.Go(func() error { return s.cleanUp(gctx) })
+	for _, p := range s.pools {
+		g.Go(func() error { return s.keepFilled(gctx, p) })
+	}
+	s.log.Info("serving", "alias", s.opt.Alias, "fs", s.fs.Name, "addr", s.ln.Addr().String())
+	err := g.Wait()
+	stop()
+	for _, p := range s.peers {
+		p.close()
+	}
+	err = errors.Join(err, committer.Wait())
+	s.streams.close()
+	err = errors.Join(err, s.store.close())
+	s.log.Info("stopped", "alias", s.opt.Alias)
+	return err
 }
 
-// Close releases what Open took when Run was never called.
-func (s *Server) Close() error { return nil }
+// accept takes connections until ctx is done, and returns when all have ended.
+func (s *Server) accept(ctx context.Context) error {
+	var conns errgroup.Group
+	defer conns.Wait()
+	stop := context.AfterFunc(ctx, func() { s.ln.Close() })
+	defer stop()
+	for {
+		nc, err := s.ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				nc.Close()
+			}
+			return nil
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ECONNABORTED), errors.Is(err, syscall.ENOBUFS):
+			s.log.Warn("accept", "err", err)
+			if !sleep(ctx, 50*time.Millisecond) {
+				return nil
+			}
+			continue
+		case err != nil:
+			return fmt.Errorf("accept: %w", err)
+		}
+		s.stats.connections.Add(1)
+		conns.Go(func() error {
+			defer s.stats.connections.Add(-1)
+			if err := newConn(s, nc).run(ctx); err != nil {
+				s.log.Debug("connection ended", "peer", nc.RemoteAddr(), "err", err)
+			}
+			return nil
+		})
+	}
+}
 
-// ForListen returns the options of the only server of a file system called
-// "zoidfs" that listens on host:port and keeps everything in dataDir. The
-// configuration is written there at first use and read again later, so that
-// the file system keeps its id; a changed address is taken over.
-func ForListen(listen, dataDir string) (Options, error) {
-	return Options{}, errno.New("pvfsd.ForListen", syscall.ENOSYS)
+func (s *Server) now() int64 { return s.clock().Unix() }
+
+func (s *Server) expires() bool { return !s.timeoutsOff.Load() }
+
+func (s *Server) syncData() bool { return s.dataSync.Load() }
+
+// makeRoot makes the root directory on its owner at first start.
+func (s *Server) makeRoot() error {
+	root := wire.Handle(s.fs.RootHandle)
+	if alias, ok := s.fs.Owner(uint64(root)); !ok || alias != s.opt.Alias {
+		return nil
+	}
+	return s.store.update(func(t *txn) error {
+		_, err := t.object(root)
+		if err == nil || !errors.Is(err, syscall.ENOENT) {
+			return err
+		}
+		o := s.newObject(wire.TypeDirectory, &wire.Attr{Perms: rootMode})
+		return s.store.ids.putDirectory(t, root, o)
+	})
 }

@@ -1,0 +1,241 @@
+package pvfsd
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/pvfs/wire"
+)
+
+// Limits of monitoring requests.
+const (
+	maxIterate  = 4096
+	perfKeys    = 23 // counters of a sample, as OrangeFS has them
+	maxSamples  = 64
+	perfColumns = perfKeys + 2 // and the sample's start and length in ms
+)
+
+func (s *Server) statFS(req *wire.StatFSReq) (*wire.StatFSResp, error) {
+	if err := s.checkFSID(req.FSID); err != nil {
+		return nil, err
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.streams.dir, &st); err != nil {
+		return nil, fmt.Errorf("statfs: %w", err)
+	}
+	var si unix.Sysinfo_t
+	if err := unix.Sysinfo(&si); err != nil {
+		return nil, fmt.Errorf("sysinfo: %w", err)
+	}
+	resp := &wire.StatFSResp{
+		FSID:      req.FSID,
+		Available: int64(st.Bavail) * st.Bsize,
+		Total:     int64(st.Blocks) * st.Bsize,
+		RAMTotal:  uint64(si.Totalram) * uint64(si.Unit),
+		RAMFree:   uint64(si.Freeram) * uint64(si.Unit),
+		Uptime:    uint64(s.now() - s.started),
+	}
+	for i, l := range si.Loads {
+		resp.Load[i] = uint64(l)
+	}
+	err := s.store.view(func(t *txn) error {
+		resp.HandlesAvailable, resp.HandlesTotal = s.store.ids.left(t)
+		return nil
+	})
+	return resp, err
+}
+
+func (s *Server) setParam(req *wire.SetParamReq) error {
+	on := req.Value != 0
+	switch req.Param {
+	case wire.ParamFSIDCheck:
+		if req.Value != uint64(uint32(s.fs.ID)) && req.Value != uint64(int64(s.fs.ID)) {
+			return errno.New("pvfsd.fsid_check", syscall.ENOENT)
+		}
+		return nil
+	case wire.ParamRootCheck:
+		if req.Value != s.fs.RootHandle {
+			return errno.New("pvfsd.root_check", syscall.ENOENT)
+		}
+		return s.store.view(func(t *txn) error {
+			_, err := t.object(wire.Handle(req.Value))
+			return err
+		})
+	case wire.ParamSyncMeta:
+		s.store.q.syncMeta.Store(on)
+	case wire.ParamSyncData:
+		s.dataSync.Store(on)
+	case wire.ParamTimeoutsOff:
+		s.timeoutsOff.Store(on)
+	case wire.ParamGossipMask, wire.ParamMode, wire.ParamPerfHistory, wire.ParamPerfInterval,
+		wire.ParamEventEnable, wire.ParamEventDisable, wire.ParamDropCaches:
+		// Nothing here depends on them.
+	default:
+		return errno.New("pvfsd.setparam", syscall.EINVAL)
+	}
+	return nil
+}
+
+// perfMon answers with samples of zeros but for what this server counts: bytes
+// read and written and requests.
+func (s *Server) perfMon(req *wire.PerfMonReq) (*wire.PerfMonResp, error) {
+	n := min(req.Count, maxSamples)
+	ms := uint64(s.clock().UnixMilli())
+	resp := &wire.PerfMonResp{KeyCount: perfKeys, NextID: req.NextID + 1, EndMs: ms, NowMs: ms, Samples: n}
+	resp.Values = make([]int64, int(n)*perfColumns)
+	if n > 0 {
+		snap := s.Snapshot()
+		row := resp.Values[:perfColumns]
+		row[0], row[1] = snap.BytesRead, snap.BytesWritten
+		for _, c := range snap.Requests {
+			row[7] += c
+		}
+		row[perfKeys] = s.started * 1000
+		row[perfKeys+1] = int64(ms) - s.started*1000
+	}
+	return resp, nil
+}
+
+// iterateHandles lists handles in ascending order; the position is the last
+// one listed. With flag 1 it lists those that pools hold in reserve.
+func (s *Server) iterateHandles(req *wire.IterateHandlesReq) (*wire.IterateHandlesResp, error) {
+	const reserved = 1
+	if err := s.checkFSID(req.FSID); err != nil {
+		return nil, err
+	}
+	if req.Count < 0 {
+		return nil, errno.New("pvfsd.iterate_handles", syscall.EINVAL)
+	}
+	limit := min(int(req.Count), maxIterate)
+	resp := &wire.IterateHandlesResp{Position: wire.TokenEnd}
+	if req.Position == wire.TokenEnd {
+		return resp, nil
+	}
+	bucket, strip := bucketObjects, false
+	if req.Flags&reserved != 0 {
+		bucket, strip = bucketPools, true
+	}
+	err := s.store.view(func(t *txn) error {
+		c := t.cursor(bucket)
+		at := uint64(0)
+		if req.Position != wire.TokenStart {
+			at = req.Position
+		}
+		for k, _ := c.First(); k != nil; k, _ = c.Next() {
+			if strip {
+				k = k[bytes.IndexByte(k, 0)+1:]
+			} else if hk := handleKey(wire.Handle(at + 1)); bytes.Compare(k, hk) < 0 {
+				k, _ = c.Seek(hk)
+			}
+			h, ok := handleOf(k)
+			if !ok || uint64(h) <= at {
+				continue
+			}
+			if len(resp.Handles) == limit {
+				resp.Position = uint64(resp.Handles[limit-1])
+				return nil
+			}
+			resp.Handles = append(resp.Handles, h)
+		}
+		return nil
+	})
+	return resp, err
+}
+
+func (s *Server) dspaceInfo(req *wire.DspaceInfoListReq) (*wire.DspaceInfoListResp, error) {
+	if err := s.checkFSID(req.FSID); err != nil {
+		return nil, err
+	}
+	resp := &wire.DspaceInfoListResp{Infos: make([]wire.DspaceInfo, len(req.Handles))}
+	err := s.store.view(func(t *txn) error {
+		for i, h := range req.Handles {
+			info := &resp.Infos[i]
+			info.Handle = h
+			o, err := t.object(h)
+			if err == nil {
+				info.Type = o.typ
+			}
+			switch {
+			case err != nil:
+			case o.typ == wire.TypeDatafile:
+				info.Size, err = s.streams.size(h)
+			case o.typ == wire.TypeDirectory:
+				info.Dirdata = o.other
+			}
+			info.Status = statusFor(err)
+		}
+		return nil
+	})
+	return resp, err
+}
+
+// removeObject deletes an object for repair tools, who also remove dirdata
+// without a directory and directories with entries nobody can reach.
+func (s *Server) removeObject(ctx context.Context, req *wire.RemoveObjectReq) error {
+	if err := s.checkChange(req.FSID); err != nil {
+		return err
+	}
+	return s.removeHandles(ctx, req.Handle)
+}
+
+func (s *Server) removeDirent(ctx context.Context, req *wire.RemoveDirentReq) error {
+	if err := s.checkChange(req.FSID); err != nil {
+		return err
+	}
+	return s.store.commitFreeing(ctx, func(t *txn) error {
+		h, err := t.dirdataOf(req.Dirdata)
+		if err != nil {
+			return err
+		}
+		_, err = t.unlink(h, req.Name, s.now())
+		return err
+	})
+}
+
+// dirdataOf is the dirdata object of h, which is a directory or dirdata itself.
+func (t *txn) dirdataOf(h wire.Handle) (wire.Handle, error) {
+	o, err := t.object(h)
+	if err != nil {
+		return 0, err
+	}
+	switch o.typ {
+	case wire.TypeDirectory:
+		return o.other, nil
+	case wire.TypeDirdata:
+		return h, nil
+	}
+	return 0, errno.New("pvfsd.dirdata", syscall.ENOTDIR)
+}
+
+func (s *Server) dirdataHandle(req *wire.GetDirdataHandleReq) (*wire.GetDirdataHandleResp, error) {
+	if err := s.checkFSID(req.FSID); err != nil {
+		return nil, err
+	}
+	resp := &wire.GetDirdataHandleResp{}
+	err := s.store.view(func(t *txn) (err error) {
+		resp.Dirdata, err = t.dirdataOf(req.Handle)
+		return err
+	})
+	return resp, err
+}
+
+func (s *Server) getDirent(req *wire.GetDirentReq) (*wire.GetDirentResp, error) {
+	if err := s.checkFSID(req.FSID); err != nil {
+		return nil, err
+	}
+	resp := &wire.GetDirentResp{}
+	err := s.store.view(func(t *txn) error {
+		if _, err := t.dirdata(req.Dirdata); err != nil {
+			return err
+		}
+		h, _, err := t.lookup(req.Dirdata, req.Name)
+		resp.Handle, resp.Status = h, statusFor(err)
+		return nil
+	})
+	return resp, err
+}

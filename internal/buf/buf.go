@@ -108,7 +108,8 @@ func (b *Buf) Release() {
 }
 
 func poison(b []byte) {
-	for i := range b {
-		b[i] = 0xdb
+	b[0] = 0xdb
+	for n := 1; n < len(b); n *= 2 {
+		copy(b[n:], b[:n])
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,8 +24,9 @@ var ErrBroken = errors.New("connection broken")
 
 const (
 	// stallTime is how long a cancelled caller waits for a transport that is
-	// stuck with the caller's memory before it breaks the connection.
-	stallTime = 2 * time.Second
+	// stuck with the caller's memory, and hears nothing from the peer either,
+	// before it breaks the connection.
+	stallTime = 5 * time.Second
 	// settleTime is how long a closed transport may still look at memory that
 	// it was lent. What it reads then goes nowhere.
 	settleTime = 50 * time.Millisecond
@@ -69,6 +71,8 @@ type Conn struct {
 	out    *sender
 	broken chan struct{}
 	calls  sync.Pool // of *call
+	stall  time.Duration
+	heard  atomic.Uint64 // replies so far
 
 	mu      sync.Mutex
 	net     net.Conn         // guarded by mu; the last one that was dialled
@@ -104,6 +108,7 @@ func (c *Conn) receive() error {
 		if err := c.stream.RecvMsg(f); err != nil {
 			return err
 		}
+		c.heard.Add(1)
 		c.opt.Counters.receive(f)
 		c.mu.Lock()
 		w := c.pending[f.ID]
@@ -187,20 +192,31 @@ func (c *Conn) CallBytes(ctx context.Context, f *Frame, p []byte) (*Frame, error
 		return nil, err
 	}
 	reply, err := c.wait(ctx, w)
+	c.await(back)
+	return reply, err
+}
+
+// await waits for back and breaks a connection on which nothing moves.
+func (c *Conn) await(back <-chan struct{}) {
 	select {
 	case <-back:
-		return reply, err
+		return
 	default:
 	}
-	stall := time.NewTimer(stallTime)
+	stall := time.NewTicker(c.stall)
 	defer stall.Stop()
-	select {
-	case <-back:
-	case <-stall.C:
-		c.fail(fmt.Errorf("rpc: the peer has not taken a request for %v", stallTime))
-		<-back
+	for heard := c.heard.Load(); ; heard = c.heard.Load() {
+		select {
+		case <-back:
+			return
+		case <-stall.C:
+			if c.heard.Load() == heard {
+				c.fail(fmt.Errorf("rpc: the peer has taken nothing for %v", c.stall))
+				<-back
+				return
+			}
+		}
 	}
-	return reply, err
 }
 
 // send queues f with payload d.

@@ -35,6 +35,7 @@ func Dial(ctx context.Context, addr string, opt Options) (*Conn, error) {
 	c := &Conn{
 		opt:     opt.withDefaults(),
 		out:     newSender(),
+		stall:   stallTime,
 		broken:  make(chan struct{}),
 		pending: make(map[uint64]*call),
 	}

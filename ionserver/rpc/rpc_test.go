@@ -272,13 +272,14 @@ func TestMemoryIsBackAfterCallBytes(t *testing.T) {
 }
 
 // TestStalledPeerGivesMemoryBack: a peer that stops reading cannot keep a
-// cancelled caller for longer than stallTime.
+// cancelled caller for ever.
 func TestStalledPeerGivesMemoryBack(t *testing.T) {
 	block := make(chan struct{})
 	s := &service{handle: func(r *Request) { <-block; r.ReplyMsg(nil) }}
 	addr := serve(t, s, ServerOptions{Workers: 1, MaxBytes: 1})
 	t.Cleanup(func() { close(block) })
 	c := dial(t, addr, Options{})
+	c.stall = 100 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	var errs [12]error
@@ -289,13 +290,13 @@ func TestStalledPeerGivesMemoryBack(t *testing.T) {
 	start := time.Now()
 	cancel()
 	wg.Wait()
-	require.Less(t, time.Since(start), 2*stallTime)
+	require.Less(t, time.Since(start), stallTime, "the connection was broken earlier")
 	for _, err := range errs {
 		require.Error(t, err)
 	}
 }
 
-// TestSlowHandlersDoNotBlockOthers: locks that wait do not stop the stream,
+// TestParkedRequestsDoNotBlockTheStream: locks that wait do not stop the stream,
 // because a handler may return and answer later.
 func TestParkedRequestsDoNotBlockTheStream(t *testing.T) {
 	parked := make(chan *Request, 500)

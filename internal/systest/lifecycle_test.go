@@ -32,6 +32,7 @@ func TestLifecycle(t *testing.T) {
 	}{
 		{"launch", lifeLaunch},
 		{"stats", lifeStats},
+		{"striped", lifeStriped},
 		{"up is idempotent", lifeUpAgain},
 		{"down and up", lifeDownUp},
 		{"kill a server", lifeKillServer},
@@ -161,6 +162,28 @@ func lifeStats(t *testing.T, c *cluster) {
 	require.EqualValues(t, 6*mib, sum, "both I/O nodes together")
 	require.NotEmpty(t, c.zoidfs(t, "stats", "--dir", c.dir))
 	require.NotEmpty(t, c.zoidfs(t, "status", "--dir", c.dir))
+}
+
+// lifeStriped looks at the servers' data directories: a large file lies on all
+// of them in equal parts.
+func lifeStriped(t *testing.T, c *cluster) {
+	usage := func() (out []int64) {
+		for _, s := range c.file(t).PVFSD {
+			n, err := strconv.ParseInt(strings.Fields(shell(t, "/", "du -s --apparent-size -B1 "+s.Data))[0], 10, 64)
+			require.NoError(t, err)
+			out = append(out, n)
+		}
+		return out
+	}
+	before := usage()
+	shell(t, c.rig().dirs[0], "head -c 64M /dev/urandom > striped; sync striped")
+	for i, n := range usage() {
+		require.InDelta(t, 16<<20, n-before[i], 1<<20, "server %d", i)
+	}
+	shell(t, c.rig().dirs[1], "rm striped")
+	for i, n := range usage() {
+		require.InDelta(t, 0, n-before[i], 1<<20, "server %d", i)
+	}
 }
 
 func lifeUpAgain(t *testing.T, c *cluster) {

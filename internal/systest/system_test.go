@@ -15,6 +15,7 @@ func TestSystem(t *testing.T) {
 		{"Litmus", testLitmus},
 		{"Programs", testPrograms},
 		{"MPI", testMPI},
+		{"Calls", testCalls},
 		{"Sequential", testSequential},
 		{"Registers", testRegisters},
 		{"Sizes", testSizes},

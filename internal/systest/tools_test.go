@@ -77,6 +77,7 @@ func shortTempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "zfs")
 	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o755)) // other users use the mounts too
 	t.Cleanup(func() {
 		mounts, err := os.ReadFile("/proc/self/mounts")
 		if err != nil || strings.Contains(string(mounts), dir+"/") {

@@ -1,0 +1,88 @@
+# zoidfs. `make run` shows the system at work, `make test` proves it.
+
+GO        ?= go
+PREFIX    ?= /usr/local
+SBINDIR   ?= /sbin
+DESTDIR   ?=
+RUNDIR    ?= zoidfs-run
+FUZZTIME  ?= 10s
+VERSION   := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
+LDFLAGS   := -X main.version=$(VERSION)
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# Tests that start whole systems have the machine to themselves.
+SYSTEM := ./cmd/zoidfs/... ./internal/systest/...
+
+# Debian packages whose programs the tests run.
+TEST_PACKAGES := attr fio fuse3 gcc git libc6-dev libmpich-dev libopenmpi-dev mpich \
+	openmpi-bin python3 rsync sqlite3 tar util-linux
+
+.PHONY: all build run test test-packages bench check fmt vet lint arch fuzz gen clean install
+
+all: build
+
+build:
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/zoidfs ./cmd/zoidfs
+
+run: build
+	bin/zoidfs demo --dir $(RUNDIR)
+
+test: test-packages
+	$(GO) test -race -timeout 10m $$($(GO) list ./... | grep -v -e /cmd/zoidfs -e /internal/systest)
+	$(GO) test -race -timeout 20m -p 1 $(SYSTEM)
+
+# As root on Debian, install what is missing; everybody else's tests say what
+# they skip.
+test-packages:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		missing=; \
+		for p in $(TEST_PACKAGES); do \
+			dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
+		done; \
+		if [ -n "$$missing" ]; then \
+			echo "installing$$missing"; \
+			export DEBIAN_FRONTEND=noninteractive; \
+			apt-get update -q && apt-get install -q -y --no-install-recommends $$missing; \
+		fi; \
+	fi
+
+bench: build
+	$(GO) run ./internal/bench
+
+check: fmt vet lint build arch
+
+fmt:
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$bad" ]; then echo "gofmt would change:"; echo "$$bad"; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+lint:
+	$(GO) run $(STATICCHECK) ./...
+
+arch:
+	$(GO) test ./internal/archtest/
+
+# Every fuzz target in turn, for FUZZTIME each.
+fuzz:
+	@set -e; for file in $$(git ls-files '*_test.go' | xargs grep -l '^func Fuzz'); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			echo "$$(dirname $$file) $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); \
+		done; \
+	done
+
+gen:
+	$(GO) generate ./...
+
+# Takes the system of `make run` down and removes it with its data.
+clean:
+	@if [ -x bin/zoidfs ]; then bin/zoidfs down --dir $(RUNDIR); fi
+	rm -rf bin $(RUNDIR)
+
+install: build
+	install -D -m 755 bin/zoidfs $(DESTDIR)$(PREFIX)/bin/zoidfs
+	install -d $(DESTDIR)$(SBINDIR)
+	ln -sf $(PREFIX)/bin/zoidfs $(DESTDIR)$(SBINDIR)/mount.fuse.zoidfs

@@ -11,9 +11,6 @@ import (
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
-// runAsServer is true in a process that the crash test starts.
-func runAsServer() bool { return false }
-
 func TestCreateLookupIO(t *testing.T) {
 	cl := pvfsdtest.Start(t, 1, pvfsdtest.Options{})
 	c := dial(t, cl.Addr(0), cl.Config())

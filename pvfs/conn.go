@@ -1,0 +1,398 @@
+package pvfs
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/pvfs/wire"
+)
+
+const (
+	readAhead   = 32 << 10 // bytes of a connection's buffer for headers and responses
+	maxResponse = 8 << 20  // bytes of the longest response that is accepted
+	maxBatch    = 1 << 20  // bytes at which the writer stops adding to a batch
+	maxSlices   = 512      // pieces of memory at which it stops
+	maxMessages = 32       // flow messages in a batch
+	retireGrace = 2 * time.Second
+)
+
+// errClosed ends the connections of a closed client.
+var errClosed = errors.New("client closed")
+
+// lostError is an attempt that ended without an answer.
+type lostError struct {
+	sent bool // the server may have seen the request
+	err  error
+}
+
+func (e *lostError) Error() string { return e.err.Error() }
+func (e *lostError) Unwrap() error { return e.err }
+
+// conn is one TCP connection. Requests go out in the order in which they were
+// posted, and the flow messages of writes in the order of their requests: that
+// keeps a server, which reads a connection in order and runs requests of one
+// object in order, from waiting for itself. The writer sends waiting requests
+// before more flow data.
+type conn struct {
+	nc      net.Conn
+	raw     syscall.RawConn // nil if nc is no socket
+	srv     *server
+	flowBuf int           // bytes of a flow message
+	wake    chan struct{} // tells the writer that there is something to send
+	dead    chan struct{} // closed when the connection is no longer used
+
+	lastRecv atomic.Int64 // see Client.now
+
+	mu        sync.Mutex
+	idle      sync.Cond       // told when reading or a call's busy becomes unset
+	pending   map[int64]*call // guarded by mu
+	lastTag   int64           // guarded by mu
+	reqs      []*call         // guarded by mu; posted, not sent
+	data      []*call         // guarded by mu; writes with flow messages to send
+	readFlows int             // guarded by mu; reads among pending
+	reading   *call           // guarded by mu; whose memory the reader is filling
+	readKick  bool            // guarded by mu; the reader's deadline was set to interrupt it
+	writeKick bool            // guarded by mu; so was the writer's
+	retired   *time.Timer     // guarded by mu; no new calls, ends the connection
+	err       error           // guarded by mu; why it is dead
+
+	in  reader
+	out writer
+}
+
+func newConn(s *server, nc net.Conn) *conn {
+	c := &conn{
+		nc: nc, srv: s, flowBuf: s.client.fs.FlowBufferSize,
+		wake: make(chan struct{}, 1), dead: make(chan struct{}),
+		pending: map[int64]*call{},
+	}
+	if t, ok := nc.(*net.TCPConn); ok {
+		if raw, err := t.SyscallConn(); err == nil {
+			c.raw = raw
+		}
+	}
+	c.idle.L = &c.mu
+	c.lastRecv.Store(s.client.now())
+	c.in.init(c)
+	return c
+}
+
+// run serves the connection until it fails or kill is called. Calls that are
+// pending then fail with a lostError.
+func (c *conn) run() error {
+	var g errgroup.Group
+	g.Go(func() error {
+		c.kill(c.readLoop())
+		return nil
+	})
+	c.kill(c.writeLoop())
+	_ = g.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.retired != nil {
+		c.retired.Stop()
+	}
+	for _, k := range c.pending {
+		c.finishLocked(k, &lostError{k.st.started, c.err})
+	}
+	c.reqs, c.data = nil, nil
+	return nil
+}
+
+// kill ends the connection because of err; only the first one counts.
+func (c *conn) kill(err error) {
+	c.mu.Lock()
+	first := c.err == nil
+	if first {
+		c.err = err
+		close(c.dead)
+	}
+	c.mu.Unlock()
+	if first {
+		_ = c.nc.Close()
+	}
+}
+
+// usable reports whether new calls may be posted.
+func (c *conn) usable() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err == nil && c.retired == nil
+}
+
+// post queues k. The outcome comes through k.done unless post itself fails,
+// with a lostError.
+func (c *conn) post(k *call) error {
+	now := c.srv.client.now()
+	c.mu.Lock()
+	if c.err != nil || c.retired != nil {
+		err := c.err
+		if err == nil {
+			err = errors.New("connection retired")
+		}
+		c.mu.Unlock()
+		return &lostError{false, err}
+	}
+	slot := k.st.slot
+	k.st = attempt{slot: slot, tag: c.tagLocked(), left: k.total}
+	k.conn = c
+	k.progress.Store(now)
+	wire.Header{Mode: wire.Unexpected, Tag: k.st.tag, Size: int64(len(k.frame)) - wire.HeaderSize + k.inline()}.Append(k.frame[:0])
+	c.pending[k.st.tag] = k
+	c.reqs = append(c.reqs, k)
+	switch k.kind {
+	case kindWrite:
+		c.data = append(c.data, k)
+	case kindRead:
+		c.readFlows++
+	}
+	c.mu.Unlock()
+	c.srv.client.stats.sent(k.op)
+	c.nudge()
+	return nil
+}
+
+// inline is the number of bytes that follow the frame in the same message.
+func (k *call) inline() int64 {
+	if k.kind == kindSmallWrite {
+		return k.total
+	}
+	return 0
+}
+
+// tagLocked returns a tag that no pending call has.
+func (c *conn) tagLocked() int64 {
+	for {
+		c.lastTag++
+		if c.lastTag > 1<<31-1 {
+			c.lastTag = 1
+		}
+		if _, used := c.pending[c.lastTag]; !used {
+			return c.lastTag
+		}
+	}
+}
+
+func (c *conn) nudge() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// finishLocked ends k's attempt; its owner learns of it once the writer has let
+// go of its memory.
+func (c *conn) finishLocked(k *call, err error) {
+	if k.st.finished || k.st.ready {
+		return
+	}
+	delete(c.pending, k.st.tag)
+	switch k.kind {
+	case kindRead:
+		c.readFlows--
+	case kindWrite:
+		if i := slices.Index(c.data, k); i >= 0 {
+			c.data = slices.Delete(c.data, i, i+1)
+		}
+	}
+	if !k.st.started {
+		if i := slices.Index(c.reqs, k); i >= 0 {
+			c.reqs = slices.Delete(c.reqs, i, i+1)
+		}
+	}
+	k.st.err, k.st.ready = err, true
+	if !k.st.busy {
+		c.tellLocked(k)
+	}
+}
+
+// tellLocked tells the owner of a finished call.
+func (c *conn) tellLocked(k *call) {
+	k.st.finished = true
+	c.srv.release(k)
+	if !k.st.abandoned {
+		k.done <- k.st.err
+	}
+	if c.retired != nil && len(c.pending) == 0 {
+		c.retired.Reset(0)
+	}
+}
+
+// retireLocked takes the connection out of service: a server that refused a
+// write may never read what was sent behind it. Calls that were not sent fail
+// at once, the others have a moment to be answered.
+func (c *conn) retireLocked(why error) {
+	if c.retired != nil || c.err != nil {
+		return
+	}
+	c.retired = time.AfterFunc(retireGrace, func() { c.kill(why) })
+	for _, k := range slices.Clone(c.reqs) {
+		c.finishLocked(k, &lostError{false, why})
+	}
+}
+
+// abandon takes k back from the connection because its owner goes away. If it
+// returns true, k has finished and done holds the outcome; else the owner must
+// forget k. Afterwards none of the owner's memory is used. The rest of a write
+// that is under way is copied and still sent, a read is drained.
+func (c *conn) abandon(k *call) (finished bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k.st.finished {
+		return true
+	}
+	k.st.abandoned = true
+	if !k.st.started {
+		c.finishLocked(k, errClosed)
+		return false
+	}
+	if k.kind == kindWrite && k.st.left > 0 && !k.st.ready {
+		k.takeOver()
+	}
+	past := time.Unix(1, 0)
+	if c.reading == k {
+		c.readKick = true
+		_ = c.nc.SetReadDeadline(past)
+	}
+	if k.st.busy {
+		c.writeKick = true
+		_ = c.nc.SetWriteDeadline(past)
+	}
+	for c.reading == k || k.st.busy {
+		c.idle.Wait()
+	}
+	return false
+}
+
+// writer is what writeLoop needs.
+type writer struct {
+	batch   []*call // whose memory is in vec
+	vec     [][]byte
+	bufs    net.Buffers // what is left of vec
+	headers [maxMessages * wire.HeaderSize]byte
+}
+
+// writeLoop sends what is queued, as much as possible with one system call.
+func (c *conn) writeLoop() error {
+	for {
+		n := c.fillBatch()
+		if n == 0 {
+			select {
+			case <-c.wake:
+				continue
+			case <-c.dead:
+				return net.ErrClosed
+			}
+		}
+		c.out.bufs = c.out.vec
+		for {
+			_, err := c.out.bufs.WriteTo(c.nc)
+			again, err := c.wrote(err)
+			if err != nil {
+				return err
+			}
+			if !again {
+				break
+			}
+		}
+	}
+}
+
+// fillBatch takes requests, then flow messages, and returns how many bytes.
+func (c *conn) fillBatch() int {
+	w := &c.out
+	clear(w.vec)
+	w.batch, w.vec = w.batch[:0], w.vec[:0]
+	now := c.srv.client.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return 0
+	}
+	total, taken := 0, 0
+	for _, k := range c.reqs {
+		if total >= maxBatch || len(w.vec) >= maxSlices {
+			break
+		}
+		taken++
+		w.vec = append(w.vec, k.frame)
+		total += len(k.frame)
+		if k.kind == kindSmallWrite {
+			total += int(k.st.left)
+			w.vec = k.gather(w.vec, int(k.st.left))
+		}
+		k.st.started = true
+		c.takeLocked(k, now)
+	}
+	c.reqs = slices.Delete(c.reqs, 0, taken)
+	messages := 0
+	for len(c.data) > 0 && total < maxBatch && len(w.vec) < maxSlices && messages < maxMessages {
+		k := c.data[0]
+		if !k.st.started {
+			break // its request is still queued
+		}
+		n := int(min(k.st.left, int64(c.flowBuf)))
+		h := w.headers[messages*wire.HeaderSize:]
+		w.vec = append(w.vec, wire.Header{Mode: wire.ModeFor(n), Tag: k.st.tag, Size: int64(n)}.Append(h[:0]))
+		w.vec = k.gather(w.vec, n)
+		messages++
+		total += n + wire.HeaderSize
+		c.takeLocked(k, now)
+		if k.st.left == 0 {
+			c.data = slices.Delete(c.data, 0, 1)
+		}
+	}
+	return total
+}
+
+func (c *conn) takeLocked(k *call, now int64) {
+	k.progress.Store(now)
+	if !k.st.busy {
+		k.st.busy = true
+		c.out.batch = append(c.out.batch, k)
+	}
+}
+
+// wrote ends a write with outcome err. again means that there is more of the
+// batch to be written: an owner went away, and the rest was copied so that its
+// memory is free.
+func (c *conn) wrote(err error) (again bool, _ error) {
+	w := &c.out
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.writeKick {
+		c.writeKick = false
+		_ = c.nc.SetWriteDeadline(time.Time{})
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			var rest []byte
+			for _, b := range w.bufs {
+				rest = append(rest, b...)
+			}
+			w.bufs, again, err = net.Buffers{rest}, len(rest) > 0, nil
+		}
+	}
+	for _, k := range w.batch {
+		k.st.busy = false
+		if k.st.ready {
+			c.tellLocked(k)
+		}
+	}
+	w.batch = w.batch[:0]
+	c.idle.Broadcast()
+	return again, err
+}
+
+// protocolError is something that a peer must not send.
+func protocolError(format string, args ...any) error {
+	return errno.Wrap("pvfs", syscall.EPROTO, fmt.Errorf(format, args...))
+}

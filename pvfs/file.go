@@ -1,0 +1,367 @@
+package pvfs
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/pvfs/wire"
+)
+
+// File does I/O on one metafile. It remembers where the data lie and notices
+// when a stuffed file was given all its datafiles, by whomever.
+type File struct {
+	c     *Client
+	h     Handle
+	place atomic.Pointer[placement] // nil: the attributes were not those of a file
+}
+
+// File returns a File for the metafile that a describes. With other attributes
+// every method of it fails with EINVAL.
+func (c *Client) File(a Attr) *File {
+	f := &File{c: c, h: a.Handle}
+	if a.Layout != nil {
+		if p, err := newPlacement(a.Layout); err == nil {
+			f.place.Store(p)
+		}
+	}
+	return f
+}
+
+// Handle is the metafile's handle.
+func (f *File) Handle() Handle { return f.h }
+
+// Layout is where the data lie as far as f knows; nil if it is no file.
+func (f *File) Layout() *Layout {
+	if p := f.place.Load(); p != nil {
+		return &p.Layout
+	}
+	return nil
+}
+
+func (f *File) placement(op string) (*placement, error) {
+	p := f.place.Load()
+	if p == nil {
+		return nil, errno.Wrap("pvfs."+op, syscall.EINVAL, fmt.Errorf("object %d is no file with a known layout", f.h))
+	}
+	return p, nil
+}
+
+// ReadAt fills bufs, one after the other, with the bytes from off on. n is less
+// than their sum only at the end of the file; there is no io.EOF. Holes read as
+// zeros. What lies behind the n bytes in bufs is undefined.
+func (f *File) ReadAt(ctx context.Context, bufs [][]byte, off int64) (n int, err error) {
+	e, err := contiguous("ReadAt", bufs, off)
+	if err != nil || e.Empty() {
+		return 0, err
+	}
+	m, err := f.read(ctx, "ReadAt", e, nil, bufs)
+	return int(m), err
+}
+
+// WriteAt writes bufs, one after the other, from off on. n is their sum unless
+// there is an error; then any part of it may have been written. bufs are not
+// copied and must not change until WriteAt returns.
+func (f *File) WriteAt(ctx context.Context, bufs [][]byte, off int64) (n int, err error) {
+	e, err := contiguous("WriteAt", bufs, off)
+	if err != nil || e.Empty() {
+		return 0, err
+	}
+	m, err := f.write(ctx, "WriteAt", e, nil, bufs)
+	return int(m), err
+}
+
+// ReadExtents reads exts, one after the other, into bufs, one after the other;
+// both have the same number of bytes in all. exts are sorted and do not
+// overlap, else EINVAL. n is as in ReadAt: the bytes that lie below the end of
+// the file. Each server gets one request, or one for every 100 extents that are
+// not evenly spaced.
+func (f *File) ReadExtents(ctx context.Context, exts []extent.Extent, bufs [][]byte) (n int64, err error) {
+	one, exts, err := noncontiguous("ReadExtents", exts, bufs)
+	if err != nil || (len(exts) == 0 && one.Empty()) {
+		return 0, err
+	}
+	return f.read(ctx, "ReadExtents", one, exts, bufs)
+}
+
+// WriteExtents writes bufs to exts, of which all that ReadExtents says is true.
+// The bytes between them are not touched.
+func (f *File) WriteExtents(ctx context.Context, exts []extent.Extent, bufs [][]byte) (n int64, err error) {
+	one, exts, err := noncontiguous("WriteExtents", exts, bufs)
+	if err != nil || (len(exts) == 0 && one.Empty()) {
+		return 0, err
+	}
+	return f.write(ctx, "WriteExtents", one, exts, bufs)
+}
+
+// sum is the number of bytes in bufs.
+func sum(bufs [][]byte) int64 {
+	n := int64(0)
+	for _, b := range bufs {
+		n += int64(len(b))
+	}
+	return n
+}
+
+func contiguous(op string, bufs [][]byte, off int64) (extent.Extent, error) {
+	e := extent.Extent{Off: off, Len: sum(bufs)}
+	if off < 0 {
+		return e, errno.Wrap("pvfs."+op, syscall.EINVAL, fmt.Errorf("offset %d", off))
+	}
+	if e.Len > math.MaxInt64-off {
+		return e, errno.New("pvfs."+op, syscall.EFBIG)
+	}
+	return e, nil
+}
+
+// noncontiguous checks exts and joins those that touch. If one is left it is
+// returned as such, with no list.
+func noncontiguous(op string, exts []extent.Extent, bufs [][]byte) (extent.Extent, []extent.Extent, error) {
+	out := make([]extent.Extent, 0, len(exts))
+	total, end := int64(0), int64(0)
+	for i, e := range exts {
+		if e.Off < 0 || e.Len < 0 || e.Len > math.MaxInt64-e.Off || e.Off < end {
+			return extent.Extent{}, nil, errno.Wrap("pvfs."+op, syscall.EINVAL, fmt.Errorf("extent %d, %d bytes at %d: negative or not sorted", i, e.Len, e.Off))
+		}
+		if e.Empty() {
+			continue
+		}
+		if n := len(out); n > 0 && out[n-1].End() == e.Off {
+			out[n-1].Len += e.Len
+		} else {
+			out = append(out, e)
+		}
+		total, end = total+e.Len, e.End()
+	}
+	if n := sum(bufs); n != total {
+		return extent.Extent{}, nil, errno.Wrap("pvfs."+op, syscall.EINVAL, fmt.Errorf("%d bytes of memory for %d bytes of extents", n, total))
+	}
+	if len(out) == 1 {
+		return out[0], nil, nil
+	}
+	return extent.Extent{}, out, nil
+}
+
+// last is the end of what is to be transferred.
+func last(e extent.Extent, exts []extent.Extent) int64 {
+	if exts == nil {
+		return e.End()
+	}
+	return exts[len(exts)-1].End()
+}
+
+func (f *File) write(ctx context.Context, op string, e extent.Extent, exts []extent.Extent, bufs [][]byte) (int64, error) {
+	p, err := f.placement(op)
+	if err != nil {
+		return 0, err
+	}
+	if p.Stuffed && last(e, exts) > p.limit {
+		if p, err = f.unstuff(ctx); err != nil {
+			return 0, err
+		}
+	}
+	t := newTransfer(f, p, wire.IOWrite)
+	defer t.free()
+	if err := t.plan(e, exts, bufs); err != nil {
+		return 0, err
+	}
+	if err := t.run(ctx); err != nil {
+		return 0, err
+	}
+	n := t.moved()
+	f.c.stats.bytesWritten.Add(n)
+	return n, nil
+}
+
+func (f *File) read(ctx context.Context, op string, e extent.Extent, exts []extent.Extent, bufs [][]byte) (int64, error) {
+	for {
+		p, err := f.placement(op)
+		if err != nil {
+			return 0, err
+		}
+		n, again, err := f.readOnce(ctx, p, e, exts, bufs)
+		if err != nil || !again {
+			if err == nil {
+				f.c.stats.bytesRead.Add(n)
+			}
+			return n, err
+		}
+	}
+}
+
+// readOnce reads with the layout that we know. again means that the file turned
+// out to be no longer stuffed, and the data may be elsewhere.
+func (f *File) readOnce(ctx context.Context, p *placement, e extent.Extent, exts []extent.Extent, bufs [][]byte) (n int64, again bool, err error) {
+	t := newTransfer(f, p, wire.IORead)
+	defer t.free()
+	if err := t.plan(e, exts, bufs); err != nil {
+		return 0, false, err
+	}
+	if err := t.run(ctx); err != nil {
+		return 0, false, err
+	}
+	total := sum(bufs)
+	if t.moved() == total {
+		return total, false, nil
+	}
+	if p.Stuffed {
+		now, err := f.refresh(ctx)
+		if err != nil || !now.Stuffed {
+			return 0, err == nil, err
+		}
+	}
+	eof, err := t.endOfFile(ctx, last(e, exts))
+	if err != nil {
+		return 0, false, err
+	}
+	t.zeroHoles(eof)
+	if exts == nil {
+		return min(max(eof-e.Off, 0), e.Len), false, nil
+	}
+	for _, e := range exts {
+		n += min(max(eof-e.Off, 0), e.Len)
+	}
+	return n, false, nil
+}
+
+// refresh asks where the data lie. One request.
+func (f *File) refresh(ctx context.Context) (*placement, error) {
+	w, err := f.c.getattr(ctx, f.h, layoutMask)
+	if err != nil {
+		return nil, err
+	}
+	return f.learn(&w)
+}
+
+// learn takes over the layout in w.
+func (f *File) learn(w *wire.Attr) (*placement, error) {
+	l := layoutOf(w)
+	if l == nil {
+		return nil, protocolError("file %d without a layout", f.h)
+	}
+	p, err := newPlacement(l)
+	if err != nil {
+		return nil, err
+	}
+	f.place.Store(p)
+	return p, nil
+}
+
+// unstuff gives the file all its datafiles. One request; doing it twice does no
+// harm.
+func (f *File) unstuff(ctx context.Context) (*placement, error) {
+	const mask = wire.AttrType | wire.AttrDist | wire.AttrDFiles | wire.AttrMirrors | wire.AttrCapability
+	var resp wire.UnstuffResp
+	req := &wire.UnstuffReq{Handle: f.h, FSID: f.c.fsid, Mask: mask, Cred: f.c.cred()}
+	if _, err := f.c.ownerTell(ctx, req, &resp, f.h, f.h); err != nil {
+		return nil, err
+	}
+	p, err := f.learn(&resp.Attr)
+	if err == nil && p.Stuffed {
+		err = protocolError("file %d is stuffed after unstuff", f.h)
+	}
+	return p, err
+}
+
+// Size returns the size of the file in bytes. One request.
+func (f *File) Size(ctx context.Context) (int64, error) {
+	p, err := f.placement("Size")
+	if err != nil {
+		return 0, err
+	}
+	if p.Stuffed {
+		w, err := f.c.getattr(ctx, f.h, layoutMask)
+		if err != nil {
+			return 0, err
+		}
+		if p, err = f.learn(&w); err != nil || p.Stuffed {
+			return int64(w.StuffedSize), err
+		}
+	}
+	return f.c.sizeOf(ctx, &p.Layout)
+}
+
+// Truncate sets the size of the file: one request to each datafile, or two for
+// a small file. Bytes between the old and a larger new size are a hole. It must
+// not run at the same time as writes behind the smaller size.
+func (f *File) Truncate(ctx context.Context, size int64) error {
+	p, err := f.placement("Truncate")
+	if err != nil {
+		return err
+	}
+	if size < 0 {
+		return errno.Wrap("pvfs.Truncate", syscall.EINVAL, fmt.Errorf("size %d", size))
+	}
+	if p.Stuffed {
+		if p, err = f.refresh(ctx); err != nil {
+			return err
+		}
+	}
+	if p.Stuffed && size > p.limit {
+		if p, err = f.unstuff(ctx); err != nil {
+			return err
+		}
+	}
+	calls := make([]*call, len(p.DFiles))
+	for i, d := range p.DFiles {
+		k := f.c.newCall(wire.OpTruncate, kindPlain, nil)
+		req := &wire.TruncateReq{Handle: d, FSID: f.c.fsid, Size: p.dist.PhysSize(i, size)}
+		if err := k.encode(req, f.h, d); err != nil {
+			return err
+		}
+		calls[i] = k
+	}
+	return f.c.runAll(ctx, calls, p.DFiles)
+}
+
+// Flush makes all data and metadata of the file durable: one request to each
+// datafile and one to the metafile.
+func (f *File) Flush(ctx context.Context) error {
+	p, err := f.placement("Flush")
+	if err != nil {
+		return err
+	}
+	targets := append([]Handle{f.h}, p.DFiles...)
+	calls := make([]*call, len(targets))
+	for i, h := range targets {
+		k := f.c.newCall(wire.OpFlush, kindPlain, nil)
+		if err := k.encodeNull(&wire.FlushReq{Handle: h, FSID: f.c.fsid}); err != nil {
+			return err
+		}
+		calls[i] = k
+	}
+	return f.c.runAll(ctx, calls, targets)
+}
+
+// runAll sends calls[i] to the owner of targets[i], all at once, and frees them.
+func (c *Client) runAll(ctx context.Context, calls []*call, targets []Handle) error {
+	servers := make([]*server, len(calls))
+	for i := range calls {
+		s, err := c.owner(targets[i])
+		if err != nil {
+			return err
+		}
+		servers[i] = s
+	}
+	for i, k := range calls {
+		servers[i].start(k)
+	}
+	var first error
+	for i, k := range calls {
+		reusable, err := servers[i].finish(ctx, k)
+		if err == nil {
+			err = k.status.Err("pvfs." + k.op.String())
+		}
+		if first == nil {
+			first = err
+		}
+		if reusable {
+			k.free()
+		}
+	}
+	return first
+}

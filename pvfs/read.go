@@ -1,0 +1,324 @@
+package pvfs
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/pvfs/wire"
+)
+
+// maxVec is how many pieces of memory one readv fills; x/sys/unix needs no
+// allocation for up to 8.
+const maxVec = 7
+
+// reader is the receiving half of a connection: a small buffer for headers and
+// responses. Flow data never pass through it: while a read is under way no more
+// is taken from the socket than is known to be a header or a response.
+type reader struct {
+	buf  []byte
+	r, w int // buf[r:w] was received and not used
+
+	vec  [][]byte // of the readv in progress
+	n    int      // its outcome
+	err  error
+	call func(fd uintptr) bool // runs the readv
+}
+
+func (in *reader) init(c *conn) {
+	in.buf = make([]byte, readAhead+answerSize)
+	in.call = func(fd uintptr) bool {
+		for {
+			in.n, in.err = unix.Readv(int(fd), in.vec)
+			if in.err != unix.EINTR {
+				return in.err != unix.EAGAIN
+			}
+		}
+	}
+}
+
+// readLoop receives messages and hands them to their calls.
+func (c *conn) readLoop() error {
+	for {
+		b, err := c.fill(wire.HeaderSize)
+		if err != nil {
+			return err
+		}
+		h, err := wire.DecodeHeader(b)
+		if err != nil {
+			return err
+		}
+		c.in.r += wire.HeaderSize
+		now := c.srv.client.now()
+		c.lastRecv.Store(now)
+		c.mu.Lock()
+		k := c.pending[h.Tag]
+		c.mu.Unlock()
+		if k == nil || h.Mode == wire.Unexpected {
+			return protocolError("message with tag %d of no call", h.Tag)
+		}
+		k.progress.Store(now)
+		if err := c.message(k, int(h.Size)); err != nil {
+			return err
+		}
+	}
+}
+
+// message receives the n bytes of payload of a message for k.
+func (c *conn) message(k *call, n int) error {
+	if k.kind == kindRead && k.st.answered {
+		return c.flowMessage(k, n)
+	}
+	b, err := c.payload(n)
+	if err != nil {
+		return err
+	}
+	switch k.kind {
+	case kindRead:
+		return c.readResponse(k, b)
+	case kindWrite:
+		return c.writeResponse(k, b)
+	}
+	k.status, err = wire.DecodeResponseInto(b, k.op, k.resp)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil && k.status == 0 {
+		err = c.smallLocked(k)
+	}
+	c.finishLocked(k, err)
+	return nil
+}
+
+// smallLocked takes the outcome of a SMALL_IO.
+func (c *conn) smallLocked(k *call) error {
+	r := &k.scratch.smResp
+	switch k.kind {
+	case kindSmallRead:
+		data := r.Data
+		r.Data = nil
+		if int64(len(data)) > k.total {
+			return protocolError("%d bytes for a read of %d", len(data), k.total)
+		}
+		k.bstream, k.moved = r.BstreamSize, int64(len(data))
+		if !k.st.abandoned {
+			k.scatter(data)
+		}
+	case kindSmallWrite:
+		if r.Result != k.total {
+			return protocolError("%d bytes of %d written", r.Result, k.total)
+		}
+		k.bstream, k.moved = r.BstreamSize, r.Result
+	}
+	return nil
+}
+
+// readResponse takes the answer to a read, behind which the data follow.
+func (c *conn) readResponse(k *call, b []byte) error {
+	var err error
+	k.status, err = wire.DecodeResponseInto(b, wire.OpIO, &k.scratch.ioResp)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil || k.status != 0 {
+		c.finishLocked(k, err)
+		return nil
+	}
+	k.bstream = k.scratch.ioResp.BstreamSize
+	k.st.left = k.existing(k.bstream)
+	k.st.answered = true
+	k.moved = k.st.left
+	if k.st.left == 0 {
+		c.finishLocked(k, nil)
+	}
+	return nil
+}
+
+// writeResponse takes one of the two answers to a write.
+func (c *conn) writeResponse(k *call, b []byte) error {
+	var err error
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !k.st.answered {
+		k.status, err = wire.DecodeResponseInto(b, wire.OpIO, &k.scratch.ioResp)
+		if err == nil && k.status == 0 {
+			k.st.answered = true
+			k.bstream = k.scratch.ioResp.BstreamSize
+			return nil
+		}
+	} else {
+		var done wire.WriteCompletionResp
+		k.status, err = wire.DecodeResponseInto(b, wire.OpWriteCompletion, &done)
+		if err == nil && k.status == 0 && (k.st.left > 0 || done.Total != k.total) {
+			err = protocolError("%d bytes of %d written", done.Total, k.total)
+		}
+		k.moved = done.Total
+	}
+	sent := k.st.left < k.total
+	c.finishLocked(k, err)
+	if sent && (err != nil || k.status != 0) {
+		c.retireLocked(errors.New("server refused a write"))
+	}
+	return nil
+}
+
+// flowMessage receives n bytes of data for a read.
+func (c *conn) flowMessage(k *call, n int) error {
+	if int64(n) > k.st.left || n == 0 {
+		return protocolError("%d bytes of data where %d are left", n, k.st.left)
+	}
+	for n > 0 {
+		m, err := c.readInto(k, n)
+		if err != nil {
+			return err
+		}
+		n -= m
+	}
+	if k.st.left == 0 {
+		c.mu.Lock()
+		c.finishLocked(k, nil)
+		c.mu.Unlock()
+	}
+	return nil
+}
+
+// readInto receives up to n bytes of k's data, into its memory or nowhere if
+// its owner is gone. Only the reader moves a read's cursor.
+func (c *conn) readInto(k *call, n int) (int, error) {
+	in := &c.in
+	c.mu.Lock()
+	gone := k.st.abandoned
+	if !gone {
+		c.reading = k
+	}
+	c.mu.Unlock()
+	if gone {
+		m, err := c.discard(n)
+		k.st.left -= int64(m)
+		return m, err
+	}
+	var m int
+	var err error
+	if in.w > in.r { // arrived together with the response, before we knew
+		p := k.pieces[k.st.piece].mem[k.st.off:]
+		m = copy(p[:min(len(p), n)], in.buf[in.r:in.w])
+		in.r += m
+	} else {
+		m, err = c.readPieces(k, n)
+	}
+	c.mu.Lock()
+	c.reading = nil
+	if c.readKick {
+		c.readKick = false
+		_ = c.nc.SetReadDeadline(time.Time{})
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = nil
+		}
+	}
+	c.idle.Broadcast()
+	c.mu.Unlock()
+	k.advance(m)
+	return m, err
+}
+
+// readPieces receives up to n bytes into the next pieces of k, and behind them
+// the next header if the bytes come with it.
+func (c *conn) readPieces(k *call, n int) (int, error) {
+	in := &c.in
+	if c.raw == nil {
+		p := k.pieces[k.st.piece].mem[k.st.off:]
+		return c.nc.Read(p[:min(len(p), n)])
+	}
+	in.vec = in.vec[:0]
+	want := 0
+	for i, off := k.st.piece, k.st.off; want < n && len(in.vec) < maxVec; i, off = i+1, 0 {
+		p := k.pieces[i].mem[off:]
+		p = p[:min(len(p), n-want)]
+		in.vec = append(in.vec, p)
+		want += len(p)
+	}
+	if want == n {
+		in.vec = append(in.vec, in.buf[:wire.HeaderSize])
+	}
+	err := c.raw.Read(in.call)
+	clear(in.vec)
+	if err == nil {
+		err = in.err
+	}
+	if err != nil {
+		return 0, err
+	}
+	if in.n == 0 {
+		return 0, io.EOF
+	}
+	if in.n > want {
+		in.r, in.w = 0, in.n-want
+		return want, nil
+	}
+	return in.n, nil
+}
+
+// discard receives up to n bytes and forgets them.
+func (c *conn) discard(n int) (int, error) {
+	in := &c.in
+	if in.w == in.r {
+		in.r, in.w = 0, 0
+		m, err := c.nc.Read(in.buf[:min(n, len(in.buf))])
+		return m, err
+	}
+	m := min(n, in.w-in.r)
+	in.r += m
+	return m, nil
+}
+
+// answerSize is header and payload of the response to an IO request, behind
+// which flow data may come.
+const answerSize = wire.HeaderSize + 24
+
+// fill receives until n bytes are buffered and returns them; n is at most
+// readAhead. It takes no more from the socket than cannot be flow data.
+func (c *conn) fill(n int) ([]byte, error) {
+	in := &c.in
+	if in.r == in.w {
+		in.r, in.w = 0, 0
+	}
+	if len(in.buf)-in.r < n+answerSize {
+		in.w = copy(in.buf, in.buf[in.r:in.w])
+		in.r = 0
+	}
+	for in.w-in.r < n {
+		limit := len(in.buf)
+		c.mu.Lock()
+		if c.readFlows > 0 {
+			limit = in.r + n
+		} else if n == wire.HeaderSize {
+			limit = in.r + answerSize // a read may be posted while we wait
+		}
+		c.mu.Unlock()
+		m, err := c.nc.Read(in.buf[in.w:limit])
+		if m == 0 && err != nil {
+			return nil, err
+		}
+		in.w += m
+	}
+	return in.buf[in.r : in.r+n], nil
+}
+
+// payload receives a response of n bytes. They are good until the next read.
+func (c *conn) payload(n int) ([]byte, error) {
+	in := &c.in
+	if n > maxResponse {
+		return nil, protocolError("response of %d bytes", n)
+	}
+	if n <= readAhead {
+		b, err := c.fill(n)
+		in.r += n
+		return b, err
+	}
+	b := make([]byte, n)
+	m := copy(b, in.buf[in.r:in.w])
+	in.r += m
+	_, err := io.ReadFull(c.nc, b[m:])
+	return b, err
+}

@@ -1,0 +1,319 @@
+package pvfs
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/pvfs/dist"
+	"github.com/zoidfs/zoidfs/pvfs/wire"
+)
+
+const (
+	smallReply   = wire.MaxRequest - 40 // bytes of data that a SMALL_IO response holds
+	smallRequest = wire.MaxRequest - 400
+	maxPiece     = 1 << 30 // bytes of one extent in a request
+)
+
+// transfer is one read or write: a call for each server that has some of its
+// bytes, or several if the extents do not fit into one request.
+type transfer struct {
+	f     *File
+	p     *placement
+	dir   wire.IOType
+	calls []*call
+	first []*call // by server: the call of a contiguous transfer
+	src   source
+}
+
+func newTransfer(f *File, p *placement, dir wire.IOType) *transfer {
+	t, ok := f.c.moves.Get().(*transfer)
+	if !ok {
+		t = new(transfer)
+	}
+	t.f, t.p, t.dir = f, p, dir
+	return t
+}
+
+// free gives back t and the calls that are still its own.
+func (t *transfer) free() {
+	for i, k := range t.calls {
+		if k != nil {
+			k.free()
+		}
+		t.calls[i] = nil
+	}
+	clear(t.first)
+	c := t.f.c
+	t.calls, t.first, t.src = t.calls[:0], t.first[:0], source{}
+	t.f, t.p = nil, nil
+	c.moves.Put(t)
+}
+
+// source is a cursor over the caller's memory.
+type source struct {
+	bufs [][]byte
+	off  int
+}
+
+// next returns up to n bytes.
+func (s *source) next(n int64) []byte {
+	for s.off == len(s.bufs[0]) {
+		s.bufs, s.off = s.bufs[1:], 0
+	}
+	b := s.bufs[0][s.off:]
+	b = b[:min(int64(len(b)), n)]
+	s.off += len(b)
+	return b
+}
+
+// plan makes the calls. Either exts is nil or e is not used.
+func (t *transfer) plan(e extent.Extent, exts []extent.Extent, bufs [][]byte) error {
+	t.src = source{bufs: bufs}
+	if exts == nil {
+		return t.planOne(e)
+	}
+	return t.planMany(exts)
+}
+
+// planOne is the plan of a contiguous transfer: the servers get one and the
+// same description.
+func (t *transfer) planOne(e extent.Extent) error {
+	for len(t.first) < len(t.p.DFiles) {
+		t.first = append(t.first, nil)
+	}
+	for rest := e; !rest.Empty(); {
+		var run dist.Run
+		run, rest = dist.Next(t.p.dist, rest)
+		k := t.first[run.Server]
+		if k == nil {
+			k = t.newCall(run.Server)
+			t.first[run.Server] = k
+		}
+		t.addRun(k, run)
+	}
+	typ := wire.Contiguous(e.Len)
+	for _, k := range t.calls {
+		if err := t.encode(k, typ, e.Off, e.Len); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *transfer) newCall(server int) *call {
+	k := t.f.c.newCall(wire.OpIO, kindRead, nil)
+	k.dist, k.nr = t.p.dist, server
+	t.calls = append(t.calls, k)
+	return k
+}
+
+// addRun takes the memory of a run from the source.
+func (t *transfer) addRun(k *call, run dist.Run) {
+	for off, left := run.Off, run.Len; left > 0; {
+		b := t.src.next(left)
+		k.addPiece(b, off)
+		off, left = off+int64(len(b)), left-int64(len(b))
+	}
+}
+
+// share is what one server has of a noncontiguous transfer.
+type share struct {
+	exts   []extent.Extent // those with bytes on the server, whole
+	starts []int           // of each of them: its first piece
+	pieces []piece
+}
+
+// planMany is the plan of a noncontiguous transfer: each server is told of the
+// extents that it has bytes of.
+func (t *transfer) planMany(exts []extent.Extent) error {
+	shares := make([]share, len(t.p.DFiles))
+	for _, whole := range exts {
+		for !whole.Empty() {
+			e := extent.Extent{Off: whole.Off, Len: min(whole.Len, maxPiece)}
+			whole.Off, whole.Len = whole.Off+e.Len, whole.Len-e.Len
+			for rest := e; !rest.Empty(); {
+				var run dist.Run
+				run, rest = dist.Next(t.p.dist, rest)
+				s := &shares[run.Server]
+				if n := len(s.exts); n == 0 || s.exts[n-1] != e {
+					s.exts = append(s.exts, e)
+					s.starts = append(s.starts, len(s.pieces))
+				}
+				for off, left := run.Off, run.Len; left > 0; {
+					b := t.src.next(left)
+					s.pieces = append(s.pieces, piece{b, off})
+					off, left = off+int64(len(b)), left-int64(len(b))
+				}
+			}
+		}
+	}
+	for i := range shares {
+		if err := t.planShare(i, &shares[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// planShare makes the calls of one server.
+func (t *transfer) planShare(server int, s *share) error {
+	for from := 0; from < len(s.exts); {
+		typ, n, err := describe(s.exts[from:])
+		if err != nil {
+			return err
+		}
+		to := from + n
+		lo, hi := s.starts[from], len(s.pieces)
+		if to < len(s.exts) {
+			hi = s.starts[to]
+		}
+		k := t.newCall(server)
+		for _, p := range s.pieces[lo:hi] {
+			k.addPiece(p.mem, p.off)
+		}
+		if err := t.encode(k, typ, 0, extent.Total(s.exts[from:to])); err != nil {
+			return err
+		}
+		from = to
+	}
+	return nil
+}
+
+// describe makes a datatype of the first n of exts, as many as fit: any number
+// that are of one length and evenly spaced, else as many as there may be nested
+// records.
+func describe(exts []extent.Extent) (typ wire.Datatype, n int, err error) {
+	if n = even(exts); n > 1 && n >= min(len(exts), wire.MaxNested) {
+		typ, err = wire.HVectorAt(exts[0].Off, int32(n), int32(exts[0].Len), exts[1].Off-exts[0].Off)
+		return typ, n, err
+	}
+	n = min(len(exts), wire.MaxNested)
+	typ, err = wire.HIndexed(exts[:n])
+	return typ, n, err
+}
+
+// even is how many of exts, from the first on, are of one length and evenly
+// spaced.
+func even(exts []extent.Extent) int {
+	if len(exts) < 2 {
+		return len(exts)
+	}
+	n, stride := 1, exts[1].Off-exts[0].Off
+	for n < len(exts) && exts[n].Len == exts[0].Len && exts[n].Off-exts[n-1].Off == stride {
+		n++
+	}
+	return n
+}
+
+// encode builds k's request: SMALL_IO if the data fit into it or its response.
+func (t *transfer) encode(k *call, typ wire.Datatype, off, aggregate int64) error {
+	f, p := t.f, t.p
+	d := p.DFiles[k.nr]
+	if (t.dir == wire.IORead && k.total <= smallReply) || (t.dir == wire.IOWrite && k.total <= smallRequest) {
+		k.op, k.kind, k.resp = wire.OpSmallIO, kindSmallRead, &k.scratch.smResp
+		if t.dir == wire.IOWrite {
+			k.kind = kindSmallWrite
+		}
+		k.scratch.small = wire.SmallIOReq{Handle: d, FSID: f.c.fsid, Dir: t.dir, ServerNr: uint32(k.nr),
+			ServerCt: uint32(len(p.DFiles)), Dist: p.Dist, Type: typ, Offset: off, Aggregate: aggregate, Total: k.total}
+		err := k.encode(&k.scratch.small, f.h, d)
+		if !errors.Is(err, syscall.EMSGSIZE) || t.dir == wire.IORead {
+			return err
+		}
+	}
+	k.op, k.kind, k.resp = wire.OpIO, kindRead, nil
+	if t.dir == wire.IOWrite {
+		k.kind = kindWrite
+	}
+	k.scratch.io = wire.IOReq{Handle: d, FSID: f.c.fsid, Dir: t.dir, ServerNr: uint32(k.nr),
+		ServerCt: uint32(len(p.DFiles)), Dist: p.Dist, Type: typ, Offset: off, Aggregate: aggregate}
+	return k.encode(&k.scratch.io, f.h, d)
+}
+
+// run carries out all calls at once. On error the caller's memory is free.
+func (t *transfer) run(ctx context.Context) error {
+	c := t.f.c
+	for _, k := range t.calls {
+		s, err := c.owner(t.p.DFiles[k.nr])
+		if err != nil {
+			return err
+		}
+		k.srv = s
+	}
+	for _, k := range t.calls {
+		k.srv.start(k)
+	}
+	var first error
+	for i, k := range t.calls {
+		reusable, err := k.srv.finish(ctx, k)
+		if err == nil {
+			err = k.status.Err("pvfs." + k.op.String())
+		}
+		if first == nil {
+			first = err
+		}
+		if !reusable {
+			t.calls[i] = nil
+		}
+	}
+	return first
+}
+
+// moved is the number of bytes read or written.
+func (t *transfer) moved() int64 {
+	n := int64(0)
+	for _, k := range t.calls {
+		n += k.moved
+	}
+	return n
+}
+
+// endOfFile is where the file ends, or any later point than want if it ends
+// there. The sizes that the servers told with the data often prove it.
+func (t *transfer) endOfFile(ctx context.Context, want int64) (int64, error) {
+	p := t.p
+	sizes := make([]int64, len(p.DFiles))
+	known := make([]bool, len(p.DFiles))
+	for _, k := range t.calls {
+		sizes[k.nr], known[k.nr] = max(sizes[k.nr], k.bstream), true
+	}
+	if eof := p.dist.Size(sizes); eof >= want {
+		return eof, nil
+	}
+	missing := false
+	for _, ok := range known {
+		missing = missing || !ok
+	}
+	if missing && !p.Stuffed {
+		all, err := t.f.c.datafileSizes(ctx, p.DFiles)
+		if err != nil {
+			return 0, err
+		}
+		for i := range sizes {
+			if !known[i] {
+				sizes[i] = all[i]
+			}
+		}
+	}
+	return p.dist.Size(sizes), nil
+}
+
+// zeroHoles clears what no server had below the end of the file.
+func (t *transfer) zeroHoles(eof int64) {
+	for _, k := range t.calls {
+		skip := k.moved
+		for _, p := range k.pieces {
+			n := int64(len(p.mem))
+			if skip >= n {
+				skip -= n
+				continue
+			}
+			if end := min(n, eof-p.off); end > skip {
+				clear(p.mem[skip:end])
+			}
+			skip = 0
+		}
+	}
+}

@@ -73,8 +73,10 @@ func (s *Server) setParam(req *wire.SetParamReq) error {
 	case wire.ParamTimeoutsOff:
 		s.timeoutsOff.Store(on)
 	case wire.ParamGossipMask, wire.ParamMode, wire.ParamPerfHistory, wire.ParamPerfInterval,
-		wire.ParamEventEnable, wire.ParamEventDisable, wire.ParamDropCaches:
+		wire.ParamEventEnable, wire.ParamEventDisable:
 		// Nothing here depends on them.
+	case wire.ParamDropCaches:
+		return errno.New("pvfsd.drop_caches", syscall.EOPNOTSUPP)
 	default:
 		return errno.New("pvfsd.setparam", syscall.EINVAL)
 	}

@@ -1,0 +1,108 @@
+package ionserver
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/pvfs"
+)
+
+// orphanDirName is the directory, in the root, of what I/O nodes must find
+// again after a crash. Mounts do not see it. Its entries:
+//
+//	HANDLE            16 hex digits: an inode without a name that was open
+//	session.SELF.ID   a symbolic link: the I/O node SELF has had this session
+//	view.EPOCH        a symbolic link to the claim of an epoch
+const orphanDirName = ".zoidfs-orphans"
+
+const readDirMax = 512
+
+func orphanName(handle uint64) string { return fmt.Sprintf("%016x", handle) }
+
+func (s *Server) sessionPrefix() string { return "session." + s.opt.Self + "." }
+
+func (s *Server) sessionName(id uint64) string { return s.sessionPrefix() + strconv.FormatUint(id, 16) }
+
+// findOrphanDir finds or makes the directory of orphans.
+func (s *Server) findOrphanDir(ctx context.Context) error {
+	a, err := s.pvfs.Mkdir(ctx, s.pvfs.Root(), orphanDirName, pvfs.CreateOptions{Mode: 0o700})
+	if errno.Of(err) == syscall.EEXIST {
+		a.Handle, err = s.pvfs.Lookup(ctx, s.pvfs.Root(), orphanDirName)
+	}
+	s.orphanDir = uint64(a.Handle)
+	return err
+}
+
+// loadLeftovers finds the orphans of this home, and whether mounts were
+// connected when this node last ended. If none were, nobody will reclaim
+// anything and there is nothing to wait for.
+func (s *Server) loadLeftovers(ctx context.Context) error {
+	s.home.mu.Lock()
+	defer s.home.mu.Unlock()
+	return s.eachLeftover(ctx, func(e pvfs.Dirent) {
+		handle := uint64(e.Handle)
+		switch {
+		case e.Name == orphanName(handle) && s.placement.Home(handle) == s.self:
+			i := s.home.inodeLocked(handle)
+			i.orphan, i.linked = true, true
+		case strings.HasPrefix(e.Name, s.sessionPrefix()):
+			s.unclean = true
+			s.oldSessions = append(s.oldSessions, e.Name)
+		}
+	})
+}
+
+func (s *Server) eachLeftover(ctx context.Context, fn func(pvfs.Dirent)) error {
+	var token pvfs.DirToken
+	for eof := false; !eof; {
+		var ents []pvfs.Dirent
+		var err error
+		if ents, token, eof, err = s.pvfs.ReadDir(ctx, pvfs.Handle(s.orphanDir), token, readDirMax); err != nil {
+			return err
+		}
+		for _, e := range ents {
+			fn(e)
+		}
+	}
+	return nil
+}
+
+// inGrace reports whether mounts may still be reclaiming.
+func (s *Server) inGrace(now time.Time) bool { return s.unclean && now.Before(s.graceEnd) }
+
+// endGrace forgets the sessions of the earlier life once their time is over.
+func (s *Server) endGrace(ctx context.Context, now time.Time) {
+	if s.inGrace(now) || len(s.oldSessions) == 0 {
+		return
+	}
+	for _, name := range s.oldSessions {
+		s.removeLeftover(ctx, name)
+	}
+	s.oldSessions = nil
+}
+
+// recordSession leaves a trace of a session, for the case that this node ends
+// without ending it. Without the trace its locks could not be reclaimed, so
+// that is logged but not fatal.
+func (s *Server) recordSession(ctx context.Context, id uint64) {
+	_, err := s.pvfs.Symlink(ctx, pvfs.Handle(s.orphanDir), s.sessionName(id), "session", 0, 0)
+	if err != nil && errno.Of(err) != syscall.EEXIST {
+		s.log.Warn("session not recorded", "session", id, "err", err)
+	}
+}
+
+// forgetSession removes the trace.
+func (s *Server) forgetSession(ctx context.Context, id uint64) {
+	s.removeLeftover(ctx, s.sessionName(id))
+}
+
+func (s *Server) removeLeftover(ctx context.Context, name string) {
+	if err := s.pvfs.Remove(ctx, pvfs.Handle(s.orphanDir), name); err != nil && errno.Of(err) != syscall.ENOENT {
+		s.log.Warn("leftover not removed", "name", name, "err", err)
+	}
+}

@@ -1,0 +1,304 @@
+package ionserver
+
+import (
+	"encoding/binary"
+	"syscall"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+	"github.com/zoidfs/zoidfs/pvfs"
+	"github.com/zoidfs/zoidfs/pvfs/wire"
+)
+
+// nameKey is a directory entry, there or not. The empty name of the root
+// stands for the right to move directories.
+type nameKey struct {
+	dir  uint64
+	name string
+}
+
+// enterName decodes the body of a request about an entry, and takes the
+// entry's lock: shared to look, exclusive to change.
+func (c *call) enterName(m named, exclusive bool) (name string, release func(), err error) {
+	if err := c.Decode(m); err != nil {
+		return "", nil, err
+	}
+	name = string(m.GetName())
+	if err := checkName(name); err != nil {
+		return "", nil, err
+	}
+	if err := c.checkHome(); err != nil {
+		return "", nil, err
+	}
+	if c.hidden(c.Handle, name) && exclusive {
+		return "", nil, errno.New("ionserver: reserved name", syscall.EPERM)
+	}
+	release, err = lockKey(c, c.ctx, &c.srv.names, nameKey{c.Handle, name}, exclusive)
+	return name, release, err
+}
+
+// named is a request about an entry.
+type named interface {
+	proto.Message
+	GetName() []byte
+}
+
+// hidden reports whether an entry is not for mounts.
+func (c *call) hidden(dir uint64, name string) bool {
+	return name == orphanDirName && dir == uint64(c.srv.pvfs.Root())
+}
+
+func (c *call) dir() pvfs.Handle { return pvfs.Handle(c.Handle) }
+
+// entry is the reply that names an inode, with its attributes if this is its
+// home. The caller holds no name lock.
+func (c *call) entry(h pvfs.Handle, created bool) (*rpc.Frame, error) {
+	m := &ionpb.EntryResp{Handle: uint64(h), Created: created}
+	if c.srv.placement.Home(m.Handle) == c.srv.self {
+		a, err := c.lookAt(m.Handle)
+		if err != nil {
+			return nil, err
+		}
+		m.Attr, m.Type = a, a.Type
+	}
+	return okay(m)
+}
+
+// made is the reply for an inode that was made just now: nobody else has
+// changed it when this call returned, as far as anybody can tell.
+func (c *call) made(a pvfs.Attr) (*rpc.Frame, error) {
+	m := c.srv.home.attrMsg(a)
+	return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true})
+}
+
+func (c *call) lookup() (*rpc.Frame, error) {
+	var m ionpb.NameReq
+	name, release, err := c.enterName(&m, false)
+	if err != nil {
+		return nil, err
+	}
+	if c.hidden(c.Handle, name) {
+		release()
+		return nil, errno.New("ionserver.lookup", syscall.ENOENT)
+	}
+	h, err := c.srv.pvfs.Lookup(c.ctx, c.dir(), name)
+	release()
+	if err != nil {
+		return nil, err
+	}
+	f, err := c.entry(h, false)
+	if errno.Of(err) == syscall.ESTALE && !c.isStaleView(err) {
+		// The inode went away between the two looks, or its removal was cut
+		// short by a crash.
+		return nil, errno.Wrap("ionserver.lookup", syscall.ENOENT, err)
+	}
+	return f, err
+}
+
+func (c *call) create() (*rpc.Frame, error) {
+	var m ionpb.CreateReq
+	name, release, err := c.enterName(&m, true)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.srv.pvfs.Create(c.ctx, c.dir(), name, pvfs.CreateOptions{Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid})
+	if errno.Of(err) == syscall.EEXIST && !m.Excl {
+		a.Handle, err = c.srv.pvfs.Lookup(c.ctx, c.dir(), name)
+		release()
+		if err != nil {
+			return nil, err
+		}
+		return c.entry(a.Handle, false)
+	}
+	release()
+	if err != nil {
+		return nil, err
+	}
+	return c.made(a)
+}
+
+func (c *call) mkdir() (*rpc.Frame, error) {
+	var m ionpb.MkdirReq
+	name, release, err := c.enterName(&m, true)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	a, err := c.srv.pvfs.Mkdir(c.ctx, c.dir(), name, pvfs.CreateOptions{Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid})
+	if err != nil {
+		return nil, err
+	}
+	c.setParent(a.Handle, c.dir())
+	return c.made(a)
+}
+
+func (c *call) symlink() (*rpc.Frame, error) {
+	var m ionpb.SymlinkReq
+	name, release, err := c.enterName(&m, true)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	switch {
+	case len(m.Target) == 0:
+		return nil, errno.New("ionserver.symlink", syscall.ENOENT)
+	case len(m.Target) > maxTarget:
+		return nil, errno.New("ionserver.symlink", syscall.ENAMETOOLONG)
+	}
+	a, err := c.srv.pvfs.Symlink(c.ctx, c.dir(), name, string(m.Target), m.Uid, m.Gid)
+	if err != nil {
+		return nil, err
+	}
+	return c.made(a)
+}
+
+func (c *call) unlink() (*rpc.Frame, error) {
+	var m ionpb.NameReq
+	name, release, err := c.enterName(&m, true)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	h, err := c.srv.pvfs.Lookup(c.ctx, c.dir(), name)
+	if err != nil {
+		return nil, err
+	}
+	t, err := c.typeOf(h)
+	if err != nil && errno.Of(err) != syscall.ENOENT { // an entry without object is removed like any
+		return nil, err
+	}
+	if t == wire.TypeDirectory {
+		return nil, errno.New("ionserver.unlink", syscall.EISDIR)
+	}
+	if _, err := c.srv.pvfs.Unlink(c.ctx, c.dir(), name); err != nil {
+		return nil, err
+	}
+	open, err := c.orphan(uint64(h))
+	if err != nil {
+		return nil, err
+	}
+	return okay(&ionpb.UnlinkResp{Handle: uint64(h), Open: open})
+}
+
+// orphan tells the home of an inode that it has lost its name.
+func (c *call) orphan(handle uint64) (open bool, err error) {
+	at := c.srv.placement.Home(handle)
+	if at == c.srv.self {
+		return c.srv.home.orphan(c.ctx, handle), nil
+	}
+	var r ionpb.OrphanResp
+	err = c.wait(func() error {
+		return c.srv.peers[at].call(c.ctx, rpc.Frame{Op: ionpb.Op_ORPHAN, Handle: handle}, nil, &r)
+	})
+	return r.Open, err
+}
+
+func (c *call) typeOf(h pvfs.Handle) (wire.ObjType, error) {
+	as, errs, err := c.srv.pvfs.ListAttr(c.ctx, []pvfs.Handle{h}, false)
+	if err == nil {
+		err = errs[0]
+	}
+	if err != nil {
+		return 0, err
+	}
+	return as[0].Type, nil
+}
+
+func (c *call) rmdir() (*rpc.Frame, error) {
+	var m ionpb.NameReq
+	name, release, err := c.enterName(&m, true)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	h, err := c.srv.pvfs.Lookup(c.ctx, c.dir(), name)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkEmptyDir(h); err != nil {
+		return nil, err
+	}
+	// PVFS2 takes the entry away, finds the directory empty or puts the
+	// entry back; the name lock hides that.
+	if err := c.srv.pvfs.Rmdir(c.ctx, c.dir(), name); err != nil {
+		return nil, err
+	}
+	return okay(&ionpb.UnlinkResp{Handle: uint64(h)})
+}
+
+// checkEmptyDir saves the attempt to remove what cannot be removed. PVFS2
+// decides.
+func (c *call) checkEmptyDir(h pvfs.Handle) error {
+	a, err := c.srv.pvfs.GetAttr(c.ctx, h)
+	switch {
+	case err != nil:
+		return err
+	case a.Type != wire.TypeDirectory:
+		return errno.New("ionserver.rmdir", syscall.ENOTDIR)
+	case a.Entries > 0:
+		return errno.New("ionserver.rmdir", syscall.ENOTEMPTY)
+	}
+	return nil
+}
+
+func (c *call) readDir() (*rpc.Frame, error) {
+	var m ionpb.ReadDirReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	if err := c.checkHome(); err != nil {
+		return nil, err
+	}
+	var token pvfs.DirToken
+	switch len(m.Token) {
+	case 0:
+	case 8:
+		token = pvfs.DirToken(binary.LittleEndian.Uint64(m.Token))
+	default:
+		return nil, errno.New("ionserver.readdir: token", syscall.EINVAL)
+	}
+	r := &ionpb.ReadDirResp{}
+	for len(r.Entries) == 0 && !r.Eof { // the only entry may be one that is hidden
+		ents, next, eof, err := c.srv.pvfs.ReadDir(c.ctx, c.dir(), token, int(min(max(m.Max, 1), readDirMax)))
+		if err != nil {
+			return nil, stale(err)
+		}
+		token, r.Eof = next, eof
+		if err := c.fillTypes(r, ents); err != nil {
+			return nil, err
+		}
+	}
+	r.Token = binary.LittleEndian.AppendUint64(nil, uint64(token))
+	return okay(r)
+}
+
+// fillTypes adds the entries with the types of their inodes, as far as those
+// can be had.
+func (c *call) fillTypes(r *ionpb.ReadDirResp, ents []pvfs.Dirent) error {
+	hs := make([]pvfs.Handle, len(ents))
+	for i, e := range ents {
+		hs[i] = e.Handle
+	}
+	var attrs []pvfs.Attr
+	var errs []error
+	if len(hs) > 0 {
+		var err error
+		if attrs, errs, err = c.srv.pvfs.ListAttr(c.ctx, hs, false); err != nil {
+			return err
+		}
+	}
+	for i, e := range ents {
+		if c.hidden(c.Handle, e.Name) {
+			continue
+		}
+		d := &ionpb.Dirent{Name: []byte(e.Name), Handle: uint64(e.Handle)}
+		if errs[i] == nil {
+			d.Type = objType(attrs[i].Type)
+		}
+		r.Entries = append(r.Entries, d)
+	}
+	return nil
+}

@@ -1,0 +1,338 @@
+package ionserver
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+	"github.com/zoidfs/zoidfs/pvfs"
+)
+
+// maxOpens bounds how often one session has one inode open.
+const maxOpens = 1 << 24
+
+// open answers OPEN: counts one more open, and truncates if asked to.
+func (c *call) open() (*rpc.Frame, error) {
+	var m ionpb.OpenReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	if err := c.checkHome(); err != nil {
+		return nil, err
+	}
+	h := c.srv.home
+	modes, err := h.addOpens(c.sess, c.Handle, 1, m.Reclaim)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.opened(m.Flags)
+	if err != nil {
+		n := uint32(1)
+		if m.Reclaim > 0 {
+			n = m.Reclaim
+		}
+		if last := h.dropOpens(c.sess.id, c.Handle, n); last {
+			h.lastClose(c.ctx, c, c.Handle)
+		}
+		return nil, err
+	}
+	h.learnModes(c.Handle, modes, a.Mode)
+	return okay(a)
+}
+
+// opened is the part of OPEN that comes after the count, so that the object
+// cannot go away under it.
+func (c *call) opened(flags uint32) (*ionpb.Attr, error) {
+	h := c.srv.home
+	trunc := flags&syscall.O_TRUNC != 0
+	release, err := lockKey(c, c.ctx, &h.ops, c.Handle, trunc)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if trunc {
+		if err := c.truncate(0); err != nil {
+			return nil, err
+		}
+	}
+	a, err := h.attr(c, c.Handle)
+	if err != nil {
+		return nil, err
+	}
+	m := h.attrMsg(a)
+	if m.Type == ionpb.ObjType_NONE {
+		return nil, errno.New("ionserver.open", syscall.ESTALE)
+	}
+	return m, nil
+}
+
+// addOpens counts n more opens of the inode by the session, or exactly
+// reclaim if that is not 0. It fails once the inode is being destroyed.
+func (h *home) addOpens(sess *session, handle uint64, n, reclaim uint32) (modes uint64, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if sess.isDead() {
+		return 0, errStaleSession
+	}
+	i := h.inodeLocked(handle)
+	switch {
+	case i.gone:
+		return 0, errno.New("ionserver.open: removed", syscall.ESTALE)
+	case reclaim > maxOpens || i.opens[sess.id]+n > maxOpens:
+		return 0, errno.New("ionserver.open", syscall.EMFILE)
+	case reclaim > 0:
+		i.opens[sess.id] = reclaim
+	default:
+		i.opens[sess.id] += n
+	}
+	return i.modes, nil
+}
+
+// learnModes remembers that there is nothing for a write to clear, unless the
+// permission bits have changed since.
+func (h *home) learnModes(handle, modes uint64, mode uint32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.inodes[handle]; i != nil && i.modes == modes && withoutPriv(mode) == mode {
+		i.noPriv = true
+	}
+}
+
+// dropOpens counts n opens less and reports whether that was the last one of
+// all sessions. More than there are end all.
+func (h *home) dropOpens(session, handle uint64, n uint32) (last bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := h.inodes[handle]
+	if i == nil || i.opens[session] == 0 {
+		return false
+	}
+	if i.opens[session] -= min(n, i.opens[session]); i.opens[session] == 0 {
+		delete(i.opens, session)
+	}
+	last = len(i.opens) == 0
+	h.dropLocked(handle, i)
+	return last
+}
+
+// close answers CLOSE.
+func (c *call) close() (*rpc.Frame, error) {
+	var m ionpb.CloseReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	if err := c.checkHome(); err != nil {
+		return nil, err
+	}
+	if c.srv.home.dropOpens(c.sess.id, c.Handle, max(m.Count, 1)) {
+		c.srv.home.lastClose(c.ctx, c, c.Handle)
+	}
+	return okay(nil)
+}
+
+// lastClose destroys an orphan, or saves the modification time. What fails is
+// tried again by and by; nobody waits for the result.
+func (h *home) lastClose(ctx context.Context, w waiter, handle uint64) {
+	h.mu.Lock()
+	i := h.inodes[handle]
+	orphan := i != nil && i.orphan
+	dirty := i != nil && (i.mtime != 0 || len(i.writers) > 0)
+	h.mu.Unlock()
+	var err error
+	switch {
+	case orphan:
+		err = h.destroyOrphan(ctx, handle)
+	case dirty:
+		err = h.save(ctx, w, handle, true)
+	}
+	if err != nil && errno.Of(err) != syscall.ESTALE {
+		h.srv.log.Warn("last close", "handle", handle, "err", err)
+	}
+}
+
+// dropSession ends a session's opens.
+func (h *home) dropSession(ctx context.Context, sess *session) {
+	h.mu.Lock()
+	var last []uint64
+	for _, handle := range slices.Sorted(maps.Keys(h.inodes)) {
+		i := h.inodes[handle]
+		if i.opens[sess.id] == 0 {
+			continue
+		}
+		delete(i.opens, sess.id)
+		if len(i.opens) == 0 {
+			last = append(last, handle)
+		}
+		h.dropLocked(handle, i)
+	}
+	h.mu.Unlock()
+	for _, handle := range last {
+		h.lastClose(ctx, background{}, handle)
+	}
+}
+
+func (s *session) isDead() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dead
+}
+
+// flush answers FLUSH, which comes with every close(2): the times of what was
+// written are final from then on.
+func (c *call) flush() (*rpc.Frame, error) {
+	if err := c.checkHome(); err != nil {
+		return nil, err
+	}
+	if !c.srv.home.dirty(c.Handle) {
+		return okay(nil)
+	}
+	if err := c.srv.home.save(c.ctx, c, c.Handle, false); err != nil {
+		return nil, err
+	}
+	return okay(nil)
+}
+
+// dirty reports whether a modification time may be unsaved.
+func (h *home) dirty(handle uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := h.inodes[handle]
+	return i != nil && (i.mtime != 0 || len(i.writers) > 0)
+}
+
+// fsync answers FSYNC: every byte that was written is durable at the PVFS2
+// servers. Writes have reached the servers when they were answered, so the
+// servers need only be told to flush.
+func (c *call) fsync() (*rpc.Frame, error) {
+	var m ionpb.FsyncReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	if err := c.checkHome(); err != nil {
+		return nil, err
+	}
+	if !m.DataOnly && c.srv.home.dirty(c.Handle) {
+		if err := c.srv.home.save(c.ctx, c, c.Handle, false); err != nil {
+			return nil, err
+		}
+	}
+	a, err := c.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(c.Handle)) // its layout of now: all servers that have bytes
+	if err != nil {
+		return nil, stale(err)
+	}
+	if a.Layout == nil {
+		return okay(nil) // PVFS2 servers keep names and attributes durable by themselves
+	}
+	if err := c.srv.pvfs.File(a).Flush(c.ctx); err != nil {
+		return nil, stale(err)
+	}
+	return okay(nil)
+}
+
+// orphan decides about an inode that has just lost its name: destroyed if
+// nobody has it open, else kept until the last close. It may be asked twice.
+// The name is gone in any case, so a failure of PVFS2 is no failure of the
+// caller: what could not be destroyed is tried again by and by.
+func (h *home) orphan(ctx context.Context, handle uint64) (open bool) {
+	h.mu.Lock()
+	i := h.inodeLocked(handle)
+	i.orphan = true
+	if open = len(i.opens) > 0; !open {
+		i.gone = true
+	}
+	h.mu.Unlock()
+	if open {
+		if err := h.link(ctx, handle); err != nil {
+			h.srv.log.Warn("orphan would be lost in a crash", "handle", handle, "err", err)
+		}
+		h.mu.Lock()
+		open = len(i.opens) > 0 // not closed while it was linked
+		h.mu.Unlock()
+	}
+	if !open {
+		if err := h.destroyOrphan(ctx, handle); err != nil {
+			h.srv.log.Warn("orphan not destroyed yet", "handle", handle, "err", err)
+		}
+	}
+	return open
+}
+
+// link gives an orphan its entry in the directory of orphans, where it is
+// found after a crash.
+func (h *home) link(ctx context.Context, handle uint64) error {
+	err := h.srv.pvfs.Link(ctx, pvfs.Handle(h.srv.orphanDir), orphanName(handle), pvfs.Handle(handle))
+	if err != nil && errno.Of(err) != syscall.EEXIST {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.inodes[handle]; i != nil {
+		i.linked = true
+	}
+	return nil
+}
+
+// destroyOrphan destroys an orphan that nobody has open, and forgets it. If
+// PVFS2 fails, it is tried again later.
+func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
+	release, err := h.destroying.Lock(ctx, handle, true)
+	if err != nil {
+		return err
+	}
+	defer release()
+	h.mu.Lock()
+	i := h.inodes[handle]
+	if i == nil || !i.orphan || len(i.opens) > 0 {
+		h.mu.Unlock()
+		return nil
+	}
+	i.gone = true
+	linked := i.linked
+	h.mu.Unlock()
+	if err := h.srv.pvfs.Destroy(ctx, pvfs.Handle(handle)); err != nil && errno.Of(err) != syscall.ENOENT {
+		return err
+	}
+	if linked {
+		if _, err := h.srv.pvfs.Unlink(ctx, pvfs.Handle(h.srv.orphanDir), orphanName(handle)); err != nil && errno.Of(err) != syscall.ENOENT {
+			return err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.inodes, handle)
+	return nil
+}
+
+// retryOrphans destroys orphans whose last close could not.
+func (h *home) retryOrphans(ctx context.Context) {
+	if h.srv.inGrace(time.Now()) {
+		return
+	}
+	h.mu.Lock()
+	var todo []uint64
+	for handle, i := range h.inodes {
+		if i.orphan && len(i.opens) == 0 {
+			todo = append(todo, handle)
+		}
+	}
+	h.mu.Unlock()
+	slices.Sort(todo)
+	var g errgroup.Group
+	g.SetLimit(8)
+	for _, handle := range todo {
+		g.Go(func() error {
+			if err := h.destroyOrphan(ctx, handle); err != nil {
+				h.srv.log.Warn("orphan not destroyed", "handle", handle, "err", err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+}

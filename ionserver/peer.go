@@ -1,0 +1,377 @@
+package ionserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+)
+
+const (
+	peerBackoff     = 50 * time.Millisecond
+	peerBackoffMax  = time.Second
+	peerDialTimeout = 5 * time.Second
+)
+
+// peerLink is the way to one other I/O node: a stream of its own that is
+// opened again whenever it breaks.
+type peerLink struct {
+	srv   *Server
+	index int
+	addr  string
+
+	mu      sync.Mutex
+	conn    *rpc.Conn     // guarded by mu; nil while there is none
+	err     error         // guarded by mu; why there is none
+	changed chan struct{} // guarded by mu; closed when conn changes
+}
+
+func newPeerLink(s *Server, index int, addr string) *peerLink {
+	return &peerLink{srv: s, index: index, addr: addr, changed: make(chan struct{}),
+		err: errno.New("ionserver: peer "+addr+" was not reached yet", syscall.ENOTCONN)}
+}
+
+// run keeps the link up until ctx ends.
+func (p *peerLink) run(ctx context.Context) error {
+	for backoff := peerBackoff; ctx.Err() == nil; backoff = min(2*backoff, peerBackoffMax) {
+		conn, err := p.dial(ctx)
+		if err != nil {
+			p.set(nil, err)
+			select {
+			case <-time.After(backoff):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		backoff = peerBackoff
+		p.set(conn, nil)
+		p.srv.log.Debug("peer connected", "peer", p.addr)
+		p.srv.owner.reannounce(ctx, p.index)
+		select {
+		case <-conn.Broken():
+			p.srv.log.Warn("peer lost", "peer", p.addr)
+		case <-ctx.Done():
+		}
+		p.set(nil, rpc.ErrBroken)
+		conn.Close()
+	}
+	return nil
+}
+
+// dial connects and makes sure that both sides hold the same view.
+func (p *peerLink) dial(ctx context.Context) (*rpc.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, peerDialTimeout)
+	defer cancel()
+	s := p.srv
+	conn, err := rpc.Dial(ctx, p.addr, rpc.Options{Dialer: s.opt.PeerDialer, Pool: s.pool, Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
+	f := &rpc.Frame{Op: ionpb.Op_PEER_HELLO, Epoch: s.epoch}
+	if f.Body, err = proto.Marshal(&ionpb.PeerHelloReq{Version: protocolVersion, From: s.opt.Self, Boot: s.boot, View: s.viewMsg()}); err == nil {
+		var r *rpc.Frame
+		if r, err = conn.Call(ctx, f); err == nil {
+			err = r.Err()
+			r.Data.Release()
+		}
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("peer %s: %w", p.addr, err)
+	}
+	return conn, nil
+}
+
+func (p *peerLink) set(conn *rpc.Conn, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conn, p.err = conn, err
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// state reports whether the link is up, and why not.
+func (p *peerLink) state() (up bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.conn != nil, p.err
+}
+
+func (p *peerLink) isUp() bool {
+	up, _ := p.state()
+	return up
+}
+
+// get waits until the link is up.
+func (p *peerLink) get(ctx context.Context) (*rpc.Conn, error) {
+	for {
+		p.mu.Lock()
+		conn, changed := p.conn, p.changed
+		p.mu.Unlock()
+		if conn != nil {
+			return conn, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// call sends a request that may be done twice, and again until it is answered.
+func (p *peerLink) call(ctx context.Context, f rpc.Frame, req, resp proto.Message) error {
+	for {
+		conn, err := p.get(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = p.callOn(ctx, conn, f, req, resp)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, rpc.ErrBroken):
+			select { // wait for the link to notice, not for the next one
+			case <-conn.Broken():
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		default:
+			return fmt.Errorf("peer %s: %w", p.addr, err)
+		}
+	}
+}
+
+// callOn sends a request once, on this stream.
+func (p *peerLink) callOn(ctx context.Context, conn *rpc.Conn, f rpc.Frame, req, resp proto.Message) (*rpc.Frame, error) {
+	f.Epoch = p.srv.epoch
+	if req != nil {
+		b, err := proto.Marshal(req)
+		if err != nil {
+			return nil, errno.Wrap("ionserver: encode request", syscall.EIO, err)
+		}
+		f.Body = b
+	}
+	r, err := conn.Call(ctx, &f)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Data.Release()
+	if err := r.Err(); err != nil {
+		return nil, err
+	}
+	if resp != nil {
+		if err := r.Decode(resp); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// token is a fence or a name lock held at a peer. It ends with the stream.
+type token struct {
+	link *peerLink
+	conn *rpc.Conn
+	id   uint64
+	op   ionpb.Op // that releases it
+}
+
+// take asks for a token, again until it is given.
+func (p *peerLink) take(ctx context.Context, f rpc.Frame, req proto.Message) (*token, error) {
+	for {
+		conn, err := p.get(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t := &token{link: p, conn: conn}
+		if f.Op == ionpb.Op_NAME_LOCK {
+			var r ionpb.NameLockResp
+			_, err = p.callOn(ctx, conn, f, req, &r)
+			t.id, t.op = r.Token, ionpb.Op_NAME_UNLOCK
+		} else {
+			var r ionpb.FenceResp
+			_, err = p.callOn(ctx, conn, f, req, &r)
+			t.id, t.op = r.Token, ionpb.Op_UNFENCE
+		}
+		switch {
+		case err == nil:
+			return t, nil
+		case errors.Is(err, rpc.ErrBroken):
+			select {
+			case <-conn.Broken():
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		default:
+			return nil, fmt.Errorf("peer %s: %w", p.addr, err)
+		}
+	}
+}
+
+// release gives the token back. If the stream broke, it is gone already.
+func (t *token) release() {
+	_, _ = t.link.callOn(t.link.srv.work, t.conn, rpc.Frame{Op: t.op}, &ionpb.TokenReq{Token: t.id}, nil)
+}
+
+// fencedArea is what a fence token covers.
+type fencedArea struct {
+	handle uint64
+	ext    extent.Extent
+}
+
+// flowOf is the flow in the schedule of a peer's requests.
+func (s *Server) flowOf(addr string) uint64 { return uint64(slices.Index(s.opt.Peers, addr)) }
+
+// peerHello admits another I/O node of the same view.
+func (st *stream) peerHello(r *rpc.Request) (*rpc.Frame, error) {
+	var m ionpb.PeerHelloReq
+	if err := r.Decode(&m); err != nil {
+		return nil, err
+	}
+	s := st.srv
+	theirs := view{m.View.GetEpoch(), m.View.GetMembers(), m.View.GetDomainSize()}
+	ours := view{s.epoch, s.opt.Peers, s.opt.DomainSize}
+	switch {
+	case m.Version != protocolVersion:
+		return nil, errno.New("ionserver: protocol version", syscall.EPROTONOSUPPORT)
+	case m.View.GetFsid() != s.fsid() || theirs.epoch != ours.epoch || !theirs.sameNodes(ours):
+		return nil, fmt.Errorf("view %q of %s is not ours, %q: %w", theirs, m.From, ours, errStaleView)
+	case m.From == s.opt.Self || !slices.Contains(s.opt.Peers, m.From):
+		return nil, errno.New("ionserver: peer is not in the view", syscall.EPERM)
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.sess != nil || st.from != "" || st.ended {
+		return nil, errno.New("ionserver: second hello", syscall.EINVAL)
+	}
+	st.from = m.From
+	return okay(&ionpb.PeerHelloResp{Boot: s.boot, View: s.viewMsg()})
+}
+
+func (st *stream) handlePeer(r *rpc.Request) {
+	c := &call{Request: r, srv: st.srv, ctx: st.srv.work, stream: st}
+	o, ok := st.srv.peerOps[r.Op]
+	if !ok {
+		r.Fail(errno.New("ionserver: operation "+r.Op.Key(), syscall.EOPNOTSUPP))
+		return
+	}
+	f, err := c.serve(o)
+	r.Reply(outcome(f, err))
+}
+
+// from is the index of the peer that asks.
+func (c *call) from() int { return slices.Index(c.srv.opt.Peers, c.stream.from) }
+
+func (c *call) peerAnnounce() (*rpc.Frame, error) {
+	var m ionpb.AnnounceReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	if err := c.checkHome(); err != nil {
+		return nil, err
+	}
+	if err := c.srv.home.announce(c, c.Handle, c.from(), m.KillPriv); err != nil {
+		return nil, err
+	}
+	return okay(nil)
+}
+
+func (c *call) peerCollect() (*rpc.Frame, error) {
+	at := c.srv.owner.collect(c.Handle)
+	return okay(&ionpb.CollectResp{Wrote: at.stamp != 0, Mtime: at.stamp / int64(time.Second), Stamp: at.stamp, Busy: at.busy})
+}
+
+func (c *call) peerFence() (*rpc.Frame, error) {
+	ext, err := c.dataExtent(c.Len)
+	if err != nil {
+		return nil, err
+	}
+	release, err := c.srv.owner.fence(c, c.stream.ctx, c.Handle, ext, c.Flags&uint32(ionpb.Flag_SHARED) != 0)
+	if err != nil {
+		return nil, err
+	}
+	id, err := c.stream.hold(release, fencedArea{c.Handle, ext})
+	if err != nil {
+		return nil, err
+	}
+	return okay(&ionpb.FenceResp{Token: id})
+}
+
+func (c *call) peerRelease() (*rpc.Frame, error) {
+	var m ionpb.TokenReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	release := c.stream.unhold(m.Token)
+	if release == nil {
+		return nil, errno.New("ionserver: no such token", syscall.ENOENT)
+	}
+	release()
+	return okay(nil)
+}
+
+func (c *call) peerFencedWrite() (*rpc.Frame, error) {
+	var m ionpb.TokenReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	ext, err := c.dataExtent(int64(c.Data.Len()))
+	if err != nil {
+		return nil, err
+	}
+	c.stream.mu.Lock()
+	area, ok := c.stream.exts[m.Token]
+	c.stream.mu.Unlock()
+	if !ok || area.handle != c.Handle || !area.ext.Contains(ext) {
+		return nil, errno.New("ionserver: write is not within the fence", syscall.ESTALE)
+	}
+	n, err := c.srv.owner.writeFenced(c.ctx, c.Handle, ext.Off, c.Data.Append(nil), c.Flags)
+	if err != nil {
+		return nil, err
+	}
+	return &rpc.Frame{Len: int64(n)}, nil
+}
+
+func (c *call) peerOrphan() (*rpc.Frame, error) {
+	if err := c.checkHome(); err != nil {
+		return nil, err
+	}
+	return okay(&ionpb.OrphanResp{Open: c.srv.home.orphan(c.ctx, c.Handle)})
+}
+
+func (c *call) peerNameLock() (*rpc.Frame, error) {
+	var m ionpb.NameLockReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	if err := c.checkHome(); err != nil {
+		return nil, err
+	}
+	release, err := lockKey(c, c.stream.ctx, &c.srv.names, nameKey{c.Handle, string(m.Name)}, m.Exclusive)
+	if err != nil {
+		return nil, err
+	}
+	id, err := c.stream.hold(release, fencedArea{})
+	if err != nil {
+		return nil, err
+	}
+	return okay(&ionpb.NameLockResp{Token: id})
+}
+
+// checkHome refuses a request about an inode whose home is elsewhere.
+func (c *call) checkHome() error {
+	if c.srv.placement.Home(c.Handle) != c.srv.self {
+		return errStaleView
+	}
+	return nil
+}

@@ -1,0 +1,308 @@
+package ionserver
+
+import (
+	"errors"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+	"github.com/zoidfs/zoidfs/pvfs"
+	"github.com/zoidfs/zoidfs/pvfs/wire"
+)
+
+// parentXattr of a directory names the directory that it is in, in hex. PVFS2
+// directories do not know; it is needed to refuse moving a directory into
+// itself when two mounts move at the same time.
+const parentXattr = "user.zoidfs.parent"
+
+// maxDepth bounds the walk from a directory to the root.
+const maxDepth = 1 << 12
+
+func (c *call) isStaleView(err error) bool { return errors.Is(err, errStaleView) }
+
+// setParent takes note of where a directory is. A directory without the note,
+// made by other PVFS2 clients, is taken for one of the root.
+func (c *call) setParent(dir, parent pvfs.Handle) {
+	err := c.srv.pvfs.SetXattr(c.ctx, dir, parentXattr, []byte(strconv.FormatUint(uint64(parent), 16)), 0)
+	if err != nil {
+		c.srv.log.Warn("parent of a directory not noted", "handle", uint64(dir), "err", err)
+	}
+}
+
+// checkNotBelow refuses to move directory moved to below itself. The caller
+// holds the right to move directories, so nothing moves meanwhile.
+func (c *call) checkNotBelow(moved, to pvfs.Handle) error {
+	root := c.srv.pvfs.Root()
+	for range maxDepth {
+		if to == moved {
+			return errno.New("ionserver.rename: into itself", syscall.EINVAL)
+		}
+		if to == root {
+			return nil
+		}
+		b, err := c.srv.pvfs.GetXattr(c.ctx, to, parentXattr)
+		if errno.Of(err) == syscall.ENODATA {
+			return nil
+		}
+		if err != nil {
+			return stale(err)
+		}
+		up, err := strconv.ParseUint(string(b), 16, 64)
+		if err != nil {
+			return errno.Wrap("ionserver.rename: parent of a directory", syscall.EIO, err)
+		}
+		to = pvfs.Handle(up)
+	}
+	return errno.New("ionserver.rename: too deep", syscall.ELOOP)
+}
+
+// move is a rename at work, at the home of the new directory.
+type move struct {
+	*call
+	from, to nameKey
+	flags    uint32
+	dirs     bool // holds the right to move directories
+	source   pvfs.Handle
+	target   pvfs.Handle // 0: the new name is free
+	srcType  wire.ObjType
+	dstType  wire.ObjType
+}
+
+func (c *call) rename() (*rpc.Frame, error) {
+	var m ionpb.RenameReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	from, to := nameKey{m.OldDir, string(m.OldName)}, nameKey{c.Handle, string(m.NewName)}
+	if err := errors.Join(checkName(from.name), checkName(to.name)); err != nil {
+		return nil, err
+	}
+	if err := c.checkHome(); err != nil {
+		return nil, err
+	}
+	switch {
+	case c.hidden(from.dir, from.name) || c.hidden(to.dir, to.name):
+		return nil, errno.New("ionserver: reserved name", syscall.EPERM)
+	case m.OldDir == 0 || m.OldDir == c.srv.orphanDir:
+		return nil, errno.New("ionserver: handle", syscall.ESTALE)
+	case m.Flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 || m.Flags == unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE:
+		return nil, errno.New("ionserver.rename: flags", syscall.EINVAL)
+	}
+	v := &move{call: c, from: from, to: to, flags: m.Flags}
+	for {
+		r, again, err := v.try()
+		if err != nil {
+			return nil, err
+		}
+		if !again {
+			return okay(r)
+		}
+		v.dirs = true
+	}
+}
+
+// try renames. again is true when a directory would change its parent, which
+// needs a right that the move does not have yet.
+func (v *move) try() (r *ionpb.RenameResp, again bool, err error) {
+	release, err := v.lock()
+	if err != nil {
+		return nil, false, err
+	}
+	defer release()
+	if err := v.look(); err != nil {
+		return nil, false, err
+	}
+	movesDir := v.from.dir != v.to.dir && (v.srcType == wire.TypeDirectory ||
+		v.flags&unix.RENAME_EXCHANGE != 0 && v.dstType == wire.TypeDirectory)
+	if movesDir && !v.dirs {
+		return nil, true, nil
+	}
+	r, err = v.carryOut()
+	return r, false, err
+}
+
+// lock takes the right to move directories if wanted, then both entries, in
+// the order of directory and name, so that renames never wait in a circle.
+func (v *move) lock() (release func(), err error) {
+	var keys []nameKey
+	if v.dirs {
+		keys = append(keys, nameKey{dir: uint64(v.srv.pvfs.Root())})
+	}
+	switch first, second := v.from, v.to; {
+	case first == second:
+		keys = append(keys, first)
+	case second.dir < first.dir || second.dir == first.dir && second.name < first.name:
+		keys = append(keys, second, first)
+	default:
+		keys = append(keys, first, second)
+	}
+	var releases []func()
+	release = func() {
+		for i := len(releases) - 1; i >= 0; i-- {
+			releases[i]()
+		}
+	}
+	for _, k := range keys {
+		r, err := v.lockName(k)
+		if err != nil {
+			release()
+			return nil, err
+		}
+		releases = append(releases, r)
+	}
+	return release, nil
+}
+
+// lockName takes an entry's lock at the home of its directory.
+func (c *call) lockName(k nameKey) (release func(), err error) {
+	at := c.srv.placement.Home(k.dir)
+	if at == c.srv.self {
+		return lockKey(c, c.ctx, &c.srv.names, k, true)
+	}
+	var t *token
+	err = c.wait(func() (err error) {
+		t, err = c.srv.peers[at].take(c.ctx, rpc.Frame{Op: ionpb.Op_NAME_LOCK, Handle: k.dir},
+			&ionpb.NameLockReq{Name: []byte(k.name), Exclusive: true})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = c.wait(func() error { t.release(); return nil }) }, nil
+}
+
+// look finds out what both names mean.
+func (v *move) look() (err error) {
+	p := v.srv.pvfs
+	if v.source, err = p.Lookup(v.ctx, pvfs.Handle(v.from.dir), v.from.name); err != nil {
+		return err
+	}
+	if v.srcType, err = v.typeOf(v.source); err != nil {
+		return err
+	}
+	v.target, err = p.Lookup(v.ctx, pvfs.Handle(v.to.dir), v.to.name)
+	if errno.Of(err) == syscall.ENOENT {
+		v.target, v.dstType = 0, wire.TypeNone
+		// The directory itself may be what is missing.
+		t, err := v.typeOf(pvfs.Handle(v.to.dir))
+		if err != nil {
+			return stale(err)
+		}
+		if t != wire.TypeDirectory {
+			return errno.New("ionserver.rename", syscall.ENOTDIR)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	v.dstType, err = v.typeOf(v.target)
+	return err
+}
+
+func (v *move) carryOut() (*ionpb.RenameResp, error) {
+	r := &ionpb.RenameResp{Moved: uint64(v.source)}
+	switch {
+	case v.flags&unix.RENAME_EXCHANGE != 0 && v.target == 0:
+		return nil, errno.New("ionserver.rename", syscall.ENOENT)
+	case v.flags&unix.RENAME_NOREPLACE != 0 && v.target != 0:
+		return nil, errno.New("ionserver.rename", syscall.EEXIST)
+	case v.source == v.target:
+		return r, nil // two names of one inode, or one name: nothing to do
+	}
+	if err := v.checkMoved(v.source, v.srcType, v.to.dir); err != nil {
+		return nil, err
+	}
+	r.Replaced = uint64(v.target)
+	if v.flags&unix.RENAME_EXCHANGE != 0 {
+		if err := v.checkMoved(v.target, v.dstType, v.from.dir); err != nil {
+			return nil, err
+		}
+		r.Open = true
+		return r, v.exchange()
+	}
+	var err error
+	r.Open, err = v.replace()
+	return r, err
+}
+
+// checkMoved refuses to move a directory to below itself.
+func (v *move) checkMoved(h pvfs.Handle, t wire.ObjType, to uint64) error {
+	if t != wire.TypeDirectory || v.from.dir == v.to.dir {
+		return nil
+	}
+	return v.checkNotBelow(h, pvfs.Handle(to))
+}
+
+// noteParent takes note of a directory's new parent.
+func (v *move) noteParent(h pvfs.Handle, t wire.ObjType, parent uint64) {
+	if t == wire.TypeDirectory && v.from.dir != v.to.dir {
+		v.setParent(h, pvfs.Handle(parent))
+	}
+}
+
+// exchange swaps what both names mean.
+func (v *move) exchange() error {
+	p := v.srv.pvfs
+	if _, err := p.Relink(v.ctx, pvfs.Handle(v.to.dir), v.to.name, v.source); err != nil {
+		return err
+	}
+	if _, err := p.Relink(v.ctx, pvfs.Handle(v.from.dir), v.from.name, v.target); err != nil {
+		_, undo := p.Relink(v.ctx, pvfs.Handle(v.to.dir), v.to.name, v.target)
+		return errors.Join(err, undo)
+	}
+	v.noteParent(v.source, v.srcType, v.to.dir)
+	v.noteParent(v.target, v.dstType, v.from.dir)
+	return nil
+}
+
+// replace makes the new name mean the source, and takes the old name away.
+// open is true when what the new name meant before lives on.
+func (v *move) replace() (open bool, err error) {
+	p := v.srv.pvfs
+	to, from := pvfs.Handle(v.to.dir), pvfs.Handle(v.from.dir)
+	switch {
+	case v.target == 0:
+		err = p.Link(v.ctx, to, v.to.name, v.source)
+	case v.dstType == wire.TypeDirectory && v.srcType != wire.TypeDirectory:
+		return false, errno.New("ionserver.rename", syscall.EISDIR)
+	case v.dstType != wire.TypeDirectory && v.srcType == wire.TypeDirectory:
+		return false, errno.New("ionserver.rename", syscall.ENOTDIR)
+	case v.dstType == wire.TypeDirectory:
+		err = v.replaceDir(to)
+	default:
+		_, err = p.Relink(v.ctx, to, v.to.name, v.source)
+	}
+	if err != nil {
+		return false, err
+	}
+	v.noteParent(v.source, v.srcType, v.to.dir)
+	if _, err := p.Unlink(v.ctx, from, v.from.name); err != nil && errno.Of(err) != syscall.ENOENT {
+		return false, err
+	}
+	if v.target == 0 || v.dstType == wire.TypeDirectory {
+		return false, nil
+	}
+	return v.orphan(uint64(v.target))
+}
+
+// replaceDir puts the source in the place of an empty directory.
+func (v *move) replaceDir(to pvfs.Handle) error {
+	p := v.srv.pvfs
+	if err := v.checkEmptyDir(v.target); err != nil {
+		return err
+	}
+	if _, err := p.Relink(v.ctx, to, v.to.name, v.source); err != nil {
+		return err
+	}
+	if err := p.Destroy(v.ctx, v.target); err != nil && errno.Of(err) != syscall.ENOENT {
+		// Somebody made an entry in it meanwhile.
+		_, undo := p.Relink(v.ctx, to, v.to.name, v.target)
+		return errors.Join(err, undo)
+	}
+	return nil
+}

@@ -1,0 +1,331 @@
+package ionserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zoidfs/zoidfs/collective"
+	"github.com/zoidfs/zoidfs/internal/buf"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+	"github.com/zoidfs/zoidfs/pvfs"
+)
+
+// Options configures an I/O node. PVFS, Listener and Self are needed.
+type Options struct {
+	PVFS     *pvfs.Client // the file system; the caller closes it after Run
+	Listener net.Listener // where mounts and peers connect; Run closes it
+
+	// Peers are the addresses of all I/O nodes of the file system, this one
+	// included, as mounts reach them; the same on every node. Empty means
+	// that Self is alone.
+	Peers []string
+	Self  string // this node's address as it stands in Peers
+
+	DomainSize int64 // bytes of a file domain, the same on every node; 0: collective.DefaultDomainSize
+	Workers    int   // requests of a class at work at once; 0: 64
+
+	Lease        time.Duration // silence that ends a session; 0: 15 s
+	ViewInterval time.Duration // between two looks for a newer view; 0: 2 s
+	Persist      time.Duration // how long a modification time may stay unsaved; 0: 3 s
+	Drain        time.Duration // how long Run lets work go on when asked to stop; 0: 10 s
+
+	Name     string       // shown in status; empty: Self
+	Software string       // version shown to mounts
+	Logger   *slog.Logger // nil: discard
+
+	// PeerDialer connects to another I/O node; nil: TCP.
+	PeerDialer func(ctx context.Context, addr string) (net.Conn, error)
+}
+
+// Validate names the field that is wrong, and fills in what was left out.
+func (o *Options) Validate() error {
+	switch {
+	case o.PVFS == nil:
+		return errors.New("ionserver: no PVFS2 client")
+	case o.Listener == nil:
+		return errors.New("ionserver: no listener")
+	case o.Self == "":
+		return errors.New("ionserver: own address is empty")
+	case o.DomainSize < 0 || o.Workers < 0 || o.Lease < 0 || o.ViewInterval < 0 || o.Persist < 0 || o.Drain < 0:
+		return errors.New("ionserver: an option is negative")
+	}
+	if len(o.Peers) == 0 {
+		o.Peers = []string{o.Self}
+	}
+	if o.DomainSize == 0 {
+		o.DomainSize = collective.DefaultDomainSize
+	}
+	if o.Workers == 0 {
+		o.Workers = 64
+	}
+	for d, def := range map[*time.Duration]time.Duration{
+		&o.Lease: 15 * time.Second, &o.ViewInterval: 2 * time.Second,
+		&o.Persist: 3 * time.Second, &o.Drain: 10 * time.Second,
+	} {
+		if *d == 0 {
+			*d = def
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Peers = slices.Clone(o.Peers)
+	v := view{members: o.Peers, domainSize: o.DomainSize}
+	if err := v.validate(o.Self); err != nil {
+		return fmt.Errorf("ionserver: %w", err)
+	}
+	return nil
+}
+
+// Server is one I/O node.
+type Server struct {
+	opt       Options
+	pvfs      *pvfs.Client
+	log       *slog.Logger
+	boot      uint64 // changes with every start
+	started   time.Time
+	placement *collective.Placement
+	self      int // index of this node in the view's members
+	ops       map[ionpb.Op]operation
+	peerOps   map[ionpb.Op]operation
+	pool      *buf.Pool
+	counters  *rpc.Counters
+	ended     context.Context // has ended: locks that would have to wait fail at once
+
+	sched    *scheduler
+	sessions *sessionTable
+	guard    *viewGuard
+	home     *home
+	owner    *owner
+	locks    *lockService
+	names    keyLock[nameKey]
+	peers    []*peerLink // by index in the view's members; nil for this node
+
+	// Set by Run before the first request, constant after.
+	work        context.Context // of requests at work
+	epoch       uint64
+	orphanDir   uint64
+	unclean     bool      // mounts were connected when this node last ended
+	oldSessions []string  // used by start and sweep only: their traces
+	graceEnd    time.Time // until then only reclaimed locks are granted
+
+	mu       sync.Mutex
+	active   int           // guarded by mu; requests at work, blocked LOCKs apart
+	stopping bool          // guarded by mu
+	drained  chan struct{} // guarded by mu; closed when stopping and active is 0
+}
+
+// New checks the options and prepares an I/O node. It does no I/O.
+func New(opt Options) (*Server, error) {
+	if err := opt.Validate(); err != nil {
+		return nil, err
+	}
+	p, err := collective.NewPlacement(opt.Peers, opt.DomainSize)
+	if err != nil {
+		return nil, err
+	}
+	ended, end := context.WithCancel(context.Background())
+	end()
+	s := &Server{
+		ended: ended,
+		opt:   opt, pvfs: opt.PVFS, log: opt.Logger, boot: rand.Uint64() | 1, started: time.Now(),
+		placement: p, self: slices.Index(opt.Peers, opt.Self),
+		ops: operations(), peerOps: peerOperations(), pool: new(buf.Pool), counters: new(rpc.Counters),
+		sched:    newScheduler(defaultLimits(opt.Workers)),
+		sessions: newSessionTable(opt.Lease),
+		guard:    newViewGuard(opt.ViewInterval * 5 / 2),
+		drained:  make(chan struct{}),
+	}
+	s.home, s.owner, s.locks = newHome(s), newOwner(s), newLockService()
+	s.peers = make([]*peerLink, len(opt.Peers))
+	for i, addr := range opt.Peers {
+		if i != s.self {
+			s.peers[i] = newPeerLink(s, i, addr)
+		}
+	}
+	return s, nil
+}
+
+// Addr is where the node listens.
+func (s *Server) Addr() net.Addr { return s.opt.Listener.Addr() }
+
+// Run serves until ctx ends. Then it takes no more requests, lets those at
+// work finish for the Drain time, saves modification times and returns when
+// all its goroutines have ended. It returns early, with an error, if the file
+// system cannot be reached or served at all; a view that was taken over by
+// other I/O nodes does not end it (see Status).
+func (s *Server) Run(ctx context.Context) error {
+	defer s.opt.Listener.Close()
+	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer endWork()
+	s.work = work
+	if err := s.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	s.log.Info("serving", "addr", s.opt.Listener.Addr().String(), "epoch", s.epoch, "members", s.opt.Peers, "grace", s.unclean)
+
+	serve, endServe := context.WithCancel(work)
+	defer endServe()
+	g, _ := errgroup.WithContext(work)
+	failed := make(chan struct{})
+	g.Go(func() error {
+		err := rpc.Serve(serve, s.opt.Listener, s, rpc.ServerOptions{
+			Pool: s.pool, Logger: s.log, Counters: s.counters, Workers: maxPending, MaxPending: maxPending,
+		})
+		if serve.Err() == nil {
+			close(failed)
+			return fmt.Errorf("ionserver: serve: %w", err)
+		}
+		return nil
+	})
+	background, endBackground := context.WithCancel(work)
+	defer endBackground()
+	g.Go(func() error { return s.watchView(background) })
+	g.Go(func() error { return s.sweep(background) })
+	for _, p := range s.peers {
+		if p != nil {
+			g.Go(func() error { return p.run(work) })
+		}
+	}
+
+	select {
+	case <-ctx.Done():
+	case <-failed:
+	}
+	s.drain()
+	endBackground()
+	s.home.persistAll(work, s.opt.Drain)
+	endServe()
+	endWork()
+	err := g.Wait()
+	s.log.Info("stopped")
+	return err
+}
+
+// begin counts a request as at work. It is false once the server stops.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return false
+	}
+	s.active++
+	return true
+}
+
+// end is the counterpart of begin.
+func (s *Server) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active--
+	s.checkDrainedLocked()
+}
+
+// beginAgain counts a request that had ended with end, to wait, as at work.
+func (s *Server) beginAgain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active++
+}
+
+func (s *Server) checkDrainedLocked() {
+	if !s.stopping || s.active > 0 {
+		return
+	}
+	select {
+	case <-s.drained:
+	default:
+		close(s.drained)
+	}
+}
+
+// drain waits until nothing is at work, but not for ever. Requests that come
+// meanwhile are not answered: their mounts send them again to a successor.
+func (s *Server) drain() {
+	s.mu.Lock()
+	s.stopping = true
+	s.checkDrainedLocked()
+	s.mu.Unlock()
+	t := time.NewTimer(s.opt.Drain)
+	defer t.Stop()
+	select {
+	case <-s.drained:
+	case <-t.C:
+		s.log.Warn("stopping although requests are at work")
+	}
+}
+
+// start finds out under which view to serve and what an earlier run left.
+func (s *Server) start(ctx context.Context) error {
+	if err := s.findOrphanDir(ctx); err != nil {
+		return fmt.Errorf("ionserver: directory of orphans: %w", err)
+	}
+	if err := s.establishView(ctx); err != nil {
+		return fmt.Errorf("ionserver: view: %w", err)
+	}
+	if err := s.loadLeftovers(ctx); err != nil {
+		return fmt.Errorf("ionserver: what an earlier run left: %w", err)
+	}
+	if s.unclean {
+		s.graceEnd = time.Now().Add(s.opt.Lease)
+	}
+	return nil
+}
+
+// sweep does what time brings: ends silent sessions, saves modification times
+// and forgets what is not used.
+func (s *Server) sweep(ctx context.Context) error {
+	tick := time.NewTicker(min(s.opt.Persist, s.opt.Lease/5))
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		now := time.Now()
+		for _, sess := range s.sessions.expired(now) {
+			s.log.Warn("session expired", "session", sess.id, "name", sess.name)
+			s.endSession(sess)
+		}
+		s.owner.expire(now)
+		s.endGrace(ctx, now)
+		if now.Sub(last) >= s.opt.Persist {
+			s.home.persistAll(ctx, s.opt.Lease)
+			s.home.retryOrphans(ctx)
+			last = now
+		}
+	}
+}
+
+// endSession drops everything that a session held.
+func (s *Server) endSession(sess *session) {
+	if !s.sessions.kill(sess) {
+		return
+	}
+	s.locks.dropSession(sess.id)
+	s.home.dropSession(s.work, sess)
+	s.forgetSession(s.work, sess.id)
+}
+
+func (s *Server) fsid() uint32 { return uint32(s.pvfs.FSID()) }
+
+func (s *Server) viewMsg() *ionpb.View {
+	return &ionpb.View{
+		Epoch: s.epoch, Members: s.opt.Peers, Fsid: s.fsid(), FsName: s.pvfs.FSName(),
+		Root: uint64(s.pvfs.Root()), DomainSize: s.opt.DomainSize,
+	}
+}

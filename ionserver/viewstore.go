@@ -1,0 +1,151 @@
+package ionserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/pvfs"
+)
+
+// viewXattr of the root directory holds the settled view.
+const viewXattr = "user.zoidfs.view"
+
+// maxClaims bounds how many claims are followed from the settled view.
+const maxClaims = 1 << 16
+
+func claimName(epoch uint64) string { return "view." + strconv.FormatUint(epoch, 10) }
+
+// settledView reads the view that was last published; epoch 0 if none was.
+func (s *Server) settledView(ctx context.Context) (view, error) {
+	b, err := s.pvfs.GetXattr(ctx, s.pvfs.Root(), viewXattr)
+	if errno.Of(err) == syscall.ENODATA {
+		return view{}, nil
+	}
+	if err != nil {
+		return view{}, err
+	}
+	return parseView(string(b))
+}
+
+// claimOf reads the claim of an epoch; epoch 0 if it was not claimed.
+func (s *Server) claimOf(ctx context.Context, epoch uint64) (view, error) {
+	h, err := s.pvfs.Lookup(ctx, pvfs.Handle(s.orphanDir), claimName(epoch))
+	if errno.Of(err) == syscall.ENOENT {
+		return view{}, nil
+	}
+	if err != nil {
+		return view{}, err
+	}
+	a, err := s.pvfs.GetAttr(ctx, h)
+	if err != nil {
+		return view{}, err
+	}
+	v, err := parseView(a.Target)
+	if err == nil && v.epoch != epoch {
+		err = fmt.Errorf("claim %s says %q", claimName(epoch), a.Target)
+	}
+	return v, err
+}
+
+// newestClaim follows the claims after epoch.
+func (s *Server) newestClaim(ctx context.Context, epoch uint64) (newest view, err error) {
+	for range maxClaims {
+		v, err := s.claimOf(ctx, epoch+1)
+		if err != nil || v.epoch == 0 {
+			return newest, err
+		}
+		newest, epoch = v, v.epoch
+	}
+	return view{}, errors.New("too many claims")
+}
+
+// establishView finds the epoch under which this node serves, claiming one for
+// its list of peers if the newest is not of the same list. An entry in a
+// directory is made once only, so an epoch belongs to one list.
+func (s *Server) establishView(ctx context.Context) error {
+	ours := view{members: s.opt.Peers, domainSize: s.opt.DomainSize}
+	for {
+		settled, err := s.settledView(ctx)
+		if err != nil {
+			return err
+		}
+		claim, err := s.newestClaim(ctx, settled.epoch)
+		if err != nil {
+			return err
+		}
+		step, epoch := decideView(settled, claim, ours)
+		ours.epoch = epoch
+		switch step {
+		case viewServe:
+			began := time.Now()
+			if newer, err := s.claimOf(ctx, epoch+1); err != nil {
+				return err
+			} else if newer.epoch == 0 {
+				s.epoch = epoch
+				s.guard.Seen(began)
+				return nil
+			}
+		case viewClaim:
+			s.log.Info("claiming a view", "epoch", epoch, "members", ours.members, "before", settled.String())
+			_, err := s.pvfs.Symlink(ctx, pvfs.Handle(s.orphanDir), claimName(epoch), ours.String(), 0, 0)
+			if err != nil && errno.Of(err) != syscall.EEXIST {
+				return err
+			}
+		case viewSettle:
+			if err := s.settleView(ctx, ours); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// settleView waits until nobody can be serving under an older view, and
+// publishes this one. Nobody serves before the first.
+func (s *Server) settleView(ctx context.Context, v view) error {
+	if v.epoch > 1 {
+		s.log.Info("waiting for the end of the view before", "epoch", v.epoch)
+		select {
+		case <-time.After(3 * s.opt.ViewInterval):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	newer, err := s.claimOf(ctx, v.epoch+1)
+	if err != nil || newer.epoch != 0 {
+		return err
+	}
+	return s.pvfs.SetXattr(ctx, s.pvfs.Root(), viewXattr, []byte(v.String()), 0)
+}
+
+// watchView looks for newer claims until ctx ends or this node's view is over.
+func (s *Server) watchView(ctx context.Context) error {
+	tick := time.NewTicker(s.opt.ViewInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		began := time.Now()
+		newer, err := s.claimOf(ctx, s.epoch+1)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			s.log.Warn("cannot look for a newer view", "err", err)
+		case newer.epoch != 0:
+			s.log.Error("serving no more: I/O nodes with another list have taken over; restart with theirs",
+				"epoch", newer.epoch, "members", newer.members, "ours", s.opt.Peers)
+			s.guard.Refuse(fmt.Errorf("epoch %d of %v has taken over", newer.epoch, newer.members))
+			return nil
+		default:
+			s.guard.Seen(began)
+		}
+	}
+}

@@ -1,0 +1,37 @@
+package pvfs_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/zoidfs/zoidfs/pvfs/fsconf"
+	"github.com/zoidfs/zoidfs/pvfs/pvfsd/pvfsdtest"
+	"github.com/zoidfs/zoidfs/pvfs/pvfstest"
+)
+
+func TestConformance(t *testing.T) {
+	for _, x := range []struct {
+		name    string
+		servers int
+		gen     func(*fsconf.GenOptions)
+	}{
+		{"one server", 1, nil},
+		{"four servers", 4, nil},
+		{"three servers, no stuffing", 3, func(o *fsconf.GenOptions) { o.NoStuffing = true }},
+		{"two servers, small flow buffers", 2, func(o *fsconf.GenOptions) { o.FlowBufferSize = 32768 }},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			t.Parallel()
+			pvfstest.Run(t, pvfsdtest.Start(t, x.servers, pvfsdtest.Options{Gen: x.gen}).URL())
+		})
+	}
+}
+
+// TestExternal runs against the file system that PVFS2_TEST names.
+func TestExternal(t *testing.T) {
+	url := os.Getenv("PVFS2_TEST")
+	if url == "" {
+		t.Skip("PVFS2_TEST=tcp://HOST:PORT/FSNAME is not set")
+	}
+	pvfstest.Run(t, url)
+}

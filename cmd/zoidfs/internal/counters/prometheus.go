@@ -23,7 +23,7 @@ func NewCollector(snapshot func() Stats) *Collector {
 		appBytes: desc("zoidfs_app_bytes_total", "Bytes of file data that applications read and wrote.", "direction"),
 		requests: desc("zoidfs_rpc_requests_total", "Requests from this mount to I/O nodes.", "op"),
 		rpcBytes: desc("zoidfs_rpc_bytes_total", "Bytes between this mount and I/O nodes.", "direction"),
-		pvfs:     desc("zoidfs_pvfs_requests_total", "Requests to PVFS2 servers.", "op"),
+		pvfs:     desc("zoidfs_pvfs_requests_total", "Requests to PVFS2 servers; of a server, those that came to it.", "op"),
 		io:       desc("zoidfs_pvfs_bytes_total", "Bytes of file data read from and written to PVFS2 servers.", "direction"),
 	}
 }

@@ -141,10 +141,8 @@ func (s Spec) watch(ctx context.Context, cmds []*exec.Cmd, ended <-chan result) 
 }
 
 // Wait returns the status with which cmd, which has started, ends, as Run
-// would. Signals are passed on to it, unless forward is false because whoever
-// sent them has sent them to cmd as well; so does a terminal with SIGINT and
-// SIGQUIT in any case.
-func Wait(cmd *exec.Cmd, signals <-chan os.Signal, forward bool) int {
+// would. Meanwhile it passes the signals on to it.
+func Wait(cmd *exec.Cmd, signals <-chan os.Signal) int {
 	ended := make(chan result, 1)
 	var waiter errgroup.Group
 	waiter.Go(func() error {
@@ -158,9 +156,7 @@ func Wait(cmd *exec.Cmd, signals <-chan os.Signal, forward bool) int {
 			status, _ := describe(r)
 			return status
 		case sig := <-signals:
-			if forward && sig != syscall.SIGINT && sig != syscall.SIGQUIT {
-				_ = cmd.Process.Signal(sig) // it may have ended just now
-			}
+			_ = cmd.Process.Signal(sig) // it may have ended just now
 		}
 	}
 }

@@ -20,12 +20,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Target is where the node's mount appears.
+// Target is where the node's mount appears to a job.
 const Target = "/zfs"
 
 // View says what a process is to see.
 type View struct {
 	Source  string // the node's mount point, absolute
+	Target  string // where it is to appear: a directory in /
 	Scratch string // an empty directory, used only when Target cannot be made
 }
 
@@ -65,7 +66,7 @@ func Explain(err error) error {
 	return err
 }
 
-// Setup makes the node's mount appear at Target. The calling process must be
+// Setup makes the node's mount appear at v.Target. The calling process must be
 // in a private mount namespace already.
 func Setup(v View) error {
 	src, err := unix.Open(v.Source, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -77,19 +78,19 @@ func Setup(v View) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make / private: %w", err)
 	}
-	err = os.Mkdir(Target, 0o755)
+	err = os.Mkdir(v.Target, 0o755)
 	if err == nil || errors.Is(err, os.ErrExist) {
-		return bind(source, Target, 0)
+		return bind(source, v.Target, 0)
 	}
-	if err := newRoot(v.Scratch, source); err != nil {
-		return fmt.Errorf("show %s, which does not exist here, in a root directory of its own: %w", Target, err)
+	if err := newRoot(v.Scratch, source, v.Target); err != nil {
+		return fmt.Errorf("show %s, which does not exist here, in a root directory of its own: %w", v.Target, err)
 	}
 	return nil
 }
 
 // newRoot makes a tmpfs over scratch the root directory, with everything of
-// the old root bound into it and source at Target.
-func newRoot(scratch, source string) error {
+// the old root bound into it and source at target.
+func newRoot(scratch, source, target string) error {
 	cwd, err := os.Getwd()
 	if err != nil {
 		return err
@@ -110,11 +111,11 @@ func newRoot(scratch, source string) error {
 			return err
 		}
 	}
-	zfs := filepath.Join(scratch, Target)
-	if err := os.Mkdir(zfs, 0o755); err != nil {
+	place := filepath.Join(scratch, target)
+	if err := os.Mkdir(place, 0o755); err != nil {
 		return err
 	}
-	if err := bind(source, zfs, 0); err != nil {
+	if err := bind(source, place, 0); err != nil {
 		return err
 	}
 	if err := os.Chdir(scratch); err != nil {

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestErrorsAreOneClearLine(t *testing.T) {
+	dir := t.TempDir()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	addr := taken.Addr().String()
+	conf := filepath.Join(dir, "fs.conf")
+	require.NoError(t, os.WriteFile(conf, []byte("<Defaults>\n"), 0o644))
+	none := filepath.Join(dir, "none")
+
+	for _, tt := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"frob", 1, `zoidfs: unknown command "frob", see: zoidfs --help`},
+		{"up --frob", 1, `zoidfs up: unknown flag: --frob`},
+		{"up now", 1, `zoidfs up: unexpected argument "now"`},
+		{"up --nodes 0", 1, `zoidfs up: --nodes must be at least 1`},
+		{"up --nodes -1", 1, `zoidfs up: --nodes -1 is not between 1 and 64`},
+		{"up --ions 65", 1, `zoidfs up: --ions 65 is not between 1 and 64`},
+		{"up --servers x", 1, `zoidfs up: invalid argument "x" for "--servers" flag: strconv.ParseInt: parsing "x": invalid syntax`},
+		{"up --servers 2 --pvfs tcp://a:1/fs", 1, `zoidfs up: --servers and --pvfs exclude each other`},
+		{"up --pvfs a:1/fs", 1, `zoidfs up: --pvfs "a:1/fs" is not tcp://HOST:PORT/FSNAME`},
+		{"up --pvfs tcp://a/fs", 1, `zoidfs up: --pvfs "tcp://a/fs" is not tcp://HOST:PORT/FSNAME`},
+		{"up --consistency session", 1, `zoidfs up: consistency mode "session" is not served by this version, which serves strong`},
+		{"up --consistency weak", 1, `zoidfs up: unknown consistency mode "weak": there are strong, commit, session, eventual, laminated; this version serves strong`},
+		{"up --log-level loud", 1, `zoidfs up: --log-level "loud" is none of debug, info, warn, error`},
+		{"down there", 1, `zoidfs down: unexpected argument "there"`},
+		{"status --dir " + none, 1, `zoidfs status: no system in ` + none + `, start one with: zoidfs up --dir ` + none},
+		{"stats --dir " + none, 1, `zoidfs stats: no system in ` + none + `, start one with: zoidfs up --dir ` + none},
+		{"stats --dir a b", 1, `zoidfs stats: --dir and "b" exclude each other`},
+		{"stats a b", 1, `zoidfs stats: unexpected argument "b"`},
+		{"stats " + dir, 1, `zoidfs stats: ` + dir + ` is not the root of a zoidfs mount`},
+		{"stats " + dir + "/no/such", 1, `zoidfs stats: lstat ` + dir + `/no: no such file or directory`},
+		{"mount", 1, `zoidfs mount: which MOUNTPOINT?`},
+		{"mount a b", 1, `zoidfs mount: unexpected argument "b"`},
+		{"mount " + dir, 1, `zoidfs mount: --ion is needed: the address HOST:PORT of an I/O node`},
+		{"mount " + dir + " --ion host", 1, `zoidfs mount: --ion "host" is not HOST:PORT`},
+		{"mount " + dir + " --ion host:frob", 1, `zoidfs mount: --ion "host:frob": no port is called "frob"`},
+		{"mount " + dir + " --ion a:1 -o consistency=commit", 1, `zoidfs mount: -o consistency=commit: consistency mode "commit" is not served by this version, which serves strong`},
+		{"mount " + dir + " --ion a:1 -o ro,frob", 1, `zoidfs mount: unknown mount option "frob", see: zoidfs mount --help`},
+		{"mount " + none + "/x --ion a:1", 1, `zoidfs mount: mount point ` + none + `/x: no such file or directory`},
+		{"ion", 1, `zoidfs ion: --listen is needed: HOST:PORT to serve at`},
+		{"ion --listen a:1", 1, `zoidfs ion: --pvfs is needed: tcp://HOST:PORT/FSNAME of the file system`},
+		{"ion --listen a --pvfs tcp://a:1/fs", 1, `zoidfs ion: --listen "a" is not HOST:PORT`},
+		{"ion --listen a:1 --pvfs tcp://a:1/fs --peers b:1,c:1", 1, `zoidfs ion: --peers b:1,c:1 does not contain this node, a:1 (see --self)`},
+		{"ion --listen a:1 --pvfs tcp://a:1/fs --peers a:1,c", 1, `zoidfs ion: --peers "c" is not HOST:PORT`},
+		{"ion --listen a:1 --pvfs tcp://a:1/fs --pvfs-timeout 0s", 1, `zoidfs ion: --pvfs-timeout 0s is not positive`},
+		{"ion --listen " + addr + " --pvfs tcp://a:1/fs", 1, `zoidfs ion: --listen: listen tcp ` + addr + `: bind: address already in use`},
+		{"pvfsd", 1, `zoidfs pvfsd: want --config FS.CONF --server ALIAS, or --listen HOST:PORT --data DIR`},
+		{"pvfsd --listen a:1", 1, `zoidfs pvfsd: --listen and --data are needed together`},
+		{"pvfsd --listen a --data " + dir, 1, `zoidfs pvfsd: --listen "a" is not HOST:PORT`},
+		{"pvfsd --server s0", 1, `zoidfs pvfsd: --server needs --config`},
+		{"pvfsd --config a --data b", 1, `zoidfs pvfsd: --config and --listen/--data exclude each other`},
+		{"pvfsd --config " + none + " --server s0", 1, `zoidfs pvfsd: --config: open ` + none + `: no such file or directory`},
+		{"launch -- true", 1, `zoidfs launch: -n RANKS is needed: the number of ranks`},
+		{"launch -n 2", 1, `zoidfs launch: which program? give it after --`},
+		{"launch -n 0 -- true", 1, `zoidfs launch: -n 0: want between 1 and 4096 ranks`},
+		{"launch -n 2 --dir " + none + " -- true", 125, `zoidfs launch: no system in ` + none + `, start one with: zoidfs up --dir ` + none},
+		{"enter --node 1", 1, `zoidfs enter: which program? give it after --`},
+		{"enter --dir " + none + " -- true", 125, `zoidfs enter: no system in ` + none + `, start one with: zoidfs up --dir ` + none},
+		{"enter --report-fd 77 -- true", 1, `zoidfs enter: --report-fd: descriptor 77 is not an inherited pipe`},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			// In this process: these never come to start or become another.
+			var out, errOut bytes.Buffer
+			code := run(context.Background(), append([]string{"zoidfs"}, strings.Fields(tt.args)...), &out, &errOut)
+			require.Equal(t, tt.want+"\n", errOut.String())
+			require.Equal(t, tt.code, code)
+			require.Empty(t, out.String())
+		})
+	}
+	_, err = os.Stat(none)
+	require.ErrorIs(t, err, os.ErrNotExist, "a wrong command line must not leave anything behind")
+}
+
+func TestNothingListens(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	require.NoError(t, l.Close())
+	for _, args := range [][]string{
+		{"stats", addr},
+		{"mount", t.TempDir(), "--ion", addr},
+		{"ion", "--listen", "127.0.0.1:0", "--pvfs", "tcp://" + addr + "/zoidfs", "--pvfs-timeout", "1s"},
+	} {
+		t.Run(args[0], func(t *testing.T) {
+			r := zoidfs(t, args...)
+			require.Equal(t, 1, r.code)
+			last := r.errOut[strings.LastIndex(strings.TrimRight(r.errOut, "\n"), "\n")+1:]
+			require.Contains(t, last, "zoidfs "+args[0]+": ")
+			require.Contains(t, last, addr)
+		})
+	}
+}
+
+func TestEveryCommandHelpsWithAnExample(t *testing.T) {
+	root := newRoot(&bytes.Buffer{}, &bytes.Buffer{})
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" || cmd.Name() == "help" {
+			continue
+		}
+		t.Run(cmd.Name(), func(t *testing.T) {
+			var out, errOut bytes.Buffer
+			require.Zero(t, run(context.Background(), []string{"zoidfs", cmd.Name(), "--help"}, &out, &errOut))
+			require.Contains(t, out.String(), "Examples:\n  ")
+			require.Empty(t, errOut.String())
+		})
+	}
+}

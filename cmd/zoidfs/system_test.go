@@ -1,0 +1,695 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/cluster"
+	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/counters"
+	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/local"
+	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/mounts"
+)
+
+// system is a directory in which a test brings a system up.
+type system struct {
+	shell
+	t   *testing.T
+	dir string
+}
+
+// newSystem returns a directory for a system that is taken down at the end of
+// the test, after which nothing of it may be left.
+func newSystem(t *testing.T) *system {
+	t.Helper()
+	needMounts(t)
+	dir, err := os.MkdirTemp("", "zsys")
+	require.NoError(t, err)
+	dir, err = filepath.EvalSymlinks(dir)
+	require.NoError(t, err)
+	s := &system{t: t, dir: dir}
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.dumpLogs()
+		}
+		r := s.zoidfs(t, "down", "--dir", dir)
+		require.Zero(t, r.code, r.errOut)
+		s.nothingLeft()
+		require.NoError(t, os.RemoveAll(dir))
+	})
+	return s
+}
+
+func (s *system) dumpLogs() {
+	logs, _ := filepath.Glob(s.dir + "/log/*.log")
+	for _, name := range logs {
+		b, _ := os.ReadFile(name)
+		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+		s.t.Logf("%s:\n%s", name, strings.Join(lines[max(0, len(lines)-15):], "\n"))
+	}
+}
+
+// nothingLeft fails the test if a mount or a process of the system is left.
+func (s *system) nothingLeft() {
+	s.t.Helper()
+	left, err := mounts.Below(s.dir)
+	require.NoError(s.t, err)
+	require.Empty(s.t, left, "mounts")
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	require.NoError(s.t, err)
+	for _, name := range lines {
+		if b, err := os.ReadFile(name); err == nil && strings.HasPrefix(string(b), "zoidfs\x00") {
+			require.NotContains(s.t, string(b), s.dir, "a process is left: %s", name)
+		}
+	}
+}
+
+// do runs a command on the system, which must succeed, and returns what it
+// printed.
+func (s *system) do(command string, args ...string) string {
+	s.t.Helper()
+	r := s.try(command, args...)
+	require.Zero(s.t, r.code, "zoidfs %s %v: %s%s", command, args, r.out, r.errOut)
+	return r.out
+}
+
+func (s *system) try(command string, args ...string) result {
+	s.t.Helper()
+	return s.zoidfs(s.t, append([]string{command, "--dir", s.dir}, args...)...)
+}
+
+func (s *system) file() *cluster.File {
+	s.t.Helper()
+	f, err := cluster.Dir(s.dir).Load()
+	require.NoError(s.t, err)
+	return f
+}
+
+func (s *system) path(node int, name string) string {
+	return filepath.Join(s.dir, cluster.NodeName(node), "zfs", name)
+}
+
+func (s *system) write(node int, name, content string) {
+	s.t.Helper()
+	require.NoError(s.t, os.WriteFile(s.path(node, name), []byte(content), 0o644))
+}
+
+func (s *system) wantContent(node int, name, content string) {
+	s.t.Helper()
+	b, err := os.ReadFile(s.path(node, name))
+	require.NoError(s.t, err)
+	require.Equal(s.t, content, string(b))
+}
+
+// kill ends a process of the system as a crash would.
+func (s *system) kill(r cluster.Role) {
+	s.t.Helper()
+	require.NoError(s.t, r.Signal(syscall.SIGKILL))
+	require.NoError(s.t, r.Wait(s.t.Context()))
+}
+
+// same is the part of the cluster file that restarts must not change.
+func same(f *cluster.File) []string {
+	out := []string{f.PVFS}
+	for _, p := range f.PVFSD {
+		out = append(out, p.Alias+" "+p.Addr)
+	}
+	for _, i := range f.IONs {
+		out = append(out, i.Addr)
+	}
+	return out
+}
+
+func TestSystem(t *testing.T) {
+	s := newSystem(t)
+	out := s.do("up")
+	require.Equal(t, fmt.Sprintf("zoidfs is up in %s: 4 servers, 2 I/O nodes, 2 nodes\n  node0  %s\n  node1  %s\n",
+		s.dir, s.path(0, ""), s.path(1, "")), out)
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T, *system)
+	}{
+		{"UpAgainSaysSo", testUpAgain},
+		{"Status", testStatus},
+		{"Stats", testStats},
+		{"Launch", testLaunch},
+		{"LaunchSignals", testLaunchSignals},
+		{"Enter", testEnter},
+		{"RepairedAfterACrash", testRepair},
+		{"PartsAreStarted", testMoreNodes},
+		{"DataSurvives", testDownUp},
+		{"TakenPort", testTakenPort},
+		{"DownWithAJobRunning", testDownWithJob},
+		{"DownTwice", testDownTwice},
+	} {
+		if !t.Run(step.name, func(t *testing.T) { step.run(t, &system{shell: s.shell, t: t, dir: s.dir}) }) {
+			return // the steps share the system
+		}
+	}
+}
+
+func testUpAgain(t *testing.T, s *system) {
+	before := s.file()
+	require.Contains(t, s.do("up"), "zoidfs is already up in "+s.dir)
+	require.Equal(t, before, s.file())
+	r := s.try("up", "--ions", "3")
+	require.Equal(t, 1, r.code)
+	require.Equal(t, "zoidfs up: the system runs with 2 I/O nodes, not 3; take it down first\n", r.errOut)
+}
+
+func testStatus(t *testing.T, s *system) {
+	var st local.Status
+	require.NoError(t, json.Unmarshal([]byte(s.do("status", "--json")), &st))
+	require.True(t, st.OK)
+	require.Len(t, st.Servers, 4)
+	require.Len(t, st.IONs, 2)
+	require.Len(t, st.Nodes, 2)
+	for _, h := range append(append(st.Servers, st.IONs...), st.Nodes...) {
+		require.True(t, h.OK, h)
+		require.Positive(t, h.PID, h)
+		require.Positive(t, h.LatencyUS, h)
+	}
+	human := s.do("status")
+	for _, want := range []string{"pvfsd3", "ion1", "node1", " ok ", "calls/s", s.path(1, "")} {
+		require.Contains(t, human, want)
+	}
+	require.NotContains(t, human, "DOWN")
+}
+
+func testStats(t *testing.T, s *system) {
+	s.do("stats", "--reset")
+	const writes, size = 10, 4096
+	f, err := os.Create(s.path(0, "counted"))
+	require.NoError(t, err)
+	for i := range int64(writes) {
+		_, err := f.WriteAt(make([]byte, size), i*size)
+		require.NoError(t, err)
+	}
+	require.NoError(t, f.Close())
+
+	stats := func(args ...string) (c counters.Stats, keys map[string]map[string]any) {
+		r := s.zoidfs(t, append([]string{"stats", "--json"}, args...)...)
+		require.Zero(t, r.code, r.errOut)
+		require.NoError(t, json.Unmarshal([]byte(r.out), &c))
+		require.NoError(t, json.Unmarshal([]byte(r.out), &keys))
+		return c, keys
+	}
+	all, keys := stats("--dir", s.dir)
+	require.EqualValues(t, writes, all.App.Calls["write"])
+	require.EqualValues(t, writes*size, all.App.BytesWritten)
+	require.EqualValues(t, writes, all.RPC.Requests["write"])
+	require.GreaterOrEqual(t, all.RPC.BytesSent, uint64(writes*size))
+	require.GreaterOrEqual(t, all.PVFS.BytesWritten, uint64(writes*size))
+	require.Positive(t, counters.Total(all.PVFS.Requests))
+	for level, want := range map[string][]string{
+		"app": {"calls", "bytes_read", "bytes_written"}, "rpc": {"requests", "bytes_sent", "bytes_received"},
+		"pvfs": {"requests", "bytes_read", "bytes_written"},
+	} {
+		for _, key := range want {
+			require.Contains(t, keys[level], key)
+		}
+	}
+	one, _ := stats(s.path(0, ""))
+	require.EqualValues(t, writes, one.App.Calls["write"])
+	other, _ := stats(s.path(1, ""))
+	require.Zero(t, other.App.Calls["write"])
+	var pvfs uint64
+	for _, ion := range s.file().IONs {
+		c, _ := stats(ion.Addr)
+		pvfs += c.PVFS.BytesWritten
+	}
+	require.Equal(t, all.PVFS.BytesWritten, pvfs)
+	require.Contains(t, s.do("stats"), "for each call")
+
+	s.do("stats", "--reset")
+	again, _ := stats("--dir", s.dir)
+	require.Zero(t, again.App.Calls["write"])
+	require.Zero(t, again.PVFS.BytesWritten)
+}
+
+func testLaunch(t *testing.T, s *system) {
+	out := s.do("launch", "-n", "5", "--", "sh", "-c", `echo $ZOIDFS_RANK of $ZOIDFS_SIZE >/zfs/rank.$ZOIDFS_RANK
+		test -n "$ZOIDFS_JOB" && stat -f -c %T /zfs && grep ' /zfs ' /proc/self/mountinfo >/dev/null; echo $ZOIDFS_JOB >>/zfs/jobs`)
+	require.Equal(t, 5, strings.Count(out, "fuse"), out)
+	for r := range 5 {
+		s.wantContent(1, fmt.Sprintf("rank.%d", r), fmt.Sprintf("%d of 5\n", r))
+	}
+	b, err := os.ReadFile(s.path(0, "jobs"))
+	require.NoError(t, err)
+	ids := strings.Fields(string(b))
+	require.Len(t, ids, 5, "five appends of two nodes")
+	require.Equal(t, []string{ids[0], ids[0], ids[0], ids[0], ids[0]}, ids)
+
+	// Each rank sees its own node: blocks of 2 and 2, told apart by the stats.
+	s.do("stats", "--reset")
+	s.do("launch", "-n", "4", "--", "sh", "-c", `test $ZOIDFS_RANK -lt 2 || : >/zfs/from-second-node`)
+	first, err := local.MountStats(t.Context(), s.path(0, ""), false)
+	require.NoError(t, err)
+	second, err := local.MountStats(t.Context(), s.path(1, ""), false)
+	require.NoError(t, err)
+	require.Zero(t, first.App.Calls["create"])
+	require.EqualValues(t, 2, second.App.Calls["create"]+second.App.Calls["open"])
+
+	_, err = os.Stat("/zfs/rank.0")
+	require.Error(t, err, "/zfs is the ranks' alone")
+
+	with := s.shell
+	with.stdin = strings.NewReader("for rank 0 alone\n")
+	r := with.zoidfs(t, "launch", "--dir", s.dir, "-n", "2", "--", "sh", "-c", `echo "$ZOIDFS_RANK $(cat)" >&2`)
+	require.Zero(t, r.code)
+	require.Contains(t, r.errOut, "0 for rank 0 alone\n")
+	require.Contains(t, r.errOut, "1 \n")
+
+	for _, tt := range []struct {
+		name string
+		argv []string
+		code int
+		err  string
+	}{
+		{"status", []string{"sh", "-c", `test $ZOIDFS_RANK != 2 || exit 42`}, 42, "zoidfs launch: rank 2: exit status 42\n"},
+		{"signal", []string{"sh", "-c", `test $ZOIDFS_RANK = 1 && kill -SEGV $$; sleep 60`}, 128 + 11, "zoidfs launch: rank 1: killed by SIGSEGV\n"},
+		{"no program", []string{"no-such-program"}, 127, "no-such-program: no such program\n"},
+		{"not executable", []string{"/etc/passwd"}, 126, "/etc/passwd: permission denied\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			start := time.Now()
+			r := s.try("launch", append([]string{"-n", "4", "--grace", "1s", "--"}, tt.argv...)...)
+			require.Equal(t, tt.code, r.code, r.errOut)
+			require.Contains(t, r.errOut, tt.err)
+			require.Equal(t, 1, strings.Count(r.errOut, "\n"), "one line: %s", r.errOut)
+			require.Less(t, time.Since(start), 30*time.Second)
+		})
+	}
+}
+
+// waitForRanks waits until n ranks have written their pids to files called
+// pid.RANK, and returns them.
+func (s *system) waitForRanks(n int) []int {
+	s.t.Helper()
+	var pids []int
+	require.Eventually(s.t, func() bool {
+		pids = pids[:0]
+		for r := range n {
+			b, err := os.ReadFile(fmt.Sprintf("%s/pid.%d", s.dir, r))
+			pid, convErr := strconv.Atoi(strings.TrimSpace(string(b)))
+			if err != nil || convErr != nil {
+				return false
+			}
+			pids = append(pids, pid)
+		}
+		return true
+	}, 20*time.Second, 20*time.Millisecond)
+	for r := range n {
+		require.NoError(s.t, os.Remove(fmt.Sprintf("%s/pid.%d", s.dir, r)))
+	}
+	return pids
+}
+
+// children returns the processes whose parents are pids.
+func (s *system) children(pids []int) []int {
+	s.t.Helper()
+	var kids []int
+	for _, pid := range pids {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+		require.NoError(s.t, err)
+		for _, word := range strings.Fields(string(b)) {
+			kid, err := strconv.Atoi(word)
+			require.NoError(s.t, err)
+			kids = append(kids, kid)
+		}
+	}
+	return kids
+}
+
+func (s *system) startJob(script string) *exec.Cmd {
+	s.t.Helper()
+	cmd := exec.Command(os.Getenv(binEnv), "launch", "--dir", s.dir, "-n", "2", "--grace", "1s", "--",
+		"sh", "-c", `echo $$ >`+s.dir+`/pid.$ZOIDFS_RANK; `+script)
+	require.NoError(s.t, cmd.Start())
+	return cmd
+}
+
+func (s *system) wantGone(pids []int) {
+	s.t.Helper()
+	for _, pid := range pids {
+		require.Eventually(s.t, func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH }, 10*time.Second, 10*time.Millisecond, "rank %d lives on", pid)
+	}
+}
+
+func testLaunchSignals(t *testing.T, s *system) {
+	for _, tt := range []struct {
+		name   string
+		sig    syscall.Signal
+		script string
+		code   int
+	}{
+		{"terminated", syscall.SIGTERM, `exec sleep 100`, 128 + 15},
+		{"handled", syscall.SIGUSR1, `trap 'exit 9' USR1; while :; do sleep 0.05; done`, 9},
+		{"ignored until killed", syscall.SIGINT, `trap "" INT TERM; while :; do sleep 0.05; done`, 128 + 9},
+		{"launch itself killed", syscall.SIGKILL, `sleep 100; true`, -1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := s.startJob(tt.script)
+			pids := s.waitForRanks(2)
+			time.Sleep(50 * time.Millisecond) // the shells have yet to set their traps
+			kids := s.children(pids)
+			require.NoError(t, cmd.Process.Signal(tt.sig))
+			_ = cmd.Wait() // its status is looked at below
+			require.Equal(t, tt.code, cmd.ProcessState.ExitCode())
+			s.wantGone(append(pids, kids...))
+		})
+	}
+}
+
+func testEnter(t *testing.T, s *system) {
+	s.write(1, "greeting", "from node 1\n")
+	require.Equal(t, "from node 1\n", s.do("enter", "--node", "0", "--", "cat", "/zfs/greeting"))
+	require.Equal(t, 3, s.try("enter", "--", "sh", "-c", "exit 3").code)
+	r := s.try("enter", "--node", "2", "--", "true")
+	require.Equal(t, 125, r.code)
+	require.Equal(t, "zoidfs enter: there is no node 2: the system has nodes 0 to 1\n", r.errOut)
+	r = s.try("enter", "--", "no-such-program")
+	require.Equal(t, 127, r.code)
+	require.Equal(t, "zoidfs enter: no-such-program: no such program\n", r.errOut)
+}
+
+func testRepair(t *testing.T, s *system) {
+	s.write(0, "kept", "kept\n")
+	for _, tt := range []struct {
+		name string
+		role func(*cluster.File) cluster.Role
+	}{
+		{"pvfsd0", func(f *cluster.File) cluster.Role { return f.PVFSD[0].Role }},
+		{"pvfsd2", func(f *cluster.File) cluster.Role { return f.PVFSD[2].Role }},
+		{"ion1", func(f *cluster.File) cluster.Role { return f.IONs[1].Role }},
+		{"node0", func(f *cluster.File) cluster.Role { return f.Nodes[0].Role }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s.t = t
+			before := s.file()
+			s.kill(tt.role(before))
+			r := s.try("status")
+			require.Equal(t, 1, r.code)
+			require.Contains(t, r.errOut, "zoidfs status: not well: ")
+			require.Contains(t, r.errOut, tt.name)
+			require.Regexp(t, tt.name+` .* DOWN `, r.out)
+
+			require.Contains(t, s.do("up"), "started 1 of 8 processes that were missing")
+			after := s.file()
+			require.Equal(t, same(before), same(after))
+			require.NotEqual(t, tt.role(before).ID, tt.role(after).ID)
+			s.wantContent(0, "kept", "kept\n")
+			s.wantContent(1, "kept", "kept\n")
+			s.write(0, "after-"+tt.name, "x")
+		})
+	}
+	// The status settles once the I/O nodes have found each other again.
+	require.Eventually(t, func() bool { return s.try("status").code == 0 }, 20*time.Second, 500*time.Millisecond)
+}
+
+func testMoreNodes(t *testing.T, s *system) {
+	require.Contains(t, s.do("up", "--nodes", "3"), "started 1 of 9 processes that were missing")
+	s.wantContent(2, "kept", "kept\n")
+}
+
+func testDownUp(t *testing.T, s *system) {
+	before := s.file()
+	s.write(0, "persistent", strings.Repeat("zoid", 100000))
+	require.Contains(t, s.do("down"), "stopped 9 processes in "+s.dir)
+	s.nothingLeft()
+	for _, p := range s.file().PVFSD {
+		require.Zero(t, p.PID)
+		require.False(t, cluster.InUse(p.Addr))
+	}
+	names, err := os.ReadDir(s.path(0, ""))
+	require.NoError(t, err)
+	require.Empty(t, names, "the mount point is an empty directory again")
+
+	s.do("up", "--nodes", "2")
+	require.Equal(t, same(before), same(s.file()))
+	s.wantContent(1, "persistent", strings.Repeat("zoid", 100000))
+}
+
+func testTakenPort(t *testing.T, s *system) {
+	f := s.file()
+	s.do("down")
+	for _, addr := range []string{f.PVFSD[0].Addr, f.IONs[0].Addr} {
+		l, err := net.Listen("tcp", addr)
+		require.NoError(t, err)
+		defer l.Close()
+	}
+	s.do("up")
+	after := s.file()
+	require.NotEqual(t, f.PVFSD[0].Addr, after.PVFSD[0].Addr)
+	require.NotEqual(t, f.IONs[0].Addr, after.IONs[0].Addr)
+	require.Equal(t, f.PVFSD[1:], withIDs(after.PVFSD[1:], f.PVFSD[1:]))
+	s.wantContent(0, "kept", "kept\n")
+	s.wantContent(1, "persistent", strings.Repeat("zoid", 100000))
+}
+
+// withIDs returns a with the process ids of b.
+func withIDs(a, b []cluster.Server) []cluster.Server {
+	out := append([]cluster.Server(nil), a...)
+	for i := range out {
+		out[i].ID = b[i].ID
+	}
+	return out
+}
+
+func testDownWithJob(t *testing.T, s *system) {
+	cmd := s.startJob(`exec 3>/zfs/held.$ZOIDFS_RANK; while echo x >&3; do sleep 0.1; done 2>/dev/null; exit 5`)
+	pids := s.waitForRanks(2)
+	start := time.Now()
+	s.do("down")
+	require.Less(t, time.Since(start), 40*time.Second)
+	s.nothingLeft()
+	_ = cmd.Wait() // its status is looked at next
+	require.NotZero(t, cmd.ProcessState.ExitCode(), "the ranks have lost their file system")
+	s.wantGone(pids)
+}
+
+func testDownTwice(t *testing.T, s *system) {
+	require.Equal(t, "nothing was running in "+s.dir+"\n", s.do("down"))
+}
+
+func TestFailureStopsWhatWasStarted(t *testing.T) {
+	s := newSystem(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	url := "tcp://" + l.Addr().String() + "/zoidfs"
+	require.NoError(t, l.Close())
+	r := s.try("up", "--pvfs", url, "--timeout", "20s")
+	require.Equal(t, 1, r.code)
+	lines := strings.Split(strings.TrimSpace(r.errOut), "\n")
+	require.Regexp(t, `^zoidfs up: ion[01]: .*`+l.Addr().String()+`.*\(log: .*/log/ion[01]\.log\)$`, lines[len(lines)-1])
+	s.nothingLeft()
+	require.Equal(t, "nothing was running in "+s.dir+"\n", s.do("down"))
+}
+
+func TestMountByHandAndByMount8(t *testing.T) {
+	s := newSystem(t)
+	s.do("up", "--nodes", "1", "--ions", "2", "--servers", "1", "--metrics")
+	f := s.file()
+	s.write(0, "file", "content\n")
+
+	t.Run("Metrics", func(t *testing.T) {
+		for addr, want := range map[string]string{
+			f.PVFSD[0].Metrics: "go_goroutines", f.IONs[0].Metrics: "zoidfs_pvfs_requests_total{op=",
+			f.Nodes[0].Metrics: `zoidfs_app_calls_total{op="write"} 1`,
+		} {
+			require.Contains(t, get(t, "http://"+addr+"/metrics"), want)
+			require.Contains(t, get(t, "http://"+addr+"/debug/pprof/goroutine?debug=1"), "goroutine profile: total")
+		}
+	})
+
+	point := filepath.Join(s.dir, "point")
+	require.NoError(t, os.Mkdir(point, 0o755))
+	unmount := func(t *testing.T) {
+		require.NoError(t, mounts.Unmount(t.Context(), point, false))
+		require.Eventually(t, func() bool { return s.servers(point) == 0 }, 10*time.Second, 20*time.Millisecond)
+	}
+	read := func(t *testing.T) {
+		t.Helper()
+		b, err := os.ReadFile(point + "/file")
+		require.NoError(t, err)
+		require.Equal(t, "content\n", string(b))
+	}
+	one := f.IONs[1].Addr
+
+	t.Run("Daemon", func(t *testing.T) {
+		require.Empty(t, ok(t, "mount", point, "--ion", one))
+		read(t)
+		r := zoidfs(t, "mount", point, "--ion", one)
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.errOut, "zoidfs mount: ")
+		require.Contains(t, r.errOut, point)
+		require.Equal(t, 1, strings.Count(r.errOut, "\n"))
+		m, found, err := mounts.At(point)
+		require.NoError(t, err)
+		require.True(t, found)
+		require.Equal(t, mounts.Mount{Point: point, FSType: "fuse.zoidfs", Source: one}, m)
+		df := shell{}.run(t, "df", "--output=source,fstype", point)
+		require.Regexp(t, one+` +fuse\.zoidfs`, df.out)
+		unmount(t)
+	})
+
+	t.Run("StaleMountIsRepaired", func(t *testing.T) {
+		ok(t, "mount", point, "--ion", one)
+		for _, pid := range s.serverPIDs(point) {
+			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+		}
+		require.Eventually(t, func() bool { _, err := os.Stat(point); return mounts.IsDead(err) }, 10*time.Second, 10*time.Millisecond)
+		ok(t, "mount", point, "--ion", one)
+		read(t)
+		unmount(t)
+		_, found, err := mounts.At(point)
+		require.NoError(t, err)
+		require.False(t, found, "the dead one is gone as well")
+	})
+
+	t.Run("SIGTERMUnmounts", func(t *testing.T) {
+		log := filepath.Join(s.dir, "by-hand.log")
+		ok(t, "mount", point, "--ion", one, "--log-file", log, "--log-format", "json")
+		for _, pid := range s.serverPIDs(point) {
+			require.NoError(t, syscall.Kill(pid, syscall.SIGTERM))
+		}
+		require.Eventually(t, func() bool { return s.servers(point) == 0 }, 10*time.Second, 20*time.Millisecond)
+		_, found, err := mounts.At(point)
+		require.NoError(t, err)
+		require.False(t, found)
+		b, err := os.ReadFile(log)
+		require.NoError(t, err)
+		require.Contains(t, string(b), `"msg":"mounted","mountpoint":"`+point)
+		require.Contains(t, string(b), `"msg":"unmounted"`)
+	})
+
+	t.Run("ReadOnlyAndRestricted", func(t *testing.T) {
+		needRoot(t, "changes mount flags")
+		ok(t, "mount", point, "--ion", f.IONs[0].Addr+","+one, "-o", "ro,noexec,nosuid")
+		require.ErrorIs(t, os.WriteFile(point+"/file", nil, 0o644), syscall.EROFS)
+		table, err := os.ReadFile("/proc/self/mounts")
+		require.NoError(t, err)
+		require.Regexp(t, point+` fuse\.zoidfs ro,\S*noexec`, string(table))
+		unmount(t)
+	})
+
+	t.Run("HelperLink", func(t *testing.T) {
+		link := filepath.Join(s.dir, "mount.fuse.zoidfs")
+		require.NoError(t, os.Symlink(os.Getenv(binEnv), link))
+		r := shell{}.run(t, link, one, point, "-o", "rw,noatime,_netdev")
+		require.Zero(t, r.code, r.errOut)
+		read(t)
+		unmount(t)
+	})
+
+	t.Run("Mount8", func(t *testing.T) {
+		needRoot(t, "calls mount(8)")
+		if _, err := exec.LookPath("mount.fuse3"); err != nil {
+			skipOrFail(t, "mount.fuse3 is missing: apt-get install fuse3")
+		}
+		with := shell{env: []string{"PATH=" + filepath.Dir(os.Getenv(binEnv)) + ":" + os.Getenv("PATH")}}
+		r := with.run(t, "mount", "-t", "fuse.zoidfs", f.IONs[0].Addr+","+one, point, "-o", "nosuid,nodev")
+		require.Zero(t, r.code, r.errOut)
+		read(t)
+		r = with.run(t, "umount", point)
+		require.Zero(t, r.code, r.errOut)
+		r = with.run(t, "mount", "-t", "fuse.zoidfs", one, point, "-o", "frob=1")
+		require.NotZero(t, r.code)
+		require.Contains(t, r.errOut, `zoidfs mount: unknown mount option "frob=1"`)
+	})
+
+	t.Run("Foreground", func(t *testing.T) {
+		cmd := exec.Command(os.Getenv(binEnv), "mount", point, "--ion", one, "--foreground")
+		require.NoError(t, cmd.Start())
+		require.Eventually(t, func() bool { _, err := os.Stat(point + "/file"); return err == nil }, 10*time.Second, 10*time.Millisecond)
+		require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+		require.NoError(t, cmd.Wait())
+		_, err := os.Stat(point + "/file")
+		require.ErrorIs(t, err, os.ErrNotExist)
+	})
+
+	t.Run("WrongMountPoint", func(t *testing.T) {
+		for path, want := range map[string]string{
+			s.dir + "/nothing":      s.dir + "/nothing does not exist",
+			s.dir + "/cluster.json": s.dir + "/cluster.json is not a directory",
+		} {
+			r := zoidfs(t, "mount", path, "--ion", one)
+			require.Equal(t, 1, r.code)
+			require.Equal(t, "zoidfs mount: mount point "+want+"\n", r.errOut)
+		}
+	})
+
+	t.Run("WrongFileSystem", func(t *testing.T) {
+		r := zoidfs(t, "ion", "--listen", "127.0.0.1:0", "--pvfs", "tcp://"+f.PVFSD[0].Addr+"/frob")
+		require.Equal(t, 1, r.code)
+		last := r.errOut[strings.LastIndex(strings.TrimRight(r.errOut, "\n"), "\n")+1:]
+		require.Contains(t, last, "frob")
+	})
+}
+
+// serverPIDs returns the processes that serve a mount at point.
+func (s *system) serverPIDs(point string) []int {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	var out []int
+	for _, name := range lines {
+		b, err := os.ReadFile(name)
+		if err == nil && strings.HasPrefix(string(b), "zoidfs\x00mount\x00"+point+"\x00") {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+func (s *system) servers(point string) int { return len(s.serverPIDs(point)) }
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return string(b)
+}
+
+// TestWithoutRoot brings a system up as a user who can only use fusermount3
+// and user namespaces.
+func TestWithoutRoot(t *testing.T) {
+	needMounts(t)
+	if _, err := exec.LookPath("fusermount3"); err != nil {
+		skipOrFail(t, "fusermount3 is missing: apt-get install fuse3")
+	}
+	s := newSystem(t)
+	if os.Getuid() == 0 {
+		s.cred = &syscall.Credential{Uid: 65534, Gid: 65534}
+		require.NoError(t, os.Chmod(s.dir, 0o777))
+	}
+	s.do("up", "--servers", "2")
+	s.do("launch", "-n", "4", "--", "sh", "-c", `echo $(id -u) >/zfs/rank.$ZOIDFS_RANK`)
+	uid := os.Getuid()
+	if s.cred != nil {
+		uid = int(s.cred.Uid)
+	}
+	out := s.do("enter", "--node", "1", "--", "sh", "-c", `cat /zfs/rank.*`)
+	require.Equal(t, strings.Repeat(fmt.Sprintln(uid), 4), out)
+	require.Equal(t, 42, s.try("launch", "-n", "2", "--", "sh", "-c", "exit 42").code)
+	r := s.try("launch", "-n", "2", "--", "no-such-program")
+	require.Equal(t, 127, r.code)
+	require.Equal(t, 1, strings.Count(r.errOut, "\n"), r.errOut)
+	s.do("status")
+	s.do("down")
+	s.nothingLeft()
+}

@@ -204,8 +204,10 @@ func (f *File) readOnce(ctx context.Context, p *placement, e extent.Extent, exts
 	if err := t.run(ctx); err != nil {
 		return 0, false, err
 	}
-	total := sum(bufs)
-	if t.moved() == total {
+	// Behind the first strip the first datafile of a file that is no longer
+	// stuffed has bytes from elsewhere in the file.
+	total, trusted := sum(bufs), !p.Stuffed || last(e, exts) <= p.limit
+	if t.moved() == total && trusted {
 		return total, false, nil
 	}
 	if p.Stuffed {

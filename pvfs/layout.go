@@ -17,19 +17,23 @@ import (
 type placement struct {
 	Layout
 	dist  dist.Distribution // over DFiles
+	wire  wire.Dist         // the same for servers
 	limit int64             // stuffed: first offset that is not on DFiles[0]
 	strip int64             // bytes, for StripeSize
 }
 
 // newPlacement works out l.
 func newPlacement(l *Layout) (*placement, error) {
-	p := &placement{Layout: *l}
+	p := &placement{Layout: *l, wire: l.Dist}
 	var err error
 	switch n := len(l.DFiles); {
 	case n == 0:
 		err = fmt.Errorf("file without datafiles")
 	case l.Stuffed:
 		p.dist = dist.Basic{}
+		if l.Dist.Name != wire.SimpleStripe {
+			p.wire = wire.Dist{Name: wire.BasicDist} // theirs may want more datafiles
+		}
 		p.limit, err = firstStrip(&l.Dist)
 	default:
 		p.dist, err = newDist(&l.Dist, n)

@@ -120,13 +120,14 @@ func (t *transfer) addRun(k *call, run dist.Run) {
 
 // share is what one server has of a noncontiguous transfer.
 type share struct {
-	exts   []extent.Extent // those with bytes on the server, whole
-	starts []int           // of each of them: its first piece
+	exts   []extent.Extent // those to tell the server of, whole
+	starts []int           // of each of them: its first piece; nil: one request has all
 	pieces []piece
 }
 
 // planMany is the plan of a noncontiguous transfer: each server is told of the
-// extents that it has bytes of.
+// extents that it has bytes of, or of all if they are evenly spaced, as that
+// needs no more room.
 func (t *transfer) planMany(exts []extent.Extent) error {
 	shares := make([]share, len(t.p.DFiles))
 	for _, whole := range exts {
@@ -149,8 +150,13 @@ func (t *transfer) planMany(exts []extent.Extent) error {
 			}
 		}
 	}
+	all := even(exts) == len(exts) && exts[0].Len <= maxPiece
 	for i := range shares {
-		if err := t.planShare(i, &shares[i]); err != nil {
+		s := &shares[i]
+		if all && len(s.pieces) > 0 {
+			s.exts, s.starts = exts, nil
+		}
+		if err := t.planShare(i, s); err != nil {
 			return err
 		}
 	}
@@ -165,9 +171,12 @@ func (t *transfer) planShare(server int, s *share) error {
 			return err
 		}
 		to := from + n
-		lo, hi := s.starts[from], len(s.pieces)
-		if to < len(s.exts) {
-			hi = s.starts[to]
+		lo, hi := 0, len(s.pieces)
+		if s.starts != nil {
+			lo = s.starts[from]
+			if to < len(s.exts) {
+				hi = s.starts[to]
+			}
 		}
 		k := t.newCall(server)
 		for _, p := range s.pieces[lo:hi] {
@@ -217,7 +226,7 @@ func (t *transfer) encode(k *call, typ wire.Datatype, off, aggregate int64) erro
 			k.kind = kindSmallWrite
 		}
 		k.scratch.small = wire.SmallIOReq{Handle: d, FSID: f.c.fsid, Dir: t.dir, ServerNr: uint32(k.nr),
-			ServerCt: uint32(len(p.DFiles)), Dist: p.Dist, Type: typ, Offset: off, Aggregate: aggregate, Total: k.total}
+			ServerCt: uint32(len(p.DFiles)), Dist: p.wire, Type: typ, Offset: off, Aggregate: aggregate, Total: k.total}
 		err := k.encode(&k.scratch.small, f.h, d)
 		if !errors.Is(err, syscall.EMSGSIZE) || t.dir == wire.IORead {
 			return err
@@ -228,7 +237,7 @@ func (t *transfer) encode(k *call, typ wire.Datatype, off, aggregate int64) erro
 		k.kind = kindWrite
 	}
 	k.scratch.io = wire.IOReq{Handle: d, FSID: f.c.fsid, Dir: t.dir, ServerNr: uint32(k.nr),
-		ServerCt: uint32(len(p.DFiles)), Dist: p.Dist, Type: typ, Offset: off, Aggregate: aggregate}
+		ServerCt: uint32(len(p.DFiles)), Dist: p.wire, Type: typ, Offset: off, Aggregate: aggregate}
 	return k.encode(&k.scratch.io, f.h, d)
 }
 

@@ -132,7 +132,7 @@ func (s *suite) testEndOfFile(t *testing.T) {
 func (s *suite) testStaleStuffed(t *testing.T) {
 	ctx := s.ctx(t)
 	_, a := s.create(t, pvfs.CreateOptions{})
-	f, g, h, k := s.c.File(a), s.c.File(a), s.c.File(a), s.c.File(a)
+	f, g, h, k, l := s.c.File(a), s.c.File(a), s.c.File(a), s.c.File(a), s.c.File(a)
 	s.mustWrite(t, f, []byte("begin"), 0)
 	require.Equal(t, "begin", string(s.mustRead(t, g, 10, 0)))
 	data := fill(3, 500000)
@@ -141,6 +141,7 @@ func (s *suite) testStaleStuffed(t *testing.T) {
 	size, err := h.Size(ctx)
 	require.NoError(t, err)
 	require.Equal(t, int64(500000), size)
+	require.True(t, bytes.Equal(data[70000:71000], s.mustRead(t, l, 1000, 70000)), "where the first datafile has bytes as well")
 	s.mustWrite(t, k, []byte("small"), 1)
 	require.NoError(t, s.c.File(a).Truncate(ctx, 10))
 	require.Equal(t, append(append(bytes.Clone(data[:1]), "small"...), data[6:10]...), s.mustRead(t, g, 100, 0))
@@ -530,5 +531,11 @@ func (s *suite) testRequestCounts(t *testing.T) {
 		_, err := f.WriteExtents(ctx, exts, [][]byte{make([]byte, 100000)})
 		require.NoError(t, err)
 	})
-	require.LessOrEqual(t, got["io"]+got["small_io"], int64(servers*5), "a thousand pieces: %v", got)
+	require.Equal(t, int64(servers), got["io"]+got["small_io"], "a thousand pieces: %v", got)
+	exts[3].Len--
+	got = count(func() {
+		_, err := f.WriteExtents(ctx, exts, [][]byte{make([]byte, 99999)})
+		require.NoError(t, err)
+	})
+	require.LessOrEqual(t, got["io"]+got["small_io"], int64(servers*7+7), "a thousand uneven pieces: %v", got)
 }

@@ -1,6 +1,6 @@
 // The protocol between compute-node mounts and I/O nodes, and between I/O
-// nodes. One long-lived stream of Frames is a connection; a request frame and
-// its reply carry the same id, replies come in any order. The body of a frame
+// nodes. One long-lived stream of packets of frames is a connection; a request
+// frame and its reply carry the same id, replies come in any order. The body of a frame
 // is the message named for the operation beside Op; an operation without one
 // has an empty body. A reply with errno != 0 has an ErrorDetail as its body.
 
@@ -367,6 +367,52 @@ func (LockType) EnumDescriptor() ([]byte, []int) {
 	return file_ion_proto_rawDescGZIP(), []int{3}
 }
 
+// Packet is what had gathered for the peer while the one before was being
+// sent: at least one frame. The frames have nothing to do with each other.
+type Packet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Frames        []*Frame               `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"` // at most 256; only the last has data
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Packet) Reset() {
+	*x = Packet{}
+	mi := &file_ion_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Packet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Packet) ProtoMessage() {}
+
+func (x *Packet) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Packet.ProtoReflect.Descriptor instead.
+func (*Packet) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Packet) GetFrames() []*Frame {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
 // Frame is one request or reply. Fields that are zero are left out on the
 // wire; data is the payload of a write or a read and always the last field.
 type Frame struct {
@@ -390,7 +436,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_ion_proto_msgTypes[0]
+	mi := &file_ion_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +448,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[0]
+	mi := &file_ion_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +461,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{0}
+	return file_ion_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Frame) GetId() uint64 {
@@ -506,7 +552,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_ion_proto_msgTypes[1]
+	mi := &file_ion_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +564,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[1]
+	mi := &file_ion_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +577,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{1}
+	return file_ion_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ErrorDetail) GetOp() string {
@@ -563,7 +609,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_ion_proto_msgTypes[2]
+	mi := &file_ion_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +621,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[2]
+	mi := &file_ion_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +634,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{2}
+	return file_ion_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *View) GetEpoch() uint64 {
@@ -651,7 +697,7 @@ type HelloReq struct {
 
 func (x *HelloReq) Reset() {
 	*x = HelloReq{}
-	mi := &file_ion_proto_msgTypes[3]
+	mi := &file_ion_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +709,7 @@ func (x *HelloReq) String() string {
 func (*HelloReq) ProtoMessage() {}
 
 func (x *HelloReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[3]
+	mi := &file_ion_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +722,7 @@ func (x *HelloReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloReq.ProtoReflect.Descriptor instead.
 func (*HelloReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{3}
+	return file_ion_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *HelloReq) GetVersion() uint32 {
@@ -742,7 +788,7 @@ type HelloResp struct {
 
 func (x *HelloResp) Reset() {
 	*x = HelloResp{}
-	mi := &file_ion_proto_msgTypes[4]
+	mi := &file_ion_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +800,7 @@ func (x *HelloResp) String() string {
 func (*HelloResp) ProtoMessage() {}
 
 func (x *HelloResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[4]
+	mi := &file_ion_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +813,7 @@ func (x *HelloResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloResp.ProtoReflect.Descriptor instead.
 func (*HelloResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{4}
+	return file_ion_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *HelloResp) GetSession() uint64 {
@@ -821,7 +867,7 @@ type PingResp struct {
 
 func (x *PingResp) Reset() {
 	*x = PingResp{}
-	mi := &file_ion_proto_msgTypes[5]
+	mi := &file_ion_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +879,7 @@ func (x *PingResp) String() string {
 func (*PingResp) ProtoMessage() {}
 
 func (x *PingResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[5]
+	mi := &file_ion_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +892,7 @@ func (x *PingResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingResp.ProtoReflect.Descriptor instead.
 func (*PingResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{5}
+	return file_ion_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PingResp) GetEpoch() uint64 {
@@ -867,7 +913,7 @@ type CancelReq struct {
 
 func (x *CancelReq) Reset() {
 	*x = CancelReq{}
-	mi := &file_ion_proto_msgTypes[6]
+	mi := &file_ion_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +925,7 @@ func (x *CancelReq) String() string {
 func (*CancelReq) ProtoMessage() {}
 
 func (x *CancelReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[6]
+	mi := &file_ion_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +938,7 @@ func (x *CancelReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReq.ProtoReflect.Descriptor instead.
 func (*CancelReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{6}
+	return file_ion_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CancelReq) GetId() uint64 {
@@ -912,7 +958,7 @@ type CancelResp struct {
 
 func (x *CancelResp) Reset() {
 	*x = CancelResp{}
-	mi := &file_ion_proto_msgTypes[7]
+	mi := &file_ion_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +970,7 @@ func (x *CancelResp) String() string {
 func (*CancelResp) ProtoMessage() {}
 
 func (x *CancelResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[7]
+	mi := &file_ion_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +983,7 @@ func (x *CancelResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResp.ProtoReflect.Descriptor instead.
 func (*CancelResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{7}
+	return file_ion_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CancelResp) GetFound() bool {
@@ -969,7 +1015,7 @@ type Attr struct {
 
 func (x *Attr) Reset() {
 	*x = Attr{}
-	mi := &file_ion_proto_msgTypes[8]
+	mi := &file_ion_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1027,7 @@ func (x *Attr) String() string {
 func (*Attr) ProtoMessage() {}
 
 func (x *Attr) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[8]
+	mi := &file_ion_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1040,7 @@ func (x *Attr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attr.ProtoReflect.Descriptor instead.
 func (*Attr) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{8}
+	return file_ion_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Attr) GetHandle() uint64 {
@@ -1090,7 +1136,7 @@ type NameReq struct {
 
 func (x *NameReq) Reset() {
 	*x = NameReq{}
-	mi := &file_ion_proto_msgTypes[9]
+	mi := &file_ion_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1148,7 @@ func (x *NameReq) String() string {
 func (*NameReq) ProtoMessage() {}
 
 func (x *NameReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[9]
+	mi := &file_ion_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1161,7 @@ func (x *NameReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameReq.ProtoReflect.Descriptor instead.
 func (*NameReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{9}
+	return file_ion_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NameReq) GetName() []byte {
@@ -1137,7 +1183,7 @@ type EntryResp struct {
 
 func (x *EntryResp) Reset() {
 	*x = EntryResp{}
-	mi := &file_ion_proto_msgTypes[10]
+	mi := &file_ion_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1195,7 @@ func (x *EntryResp) String() string {
 func (*EntryResp) ProtoMessage() {}
 
 func (x *EntryResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[10]
+	mi := &file_ion_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1208,7 @@ func (x *EntryResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryResp.ProtoReflect.Descriptor instead.
 func (*EntryResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{10}
+	return file_ion_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EntryResp) GetHandle() uint64 {
@@ -1206,7 +1252,7 @@ type CreateReq struct {
 
 func (x *CreateReq) Reset() {
 	*x = CreateReq{}
-	mi := &file_ion_proto_msgTypes[11]
+	mi := &file_ion_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1264,7 @@ func (x *CreateReq) String() string {
 func (*CreateReq) ProtoMessage() {}
 
 func (x *CreateReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[11]
+	mi := &file_ion_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1277,7 @@ func (x *CreateReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateReq.ProtoReflect.Descriptor instead.
 func (*CreateReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{11}
+	return file_ion_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CreateReq) GetName() []byte {
@@ -1281,7 +1327,7 @@ type MkdirReq struct {
 
 func (x *MkdirReq) Reset() {
 	*x = MkdirReq{}
-	mi := &file_ion_proto_msgTypes[12]
+	mi := &file_ion_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1339,7 @@ func (x *MkdirReq) String() string {
 func (*MkdirReq) ProtoMessage() {}
 
 func (x *MkdirReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[12]
+	mi := &file_ion_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1352,7 @@ func (x *MkdirReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MkdirReq.ProtoReflect.Descriptor instead.
 func (*MkdirReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{12}
+	return file_ion_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MkdirReq) GetName() []byte {
@@ -1349,7 +1395,7 @@ type SymlinkReq struct {
 
 func (x *SymlinkReq) Reset() {
 	*x = SymlinkReq{}
-	mi := &file_ion_proto_msgTypes[13]
+	mi := &file_ion_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1407,7 @@ func (x *SymlinkReq) String() string {
 func (*SymlinkReq) ProtoMessage() {}
 
 func (x *SymlinkReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[13]
+	mi := &file_ion_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1420,7 @@ func (x *SymlinkReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SymlinkReq.ProtoReflect.Descriptor instead.
 func (*SymlinkReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{13}
+	return file_ion_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SymlinkReq) GetName() []byte {
@@ -1415,7 +1461,7 @@ type UnlinkResp struct {
 
 func (x *UnlinkResp) Reset() {
 	*x = UnlinkResp{}
-	mi := &file_ion_proto_msgTypes[14]
+	mi := &file_ion_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1473,7 @@ func (x *UnlinkResp) String() string {
 func (*UnlinkResp) ProtoMessage() {}
 
 func (x *UnlinkResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[14]
+	mi := &file_ion_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1486,7 @@ func (x *UnlinkResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlinkResp.ProtoReflect.Descriptor instead.
 func (*UnlinkResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{14}
+	return file_ion_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UnlinkResp) GetHandle() uint64 {
@@ -1469,7 +1515,7 @@ type RenameReq struct {
 
 func (x *RenameReq) Reset() {
 	*x = RenameReq{}
-	mi := &file_ion_proto_msgTypes[15]
+	mi := &file_ion_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1527,7 @@ func (x *RenameReq) String() string {
 func (*RenameReq) ProtoMessage() {}
 
 func (x *RenameReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[15]
+	mi := &file_ion_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1540,7 @@ func (x *RenameReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameReq.ProtoReflect.Descriptor instead.
 func (*RenameReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{15}
+	return file_ion_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RenameReq) GetOldDir() uint64 {
@@ -1536,7 +1582,7 @@ type RenameResp struct {
 
 func (x *RenameResp) Reset() {
 	*x = RenameResp{}
-	mi := &file_ion_proto_msgTypes[16]
+	mi := &file_ion_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1594,7 @@ func (x *RenameResp) String() string {
 func (*RenameResp) ProtoMessage() {}
 
 func (x *RenameResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[16]
+	mi := &file_ion_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1607,7 @@ func (x *RenameResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameResp.ProtoReflect.Descriptor instead.
 func (*RenameResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{16}
+	return file_ion_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RenameResp) GetMoved() uint64 {
@@ -1595,7 +1641,7 @@ type ReadDirReq struct {
 
 func (x *ReadDirReq) Reset() {
 	*x = ReadDirReq{}
-	mi := &file_ion_proto_msgTypes[17]
+	mi := &file_ion_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +1653,7 @@ func (x *ReadDirReq) String() string {
 func (*ReadDirReq) ProtoMessage() {}
 
 func (x *ReadDirReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[17]
+	mi := &file_ion_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +1666,7 @@ func (x *ReadDirReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadDirReq.ProtoReflect.Descriptor instead.
 func (*ReadDirReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{17}
+	return file_ion_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReadDirReq) GetToken() []byte {
@@ -1648,7 +1694,7 @@ type ReadDirResp struct {
 
 func (x *ReadDirResp) Reset() {
 	*x = ReadDirResp{}
-	mi := &file_ion_proto_msgTypes[18]
+	mi := &file_ion_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1706,7 @@ func (x *ReadDirResp) String() string {
 func (*ReadDirResp) ProtoMessage() {}
 
 func (x *ReadDirResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[18]
+	mi := &file_ion_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1719,7 @@ func (x *ReadDirResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadDirResp.ProtoReflect.Descriptor instead.
 func (*ReadDirResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{18}
+	return file_ion_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReadDirResp) GetEntries() []*Dirent {
@@ -1708,7 +1754,7 @@ type Dirent struct {
 
 func (x *Dirent) Reset() {
 	*x = Dirent{}
-	mi := &file_ion_proto_msgTypes[19]
+	mi := &file_ion_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1766,7 @@ func (x *Dirent) String() string {
 func (*Dirent) ProtoMessage() {}
 
 func (x *Dirent) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[19]
+	mi := &file_ion_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1779,7 @@ func (x *Dirent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dirent.ProtoReflect.Descriptor instead.
 func (*Dirent) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{19}
+	return file_ion_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Dirent) GetName() []byte {
@@ -1775,7 +1821,7 @@ type SetAttrReq struct {
 
 func (x *SetAttrReq) Reset() {
 	*x = SetAttrReq{}
-	mi := &file_ion_proto_msgTypes[20]
+	mi := &file_ion_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1787,7 +1833,7 @@ func (x *SetAttrReq) String() string {
 func (*SetAttrReq) ProtoMessage() {}
 
 func (x *SetAttrReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[20]
+	mi := &file_ion_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,7 +1846,7 @@ func (x *SetAttrReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttrReq.ProtoReflect.Descriptor instead.
 func (*SetAttrReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{20}
+	return file_ion_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetAttrReq) GetMode() uint32 {
@@ -1875,7 +1921,7 @@ type ReadlinkResp struct {
 
 func (x *ReadlinkResp) Reset() {
 	*x = ReadlinkResp{}
-	mi := &file_ion_proto_msgTypes[21]
+	mi := &file_ion_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +1933,7 @@ func (x *ReadlinkResp) String() string {
 func (*ReadlinkResp) ProtoMessage() {}
 
 func (x *ReadlinkResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[21]
+	mi := &file_ion_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +1946,7 @@ func (x *ReadlinkResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadlinkResp.ProtoReflect.Descriptor instead.
 func (*ReadlinkResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{21}
+	return file_ion_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReadlinkResp) GetTarget() []byte {
@@ -1919,7 +1965,7 @@ type XattrResp struct {
 
 func (x *XattrResp) Reset() {
 	*x = XattrResp{}
-	mi := &file_ion_proto_msgTypes[22]
+	mi := &file_ion_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +1977,7 @@ func (x *XattrResp) String() string {
 func (*XattrResp) ProtoMessage() {}
 
 func (x *XattrResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[22]
+	mi := &file_ion_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +1990,7 @@ func (x *XattrResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use XattrResp.ProtoReflect.Descriptor instead.
 func (*XattrResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{22}
+	return file_ion_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *XattrResp) GetValue() []byte {
@@ -1965,7 +2011,7 @@ type SetXattrReq struct {
 
 func (x *SetXattrReq) Reset() {
 	*x = SetXattrReq{}
-	mi := &file_ion_proto_msgTypes[23]
+	mi := &file_ion_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2023,7 @@ func (x *SetXattrReq) String() string {
 func (*SetXattrReq) ProtoMessage() {}
 
 func (x *SetXattrReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[23]
+	mi := &file_ion_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2036,7 @@ func (x *SetXattrReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetXattrReq.ProtoReflect.Descriptor instead.
 func (*SetXattrReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{23}
+	return file_ion_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetXattrReq) GetName() []byte {
@@ -2023,7 +2069,7 @@ type ListXattrResp struct {
 
 func (x *ListXattrResp) Reset() {
 	*x = ListXattrResp{}
-	mi := &file_ion_proto_msgTypes[24]
+	mi := &file_ion_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2081,7 @@ func (x *ListXattrResp) String() string {
 func (*ListXattrResp) ProtoMessage() {}
 
 func (x *ListXattrResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[24]
+	mi := &file_ion_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2094,7 @@ func (x *ListXattrResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListXattrResp.ProtoReflect.Descriptor instead.
 func (*ListXattrResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{24}
+	return file_ion_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListXattrResp) GetNames() [][]byte {
@@ -2073,7 +2119,7 @@ type StatFSResp struct {
 
 func (x *StatFSResp) Reset() {
 	*x = StatFSResp{}
-	mi := &file_ion_proto_msgTypes[25]
+	mi := &file_ion_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2131,7 @@ func (x *StatFSResp) String() string {
 func (*StatFSResp) ProtoMessage() {}
 
 func (x *StatFSResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[25]
+	mi := &file_ion_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2144,7 @@ func (x *StatFSResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatFSResp.ProtoReflect.Descriptor instead.
 func (*StatFSResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{25}
+	return file_ion_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StatFSResp) GetBlockSize() uint32 {
@@ -2162,7 +2208,7 @@ type OpenReq struct {
 
 func (x *OpenReq) Reset() {
 	*x = OpenReq{}
-	mi := &file_ion_proto_msgTypes[26]
+	mi := &file_ion_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2220,7 @@ func (x *OpenReq) String() string {
 func (*OpenReq) ProtoMessage() {}
 
 func (x *OpenReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[26]
+	mi := &file_ion_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2233,7 @@ func (x *OpenReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenReq.ProtoReflect.Descriptor instead.
 func (*OpenReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{26}
+	return file_ion_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *OpenReq) GetFlags() uint32 {
@@ -2213,7 +2259,7 @@ type CloseReq struct {
 
 func (x *CloseReq) Reset() {
 	*x = CloseReq{}
-	mi := &file_ion_proto_msgTypes[27]
+	mi := &file_ion_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +2271,7 @@ func (x *CloseReq) String() string {
 func (*CloseReq) ProtoMessage() {}
 
 func (x *CloseReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[27]
+	mi := &file_ion_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +2284,7 @@ func (x *CloseReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseReq.ProtoReflect.Descriptor instead.
 func (*CloseReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{27}
+	return file_ion_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CloseReq) GetCount() uint32 {
@@ -2257,7 +2303,7 @@ type FlushReq struct {
 
 func (x *FlushReq) Reset() {
 	*x = FlushReq{}
-	mi := &file_ion_proto_msgTypes[28]
+	mi := &file_ion_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2269,7 +2315,7 @@ func (x *FlushReq) String() string {
 func (*FlushReq) ProtoMessage() {}
 
 func (x *FlushReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[28]
+	mi := &file_ion_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2282,7 +2328,7 @@ func (x *FlushReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushReq.ProtoReflect.Descriptor instead.
 func (*FlushReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{28}
+	return file_ion_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FlushReq) GetOwner() uint64 {
@@ -2301,7 +2347,7 @@ type FsyncReq struct {
 
 func (x *FsyncReq) Reset() {
 	*x = FsyncReq{}
-	mi := &file_ion_proto_msgTypes[29]
+	mi := &file_ion_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2359,7 @@ func (x *FsyncReq) String() string {
 func (*FsyncReq) ProtoMessage() {}
 
 func (x *FsyncReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[29]
+	mi := &file_ion_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2372,7 @@ func (x *FsyncReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FsyncReq.ProtoReflect.Descriptor instead.
 func (*FsyncReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{29}
+	return file_ion_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FsyncReq) GetDataOnly() bool {
@@ -2354,7 +2400,7 @@ type LockReq struct {
 
 func (x *LockReq) Reset() {
 	*x = LockReq{}
-	mi := &file_ion_proto_msgTypes[30]
+	mi := &file_ion_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2366,7 +2412,7 @@ func (x *LockReq) String() string {
 func (*LockReq) ProtoMessage() {}
 
 func (x *LockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[30]
+	mi := &file_ion_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2379,7 +2425,7 @@ func (x *LockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReq.ProtoReflect.Descriptor instead.
 func (*LockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{30}
+	return file_ion_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LockReq) GetOwner() uint64 {
@@ -2450,7 +2496,7 @@ type GetLockResp struct {
 
 func (x *GetLockResp) Reset() {
 	*x = GetLockResp{}
-	mi := &file_ion_proto_msgTypes[31]
+	mi := &file_ion_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2462,7 +2508,7 @@ func (x *GetLockResp) String() string {
 func (*GetLockResp) ProtoMessage() {}
 
 func (x *GetLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[31]
+	mi := &file_ion_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +2521,7 @@ func (x *GetLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLockResp.ProtoReflect.Descriptor instead.
 func (*GetLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{31}
+	return file_ion_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetLockResp) GetType() LockType {
@@ -2516,7 +2562,7 @@ type UnlockOwnerReq struct {
 
 func (x *UnlockOwnerReq) Reset() {
 	*x = UnlockOwnerReq{}
-	mi := &file_ion_proto_msgTypes[32]
+	mi := &file_ion_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2528,7 +2574,7 @@ func (x *UnlockOwnerReq) String() string {
 func (*UnlockOwnerReq) ProtoMessage() {}
 
 func (x *UnlockOwnerReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[32]
+	mi := &file_ion_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +2587,7 @@ func (x *UnlockOwnerReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockOwnerReq.ProtoReflect.Descriptor instead.
 func (*UnlockOwnerReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{32}
+	return file_ion_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UnlockOwnerReq) GetOwner() uint64 {
@@ -2570,7 +2616,7 @@ type PeerHelloReq struct {
 
 func (x *PeerHelloReq) Reset() {
 	*x = PeerHelloReq{}
-	mi := &file_ion_proto_msgTypes[33]
+	mi := &file_ion_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2628,7 @@ func (x *PeerHelloReq) String() string {
 func (*PeerHelloReq) ProtoMessage() {}
 
 func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[33]
+	mi := &file_ion_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2641,7 @@ func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloReq.ProtoReflect.Descriptor instead.
 func (*PeerHelloReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{33}
+	return file_ion_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PeerHelloReq) GetVersion() uint32 {
@@ -2636,7 +2682,7 @@ type PeerHelloResp struct {
 
 func (x *PeerHelloResp) Reset() {
 	*x = PeerHelloResp{}
-	mi := &file_ion_proto_msgTypes[34]
+	mi := &file_ion_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +2694,7 @@ func (x *PeerHelloResp) String() string {
 func (*PeerHelloResp) ProtoMessage() {}
 
 func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[34]
+	mi := &file_ion_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +2707,7 @@ func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloResp.ProtoReflect.Descriptor instead.
 func (*PeerHelloResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{34}
+	return file_ion_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PeerHelloResp) GetBoot() uint64 {
@@ -2690,7 +2736,7 @@ type AnnounceReq struct {
 
 func (x *AnnounceReq) Reset() {
 	*x = AnnounceReq{}
-	mi := &file_ion_proto_msgTypes[35]
+	mi := &file_ion_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2702,7 +2748,7 @@ func (x *AnnounceReq) String() string {
 func (*AnnounceReq) ProtoMessage() {}
 
 func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[35]
+	mi := &file_ion_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2715,7 +2761,7 @@ func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceReq.ProtoReflect.Descriptor instead.
 func (*AnnounceReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{35}
+	return file_ion_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AnnounceReq) GetKillPriv() bool {
@@ -2747,7 +2793,7 @@ type CollectResp struct {
 
 func (x *CollectResp) Reset() {
 	*x = CollectResp{}
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2759,7 +2805,7 @@ func (x *CollectResp) String() string {
 func (*CollectResp) ProtoMessage() {}
 
 func (x *CollectResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2772,7 +2818,7 @@ func (x *CollectResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResp.ProtoReflect.Descriptor instead.
 func (*CollectResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{36}
+	return file_ion_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CollectResp) GetWrote() bool {
@@ -2812,7 +2858,7 @@ type FenceResp struct {
 
 func (x *FenceResp) Reset() {
 	*x = FenceResp{}
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +2870,7 @@ func (x *FenceResp) String() string {
 func (*FenceResp) ProtoMessage() {}
 
 func (x *FenceResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +2883,7 @@ func (x *FenceResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResp.ProtoReflect.Descriptor instead.
 func (*FenceResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{37}
+	return file_ion_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *FenceResp) GetToken() uint64 {
@@ -2856,7 +2902,7 @@ type TokenReq struct {
 
 func (x *TokenReq) Reset() {
 	*x = TokenReq{}
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2868,7 +2914,7 @@ func (x *TokenReq) String() string {
 func (*TokenReq) ProtoMessage() {}
 
 func (x *TokenReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2881,7 +2927,7 @@ func (x *TokenReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenReq.ProtoReflect.Descriptor instead.
 func (*TokenReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{38}
+	return file_ion_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TokenReq) GetToken() uint64 {
@@ -2900,7 +2946,7 @@ type OrphanResp struct {
 
 func (x *OrphanResp) Reset() {
 	*x = OrphanResp{}
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2912,7 +2958,7 @@ func (x *OrphanResp) String() string {
 func (*OrphanResp) ProtoMessage() {}
 
 func (x *OrphanResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2925,7 +2971,7 @@ func (x *OrphanResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanResp.ProtoReflect.Descriptor instead.
 func (*OrphanResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{39}
+	return file_ion_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *OrphanResp) GetOpen() bool {
@@ -2945,7 +2991,7 @@ type NameLockReq struct {
 
 func (x *NameLockReq) Reset() {
 	*x = NameLockReq{}
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2957,7 +3003,7 @@ func (x *NameLockReq) String() string {
 func (*NameLockReq) ProtoMessage() {}
 
 func (x *NameLockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2970,7 +3016,7 @@ func (x *NameLockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockReq.ProtoReflect.Descriptor instead.
 func (*NameLockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{40}
+	return file_ion_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NameLockReq) GetName() []byte {
@@ -2996,7 +3042,7 @@ type NameLockResp struct {
 
 func (x *NameLockResp) Reset() {
 	*x = NameLockResp{}
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3008,7 +3054,7 @@ func (x *NameLockResp) String() string {
 func (*NameLockResp) ProtoMessage() {}
 
 func (x *NameLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3021,7 +3067,7 @@ func (x *NameLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockResp.ProtoReflect.Descriptor instead.
 func (*NameLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{41}
+	return file_ion_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NameLockResp) GetToken() uint64 {
@@ -3040,7 +3086,7 @@ type StatsReq struct {
 
 func (x *StatsReq) Reset() {
 	*x = StatsReq{}
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3098,7 @@ func (x *StatsReq) String() string {
 func (*StatsReq) ProtoMessage() {}
 
 func (x *StatsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3111,7 @@ func (x *StatsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsReq.ProtoReflect.Descriptor instead.
 func (*StatsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{42}
+	return file_ion_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *StatsReq) GetReset_() bool {
@@ -3089,7 +3135,7 @@ type StatsResp struct {
 
 func (x *StatsResp) Reset() {
 	*x = StatsResp{}
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3147,7 @@ func (x *StatsResp) String() string {
 func (*StatsResp) ProtoMessage() {}
 
 func (x *StatsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3114,7 +3160,7 @@ func (x *StatsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResp.ProtoReflect.Descriptor instead.
 func (*StatsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{43}
+	return file_ion_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *StatsResp) GetRpcRequests() map[string]uint64 {
@@ -3167,7 +3213,7 @@ type StatusReq struct {
 
 func (x *StatusReq) Reset() {
 	*x = StatusReq{}
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3179,7 +3225,7 @@ func (x *StatusReq) String() string {
 func (*StatusReq) ProtoMessage() {}
 
 func (x *StatusReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3192,7 +3238,7 @@ func (x *StatusReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReq.ProtoReflect.Descriptor instead.
 func (*StatusReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{44}
+	return file_ion_proto_rawDescGZIP(), []int{45}
 }
 
 type StatusResp struct {
@@ -3219,7 +3265,7 @@ type StatusResp struct {
 
 func (x *StatusResp) Reset() {
 	*x = StatusResp{}
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3231,7 +3277,7 @@ func (x *StatusResp) String() string {
 func (*StatusResp) ProtoMessage() {}
 
 func (x *StatusResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3244,7 +3290,7 @@ func (x *StatusResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResp.ProtoReflect.Descriptor instead.
 func (*StatusResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{45}
+	return file_ion_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *StatusResp) GetAddress() string {
@@ -3377,7 +3423,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +3435,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +3448,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{46}
+	return file_ion_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SessionStatus) GetSession() uint64 {
@@ -3486,7 +3532,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3498,7 +3544,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3511,7 +3557,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{47}
+	return file_ion_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PeerStatus) GetAddress() string {
@@ -3547,7 +3593,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3559,7 +3605,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3572,7 +3618,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{48}
+	return file_ion_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ServerStatus) GetAlias() string {
@@ -3607,7 +3653,9 @@ var File_ion_proto protoreflect.FileDescriptor
 
 const file_ion_proto_rawDesc = "" +
 	"\n" +
-	"\tion.proto\x12\tzoidfs.v1\"\xe3\x01\n" +
+	"\tion.proto\x12\tzoidfs.v1\"2\n" +
+	"\x06Packet\x12(\n" +
+	"\x06frames\x18\x01 \x03(\v2\x10.zoidfs.v1.FrameR\x06frames\"\xe3\x01\n" +
 	"\x05Frame\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\rR\x02op\x12\x14\n" +
@@ -3943,9 +3991,9 @@ const file_ion_proto_rawDesc = "" +
 	"\x06UNLOCK\x10\x00\x12\r\n" +
 	"\tREAD_LOCK\x10\x01\x12\x0e\n" +
 	"\n" +
-	"WRITE_LOCK\x10\x022\xa3\x01\n" +
-	"\x03ION\x121\n" +
-	"\aConnect\x12\x10.zoidfs.v1.Frame\x1a\x10.zoidfs.v1.Frame(\x010\x01\x122\n" +
+	"WRITE_LOCK\x10\x022\xa5\x01\n" +
+	"\x03ION\x123\n" +
+	"\aConnect\x12\x11.zoidfs.v1.Packet\x1a\x11.zoidfs.v1.Packet(\x010\x01\x122\n" +
 	"\x05Stats\x12\x13.zoidfs.v1.StatsReq\x1a\x14.zoidfs.v1.StatsResp\x125\n" +
 	"\x06Status\x12\x14.zoidfs.v1.StatusReq\x1a\x15.zoidfs.v1.StatusRespB*Z(github.com/zoidfs/zoidfs/ionserver/ionpbb\x06proto3"
 
@@ -3962,92 +4010,94 @@ func file_ion_proto_rawDescGZIP() []byte {
 }
 
 var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_ion_proto_goTypes = []any{
 	(Op)(0),                // 0: zoidfs.v1.Op
 	(Flag)(0),              // 1: zoidfs.v1.Flag
 	(ObjType)(0),           // 2: zoidfs.v1.ObjType
 	(LockType)(0),          // 3: zoidfs.v1.LockType
-	(*Frame)(nil),          // 4: zoidfs.v1.Frame
-	(*ErrorDetail)(nil),    // 5: zoidfs.v1.ErrorDetail
-	(*View)(nil),           // 6: zoidfs.v1.View
-	(*HelloReq)(nil),       // 7: zoidfs.v1.HelloReq
-	(*HelloResp)(nil),      // 8: zoidfs.v1.HelloResp
-	(*PingResp)(nil),       // 9: zoidfs.v1.PingResp
-	(*CancelReq)(nil),      // 10: zoidfs.v1.CancelReq
-	(*CancelResp)(nil),     // 11: zoidfs.v1.CancelResp
-	(*Attr)(nil),           // 12: zoidfs.v1.Attr
-	(*NameReq)(nil),        // 13: zoidfs.v1.NameReq
-	(*EntryResp)(nil),      // 14: zoidfs.v1.EntryResp
-	(*CreateReq)(nil),      // 15: zoidfs.v1.CreateReq
-	(*MkdirReq)(nil),       // 16: zoidfs.v1.MkdirReq
-	(*SymlinkReq)(nil),     // 17: zoidfs.v1.SymlinkReq
-	(*UnlinkResp)(nil),     // 18: zoidfs.v1.UnlinkResp
-	(*RenameReq)(nil),      // 19: zoidfs.v1.RenameReq
-	(*RenameResp)(nil),     // 20: zoidfs.v1.RenameResp
-	(*ReadDirReq)(nil),     // 21: zoidfs.v1.ReadDirReq
-	(*ReadDirResp)(nil),    // 22: zoidfs.v1.ReadDirResp
-	(*Dirent)(nil),         // 23: zoidfs.v1.Dirent
-	(*SetAttrReq)(nil),     // 24: zoidfs.v1.SetAttrReq
-	(*ReadlinkResp)(nil),   // 25: zoidfs.v1.ReadlinkResp
-	(*XattrResp)(nil),      // 26: zoidfs.v1.XattrResp
-	(*SetXattrReq)(nil),    // 27: zoidfs.v1.SetXattrReq
-	(*ListXattrResp)(nil),  // 28: zoidfs.v1.ListXattrResp
-	(*StatFSResp)(nil),     // 29: zoidfs.v1.StatFSResp
-	(*OpenReq)(nil),        // 30: zoidfs.v1.OpenReq
-	(*CloseReq)(nil),       // 31: zoidfs.v1.CloseReq
-	(*FlushReq)(nil),       // 32: zoidfs.v1.FlushReq
-	(*FsyncReq)(nil),       // 33: zoidfs.v1.FsyncReq
-	(*LockReq)(nil),        // 34: zoidfs.v1.LockReq
-	(*GetLockResp)(nil),    // 35: zoidfs.v1.GetLockResp
-	(*UnlockOwnerReq)(nil), // 36: zoidfs.v1.UnlockOwnerReq
-	(*PeerHelloReq)(nil),   // 37: zoidfs.v1.PeerHelloReq
-	(*PeerHelloResp)(nil),  // 38: zoidfs.v1.PeerHelloResp
-	(*AnnounceReq)(nil),    // 39: zoidfs.v1.AnnounceReq
-	(*CollectResp)(nil),    // 40: zoidfs.v1.CollectResp
-	(*FenceResp)(nil),      // 41: zoidfs.v1.FenceResp
-	(*TokenReq)(nil),       // 42: zoidfs.v1.TokenReq
-	(*OrphanResp)(nil),     // 43: zoidfs.v1.OrphanResp
-	(*NameLockReq)(nil),    // 44: zoidfs.v1.NameLockReq
-	(*NameLockResp)(nil),   // 45: zoidfs.v1.NameLockResp
-	(*StatsReq)(nil),       // 46: zoidfs.v1.StatsReq
-	(*StatsResp)(nil),      // 47: zoidfs.v1.StatsResp
-	(*StatusReq)(nil),      // 48: zoidfs.v1.StatusReq
-	(*StatusResp)(nil),     // 49: zoidfs.v1.StatusResp
-	(*SessionStatus)(nil),  // 50: zoidfs.v1.SessionStatus
-	(*PeerStatus)(nil),     // 51: zoidfs.v1.PeerStatus
-	(*ServerStatus)(nil),   // 52: zoidfs.v1.ServerStatus
-	nil,                    // 53: zoidfs.v1.StatsResp.RpcRequestsEntry
-	nil,                    // 54: zoidfs.v1.StatsResp.PvfsRequestsEntry
+	(*Packet)(nil),         // 4: zoidfs.v1.Packet
+	(*Frame)(nil),          // 5: zoidfs.v1.Frame
+	(*ErrorDetail)(nil),    // 6: zoidfs.v1.ErrorDetail
+	(*View)(nil),           // 7: zoidfs.v1.View
+	(*HelloReq)(nil),       // 8: zoidfs.v1.HelloReq
+	(*HelloResp)(nil),      // 9: zoidfs.v1.HelloResp
+	(*PingResp)(nil),       // 10: zoidfs.v1.PingResp
+	(*CancelReq)(nil),      // 11: zoidfs.v1.CancelReq
+	(*CancelResp)(nil),     // 12: zoidfs.v1.CancelResp
+	(*Attr)(nil),           // 13: zoidfs.v1.Attr
+	(*NameReq)(nil),        // 14: zoidfs.v1.NameReq
+	(*EntryResp)(nil),      // 15: zoidfs.v1.EntryResp
+	(*CreateReq)(nil),      // 16: zoidfs.v1.CreateReq
+	(*MkdirReq)(nil),       // 17: zoidfs.v1.MkdirReq
+	(*SymlinkReq)(nil),     // 18: zoidfs.v1.SymlinkReq
+	(*UnlinkResp)(nil),     // 19: zoidfs.v1.UnlinkResp
+	(*RenameReq)(nil),      // 20: zoidfs.v1.RenameReq
+	(*RenameResp)(nil),     // 21: zoidfs.v1.RenameResp
+	(*ReadDirReq)(nil),     // 22: zoidfs.v1.ReadDirReq
+	(*ReadDirResp)(nil),    // 23: zoidfs.v1.ReadDirResp
+	(*Dirent)(nil),         // 24: zoidfs.v1.Dirent
+	(*SetAttrReq)(nil),     // 25: zoidfs.v1.SetAttrReq
+	(*ReadlinkResp)(nil),   // 26: zoidfs.v1.ReadlinkResp
+	(*XattrResp)(nil),      // 27: zoidfs.v1.XattrResp
+	(*SetXattrReq)(nil),    // 28: zoidfs.v1.SetXattrReq
+	(*ListXattrResp)(nil),  // 29: zoidfs.v1.ListXattrResp
+	(*StatFSResp)(nil),     // 30: zoidfs.v1.StatFSResp
+	(*OpenReq)(nil),        // 31: zoidfs.v1.OpenReq
+	(*CloseReq)(nil),       // 32: zoidfs.v1.CloseReq
+	(*FlushReq)(nil),       // 33: zoidfs.v1.FlushReq
+	(*FsyncReq)(nil),       // 34: zoidfs.v1.FsyncReq
+	(*LockReq)(nil),        // 35: zoidfs.v1.LockReq
+	(*GetLockResp)(nil),    // 36: zoidfs.v1.GetLockResp
+	(*UnlockOwnerReq)(nil), // 37: zoidfs.v1.UnlockOwnerReq
+	(*PeerHelloReq)(nil),   // 38: zoidfs.v1.PeerHelloReq
+	(*PeerHelloResp)(nil),  // 39: zoidfs.v1.PeerHelloResp
+	(*AnnounceReq)(nil),    // 40: zoidfs.v1.AnnounceReq
+	(*CollectResp)(nil),    // 41: zoidfs.v1.CollectResp
+	(*FenceResp)(nil),      // 42: zoidfs.v1.FenceResp
+	(*TokenReq)(nil),       // 43: zoidfs.v1.TokenReq
+	(*OrphanResp)(nil),     // 44: zoidfs.v1.OrphanResp
+	(*NameLockReq)(nil),    // 45: zoidfs.v1.NameLockReq
+	(*NameLockResp)(nil),   // 46: zoidfs.v1.NameLockResp
+	(*StatsReq)(nil),       // 47: zoidfs.v1.StatsReq
+	(*StatsResp)(nil),      // 48: zoidfs.v1.StatsResp
+	(*StatusReq)(nil),      // 49: zoidfs.v1.StatusReq
+	(*StatusResp)(nil),     // 50: zoidfs.v1.StatusResp
+	(*SessionStatus)(nil),  // 51: zoidfs.v1.SessionStatus
+	(*PeerStatus)(nil),     // 52: zoidfs.v1.PeerStatus
+	(*ServerStatus)(nil),   // 53: zoidfs.v1.ServerStatus
+	nil,                    // 54: zoidfs.v1.StatsResp.RpcRequestsEntry
+	nil,                    // 55: zoidfs.v1.StatsResp.PvfsRequestsEntry
 }
 var file_ion_proto_depIdxs = []int32{
-	6,  // 0: zoidfs.v1.HelloResp.view:type_name -> zoidfs.v1.View
-	2,  // 1: zoidfs.v1.Attr.type:type_name -> zoidfs.v1.ObjType
-	2,  // 2: zoidfs.v1.EntryResp.type:type_name -> zoidfs.v1.ObjType
-	12, // 3: zoidfs.v1.EntryResp.attr:type_name -> zoidfs.v1.Attr
-	23, // 4: zoidfs.v1.ReadDirResp.entries:type_name -> zoidfs.v1.Dirent
-	2,  // 5: zoidfs.v1.Dirent.type:type_name -> zoidfs.v1.ObjType
-	3,  // 6: zoidfs.v1.LockReq.type:type_name -> zoidfs.v1.LockType
-	3,  // 7: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
-	6,  // 8: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
-	6,  // 9: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
-	53, // 10: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	54, // 11: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
-	6,  // 12: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	50, // 13: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	51, // 14: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	52, // 15: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
-	4,  // 16: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Frame
-	46, // 17: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	48, // 18: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
-	4,  // 19: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Frame
-	47, // 20: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	49, // 21: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
-	19, // [19:22] is the sub-list for method output_type
-	16, // [16:19] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	5,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
+	7,  // 1: zoidfs.v1.HelloResp.view:type_name -> zoidfs.v1.View
+	2,  // 2: zoidfs.v1.Attr.type:type_name -> zoidfs.v1.ObjType
+	2,  // 3: zoidfs.v1.EntryResp.type:type_name -> zoidfs.v1.ObjType
+	13, // 4: zoidfs.v1.EntryResp.attr:type_name -> zoidfs.v1.Attr
+	24, // 5: zoidfs.v1.ReadDirResp.entries:type_name -> zoidfs.v1.Dirent
+	2,  // 6: zoidfs.v1.Dirent.type:type_name -> zoidfs.v1.ObjType
+	3,  // 7: zoidfs.v1.LockReq.type:type_name -> zoidfs.v1.LockType
+	3,  // 8: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
+	7,  // 9: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
+	7,  // 10: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
+	54, // 11: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	55, // 12: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	7,  // 13: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
+	51, // 14: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	52, // 15: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	53, // 16: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	4,  // 17: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
+	47, // 18: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	49, // 19: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	4,  // 20: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
+	48, // 21: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	50, // 22: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	20, // [20:23] is the sub-list for method output_type
+	17, // [17:20] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_ion_proto_init() }
@@ -4055,14 +4105,14 @@ func file_ion_proto_init() {
 	if File_ion_proto != nil {
 		return
 	}
-	file_ion_proto_msgTypes[20].OneofWrappers = []any{}
+	file_ion_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ion_proto_rawDesc), len(file_ion_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   51,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -103,22 +103,30 @@ func (c *Conn) start() {
 
 // receive hands replies to their callers until the stream ends.
 func (c *Conn) receive() error {
+	in := inPacket{newFrame: func() *Frame { return new(Frame) }}
+	var waiting []*call // of in.frames
 	for {
-		f := new(Frame)
-		if err := c.stream.RecvMsg(f); err != nil {
+		in.frames = in.frames[:0]
+		if err := c.stream.RecvMsg(&in); err != nil {
 			return err
 		}
 		c.heard.Add(1)
-		c.opt.Counters.receive(f)
+		waiting = waiting[:0]
 		c.mu.Lock()
-		w := c.pending[f.ID]
-		delete(c.pending, f.ID)
-		c.mu.Unlock()
-		if w == nil { // the caller has gone
-			f.Data.Release()
-			continue
+		for _, f := range in.frames {
+			waiting = append(waiting, c.pending[f.ID])
+			delete(c.pending, f.ID)
 		}
-		w.reply <- f
+		c.mu.Unlock()
+		for i, f := range in.frames {
+			c.opt.Counters.receive(f)
+			if w := waiting[i]; w != nil {
+				w.reply <- f
+			} else { // the caller has gone
+				f.Data.Release()
+			}
+			in.frames[i], waiting[i] = nil, nil
+		}
 	}
 }
 
@@ -221,6 +229,10 @@ func (c *Conn) await(back <-chan struct{}) {
 
 // send queues f with payload d.
 func (c *Conn) send(f *Frame, d Data) (*call, error) {
+	if err := (&Frame{Body: f.Body, Data: d}).checkLimits(); err != nil {
+		d.Release()
+		return nil, errno.Wrap("rpc.Call", syscall.EMSGSIZE, err)
+	}
 	w, ok := c.calls.Get().(*call)
 	if !ok {
 		w = &call{reply: make(chan *Frame, 1)}

@@ -16,8 +16,6 @@ import (
 const (
 	MaxBody = 1 << 20
 	MaxData = 4 << 20
-
-	maxMessage = maxHeader + MaxBody + MaxData
 )
 
 // maxText bounds the text of an error that crosses the wire, in bytes.

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -30,8 +29,9 @@ type Peer struct {
 
 	pending atomic.Int64 // unanswered requests
 	work    chan *Request
-	workers sync.WaitGroup
-	busy    atomic.Int64 // workers alive
+	group   sync.WaitGroup // of workers
+	workers atomic.Int64   // alive
+	idle    atomic.Int64   // workers that wait
 }
 
 func newPeer(s *server, stream grpc.ServerStream) *Peer {
@@ -70,7 +70,7 @@ func (p *Peer) run() error {
 	err := p.receive(h)
 	p.cancel()
 	close(p.work)
-	p.workers.Wait()
+	p.group.Wait()
 	h.Close()
 	p.out.close()
 	group.Wait() // SendMsg does not outlive the stream's context
@@ -81,27 +81,43 @@ func (p *Peer) run() error {
 // receive starts requests until the stream ends. Only this goroutine reads
 // the stream, and no handler runs in it.
 func (p *Peer) receive(h Handler) error {
+	var reqs []*Request // of in.frames
+	in := inPacket{newFrame: func() *Frame {
+		r := &Request{peer: p}
+		r.Frame = &r.frame
+		reqs = append(reqs, r)
+		return r.Frame
+	}}
 	for {
-		f := new(Frame)
-		if err := p.stream.RecvMsg(f); err != nil {
+		in.frames, reqs = in.frames[:0], reqs[:0]
+		if err := p.stream.RecvMsg(&in); err != nil {
 			return err
 		}
-		p.opt.Counters.receive(f)
-		p.opt.Counters.request(f.Op)
-		req := &Request{Frame: f, peer: p, cost: cost(f)}
-		if n := p.pending.Add(1); n > int64(p.opt.MaxPending) {
-			f.Data.Release()
-			return fmt.Errorf("rpc: more than %d unanswered requests", p.opt.MaxPending)
+		for i, req := range reqs {
+			if err := p.start(h, req); err != nil {
+				in.frames = in.frames[i:]
+				in.release()
+				return err
+			}
 		}
+		clear(in.frames)
+		clear(reqs)
+	}
+}
+
+// start has req handled as soon as the bounds allow.
+func (p *Peer) start(h Handler, req *Request) error {
+	p.opt.Counters.receive(req.Frame)
+	p.opt.Counters.request(req.Op)
+	if n := p.pending.Add(1); n > int64(p.opt.MaxPending) {
+		return fmt.Errorf("rpc: more than %d unanswered requests", p.opt.MaxPending)
+	}
+	if req.cost = cost(req.Frame); req.cost > 0 {
 		if err := p.bytes.Acquire(p.ctx, req.cost); err != nil {
-			f.Data.Release()
-			return p.ctx.Err()
-		}
-		if err := p.dispatch(h, req); err != nil {
-			f.Data.Release()
 			return err
 		}
 	}
+	return p.dispatch(h, req)
 }
 
 // cost is the payload that f brings or asks for, in bytes.
@@ -120,9 +136,9 @@ func (p *Peer) dispatch(h Handler, req *Request) error {
 		return nil
 	default:
 	}
-	if p.busy.Load() < int64(p.opt.Workers) {
-		p.busy.Add(1)
-		p.workers.Go(func() { p.worker(h, req) })
+	if p.workers.Load() < int64(p.opt.Workers) {
+		p.workers.Add(1)
+		p.group.Go(func() { p.worker(h, req) })
 		return nil
 	}
 	select {
@@ -133,25 +149,19 @@ func (p *Peer) dispatch(h Handler, req *Request) error {
 	}
 }
 
-// idleTime is how long a worker waits for the next request before it ends.
-const idleTime = 5 * time.Second
+// maxIdle is how many workers of a stream wait for requests; others end.
+const maxIdle = 4
 
 func (p *Peer) worker(h Handler, req *Request) {
-	defer p.busy.Add(-1)
-	h.Handle(req)
-	idle := time.NewTimer(idleTime)
-	defer idle.Stop()
-	for {
-		select {
-		case req, ok := <-p.work:
-			if !ok {
-				return
-			}
-			h.Handle(req)
-			idle.Reset(idleTime)
-		case <-idle.C:
+	defer p.workers.Add(-1)
+	for ok := true; ok; {
+		h.Handle(req)
+		if p.idle.Add(1) > maxIdle {
+			p.idle.Add(-1)
 			return
 		}
+		req, ok = <-p.work
+		p.idle.Add(-1)
 	}
 }
 
@@ -161,6 +171,8 @@ func (p *Peer) worker(h Handler, req *Request) {
 // any more. Later answers are ignored.
 type Request struct {
 	*Frame
+	frame    Frame
+	reply    item
 	peer     *Peer
 	cost     int64 // of peer.bytes
 	answered atomic.Bool
@@ -176,13 +188,13 @@ func (r *Request) Reply(f *Frame) {
 		f.Data.Release()
 		return
 	}
-	if len(f.Body) > MaxBody || f.Data.Len() > MaxData {
+	if err := f.checkLimits(); err != nil {
 		f.Data.Release()
 		f = new(Frame)
-		f.Failure(errno.New("rpc.Reply", syscall.EMSGSIZE))
+		f.Failure(errno.Wrap("rpc.Reply", syscall.EMSGSIZE, err))
 	}
-	p := r.peer
-	it := &item{frame: *f, sent: r.end}
+	p, it := r.peer, &r.reply
+	it.frame, it.answers = *f, r
 	it.frame.ID, it.frame.Op = r.ID, r.Op
 	it.frame.Data = p.out.lend(it.frame.Data)
 	r.Data.Release()
@@ -194,7 +206,9 @@ func (r *Request) Reply(f *Frame) {
 
 // end gives back what the request counted for.
 func (r *Request) end() {
-	r.peer.bytes.Release(r.cost)
+	if r.cost > 0 {
+		r.peer.bytes.Release(r.cost)
+	}
 	r.peer.pending.Add(-1)
 }
 

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,8 @@ const (
 type item struct {
 	frame Frame
 	state atomic.Int32
-	sent  func() // called once, after the frame was sent or dropped; may be nil
+	// On a server, the request whose end is the end of this item.
+	answers *Request
 }
 
 // sender sends the frames of many goroutines over one stream, in the order of
@@ -28,6 +30,7 @@ type item struct {
 // that dies forgets to give it back.
 type sender struct {
 	wake chan struct{} // capacity 1: the queue is not empty, or closed
+	done []*Request    // scratch of run
 
 	mu     sync.Mutex
 	queue  []*item            // guarded by mu; bounded by the users' own limits
@@ -81,38 +84,73 @@ func (s *sender) signal() {
 }
 
 // run sends with send until it fails or close is called, then drops the rest.
+// What has gathered while a packet was being sent goes into the next.
 func (s *sender) run(send func(any) error) error {
 	var batch []*item
+	var packet outPacket
 	for range s.wake {
+		runtime.Gosched() // lets those who are about to push do so
 		s.mu.Lock()
 		batch, s.queue = s.queue, batch[:0]
 		closed := s.closed
 		s.mu.Unlock()
-		for i, it := range batch {
-			batch[i] = nil
-			if closed {
-				it.drop()
-				continue
-			}
-			if !it.state.CompareAndSwap(itemQueued, itemTaken) {
-				continue
-			}
-			// Once sent, a client's item may be in use for another call.
-			sent := it.sent
-			err := send(&it.frame)
-			if sent != nil {
-				sent()
-			}
-			if err != nil {
-				s.drop(batch[i+1:])
+		rest := batch
+		for len(rest) > 0 && !closed {
+			packet.items, rest = fill(packet.items[:0], rest)
+			if err := s.send(send, &packet); err != nil {
+				s.drop(rest)
 				return err
 			}
 		}
 		if closed {
+			s.drop(rest)
 			return nil
 		}
+		clear(batch)
 	}
 	return nil
+}
+
+// fill moves items that were not withdrawn from queue to packet: up to and
+// with one that has data, and as many as one packet may have.
+func fill(packet, queue []*item) (full, rest []*item) {
+	size := 0
+	for len(queue) > 0 && len(packet) < maxFrames {
+		it := queue[0]
+		if size += maxHeader + len(it.frame.Body); size > maxBatch && len(packet) > 0 {
+			break
+		}
+		queue = queue[1:]
+		if !it.state.CompareAndSwap(itemQueued, itemTaken) {
+			continue
+		}
+		packet = append(packet, it)
+		if it.frame.Data.Len() > 0 {
+			break
+		}
+	}
+	return packet, queue
+}
+
+// send sends one packet. Once that is done, items of a client may already be
+// in use for other calls, so they are not touched any more.
+func (s *sender) send(send func(any) error, p *outPacket) error {
+	if len(p.items) == 0 {
+		return nil
+	}
+	s.done = s.done[:0]
+	for _, it := range p.items {
+		if it.answers != nil {
+			s.done = append(s.done, it.answers)
+		}
+	}
+	err := send(p)
+	for _, r := range s.done {
+		r.end()
+	}
+	clear(p.items)
+	clear(s.done)
+	return err
 }
 
 // drop withdraws it unless it is being sent already.
@@ -121,8 +159,8 @@ func (it *item) drop() {
 		return
 	}
 	it.frame.Data.Release()
-	if it.sent != nil {
-		it.sent()
+	if it.answers != nil {
+		it.answers.end()
 	}
 }
 

@@ -1,7 +1,7 @@
 // Command rpc measures the transport between compute nodes and I/O nodes
 // against raw framed TCP and against gRPC as tutorials show it, on loopback.
 //
-//	go run ./internal/bench/rpc [-rounds 5] [-time 1s] [-cpuprofile PREFIX]
+//	go run ./internal/bench/rpc [-rounds 5] [-time 1s] [-only REGEXP] [-cpuprofile PREFIX]
 //
 // Client and server are two processes (the server is this program, executed
 // again). Every round measures each variant in turn, so that a change of the
@@ -20,8 +20,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"syscall"
 	"text/tabwriter"
@@ -80,14 +82,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("rpc", flag.ContinueOnError)
 	rounds := flags.Int("rounds", 5, "measurements of each variant")
 	dur := flags.Duration("time", time.Second, "of one measurement")
-	only := flags.String("only", "", "workloads whose name begins so")
-	profile := flags.String("cpuprofile", "", "profiles of the zoidfs variant go to PREFIX.client and PREFIX.server")
+	only := flags.String("only", "", "measure what matches, of `workload/variant`")
+	profile := flags.String("cpuprofile", "", "write profiles to `PREFIX`.client and PREFIX.server")
 	serve := flags.Bool("serve", false, "be the server process (internal)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if *serve {
 		return runServer(ctx, os.Stdin, out, *profile)
+	}
+	match, err := regexp.Compile(*only)
+	if err != nil {
+		return err
 	}
 	srv, err := startServer(ctx, *profile)
 	if err != nil {
@@ -100,14 +106,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer stopProfile()
 	tab := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tab, "workload\tvariant\tGiB/s\top/s\tx raw\tx tutorial\tCPU s/GiB\tCPU us/op\tCPU x raw\tCPU x tutorial\tallocs/op\tGC/s\t")
+	fmt.Fprintln(tab, "workload\tvariant\tGiB/s\top/s\tx raw\tx tutorial\tCPU s/GiB\tCPU us/op\tCPU x raw\tCPU x tutorial\tallocs/op\tI/O calls/op\tGC/s\t")
 	for _, w := range workloads {
-		if len(*only) > 0 && (len(w.name) < len(*only) || w.name[:len(*only)] != *only) {
-			continue
-		}
 		samples := make([][]sample, len(variants))
 		for range *rounds {
 			for i, v := range variants {
+				if !match.MatchString(w.name + "/" + v.name) {
+					continue
+				}
 				s, err := measure(ctx, srv, v, i, w, *dur)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", w.name, v.name, err)
@@ -117,10 +123,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 		raw, tut := medians(samples[0]), medians(samples[2])
 		for i, v := range variants {
+			if len(samples[i]) == 0 {
+				continue
+			}
 			m := medians(samples[i])
-			fmt.Fprintf(tab, "%s\t%s\t%.2f\t%.0f\t%.2f\t%.2f\t%.2f\t%.1f\t%.2f\t%.2f\t%.1f\t%.1f\t\n", w.name, v.name,
+			fmt.Fprintf(tab, "%s\t%s\t%.2f\t%.0f\t%.2f\t%.2f\t%.2f\t%.1f\t%.2f\t%.2f\t%.1f\t%.2f\t%.1f\t\n", w.name, v.name,
 				m.rate*float64(w.size)/(1<<30), m.rate, m.rate/raw.rate, m.rate/tut.rate,
-				m.cpu/float64(w.size)*(1<<30), m.cpu*1e6, m.cpu/raw.cpu, m.cpu/tut.cpu, m.allocs, m.gcs)
+				m.cpu/float64(w.size)*(1<<30), m.cpu*1e6, m.cpu/raw.cpu, m.cpu/tut.cpu, m.allocs, m.ios, m.gcs)
 		}
 	}
 	return tab.Flush()
@@ -132,9 +141,13 @@ type sample struct {
 	cpu    float64 // s/request
 	allocs float64 // a request
 	gcs    float64 // collections/s
+	ios    float64 // system calls that read or wrote, a request
 }
 
 func medians(s []sample) sample {
+	if len(s) == 0 {
+		return sample{math.NaN(), math.NaN(), math.NaN(), math.NaN(), math.NaN()}
+	}
 	get := func(f func(sample) float64) float64 {
 		v := make([]float64, len(s))
 		for i := range s {
@@ -148,5 +161,6 @@ func medians(s []sample) sample {
 		cpu:    get(func(s sample) float64 { return s.cpu }),
 		allocs: get(func(s sample) float64 { return s.allocs }),
 		gcs:    get(func(s sample) float64 { return s.gcs }),
+		ios:    get(func(s sample) float64 { return s.ios }),
 	}
 }

@@ -22,6 +22,7 @@ type usage struct {
 	CPU     float64 // s
 	Mallocs uint64
 	GCs     uint32
+	IOs     uint64 // system calls that read or wrote
 }
 
 func ownUsage() (usage, error) {
@@ -31,7 +32,15 @@ func ownUsage() (usage, error) {
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return usage{float64(ru.Utime.Nano()+ru.Stime.Nano()) / 1e9, m.Mallocs, m.NumGC}, nil
+	io, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		return usage{}, err
+	}
+	var skip, reads, writes uint64
+	if _, err := fmt.Sscanf(string(io), "rchar: %d\nwchar: %d\nsyscr: %d\nsyscw: %d", &skip, &skip, &reads, &writes); err != nil {
+		return usage{}, fmt.Errorf("/proc/self/io: %w", err)
+	}
+	return usage{float64(ru.Utime.Nano()+ru.Stime.Nano()) / 1e9, m.Mallocs, m.NumGC, reads + writes}, nil
 }
 
 // measure runs w over v for a warm-up and then dur.
@@ -76,6 +85,7 @@ func measure(ctx context.Context, srv *serverProcess, v variant, index int, w wo
 		cpu:    (u1.CPU - u0.CPU) / count,
 		allocs: float64(u1.Mallocs-u0.Mallocs) / count,
 		gcs:    float64(u1.GCs-u0.GCs) / took,
+		ios:    float64(u1.IOs-u0.IOs) / count,
 	}, nil
 }
 
@@ -126,7 +136,7 @@ func (s *serverProcess) both() (usage, error) {
 	if err := s.read(&u); err != nil {
 		return usage{}, err
 	}
-	return usage{own.CPU + u.CPU, own.Mallocs + u.Mallocs, own.GCs + u.GCs}, nil
+	return usage{own.CPU + u.CPU, own.Mallocs + u.Mallocs, own.GCs + u.GCs, own.IOs + u.IOs}, nil
 }
 
 func (s *serverProcess) stop() {

@@ -23,7 +23,7 @@ TEST_PACKAGES := attr fio fuse3 gcc git libc6-dev libmpich-dev libopenmpi-dev mp
 all: build
 
 build:
-	$(GO) build -ldflags '$(LDFLAGS)' -o bin/zoidfs ./cmd/zoidfs
+	$(GO) build -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/zoidfs ./cmd/zoidfs
 
 run: build
 	bin/zoidfs demo --dir $(RUNDIR)

@@ -73,5 +73,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // oneLine is the text of err without line breaks.
 func oneLine(err error) string {
-	return strings.Join(strings.Fields(err.Error()), " ")
+	var parts []string
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimSpace(line); line != "" {
+			parts = append(parts, line)
+		}
+	}
+	return strings.Join(parts, "; ")
 }

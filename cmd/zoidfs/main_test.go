@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	bin := filepath.Join(dir, "zoidfs")
 	if err == nil {
 		var out []byte
-		if out, err = exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		if out, err = exec.Command("go", "build", "-buildvcs=false", "-o", bin, ".").CombinedOutput(); err != nil {
 			err = fmt.Errorf("go build: %w\n%s", err, out)
 		}
 	}

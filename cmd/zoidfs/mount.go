@@ -100,10 +100,30 @@ func (a *app) mount(ctx context.Context, f mountFlags, ready func()) error {
 		return fmt.Errorf("mount point %s: %w", f.point, errors.Unwrap(err))
 	}
 	f.point = point
+	if err := checkPoint(ctx, point); err != nil {
+		return err
+	}
 	if f.foreground {
 		return a.serveMount(ctx, f, opt, ready)
 	}
 	return a.leaveMount(ctx, f)
+}
+
+// checkPoint finds the mistakes about a mount point that have nothing to do
+// with what is mounted there, before anybody is asked over the network.
+func checkPoint(ctx context.Context, point string) error {
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	return mounts.Do(ctx, func() error {
+		st, err := os.Stat(point)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return fmt.Errorf("mount point %s does not exist", point)
+		case err == nil && !st.IsDir():
+			return fmt.Errorf("mount point %s is not a directory", point)
+		}
+		return nil // what is left of a crash answers with an error and is repaired
+	})
 }
 
 // leaveMount starts a process that serves the mount and waits until it does.

@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
-	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/cluster"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/counters"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/local"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/proc"
@@ -45,13 +44,11 @@ func (r *role) run(serve func(ready func()) error) error {
 		return fmt.Errorf("--ready-fd: %w", err)
 	}
 	err = serve(notify.Ready)
-	verdict := local.ExitOK
 	if err != nil {
 		notify.Fail(err)
-		verdict = oneLine(err)
 	}
 	if r.exitFile != "" {
-		err = errors.Join(err, cluster.WriteFile(r.exitFile, []byte(verdict+"\n"), 0o644))
+		err = errors.Join(err, local.WriteExit(r.exitFile, err))
 	}
 	return err
 }

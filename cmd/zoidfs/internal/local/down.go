@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +16,31 @@ import (
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/proc"
 )
 
-// ExitOK is what a process leaves in its exit file after a clean end.
-const ExitOK = "stopped"
+// exitOK is what a process leaves in its exit file after a clean end.
+const exitOK = "stopped"
+
+// exitSize is the size of an exit file. It has it from the start, so that a
+// process can leave its word when the disk is full.
+const exitSize = 2 << 10
+
+// PrepareExit makes or clears the exit file called name.
+func PrepareExit(name string) error {
+	return os.WriteFile(name, bytes.Repeat([]byte{' '}, exitSize), 0o644)
+}
+
+// WriteExit leaves in the exit file called name how this process ended.
+func WriteExit(name string, end error) error {
+	text := exitOK
+	if end != nil {
+		text = end.Error()
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt([]byte(text[:min(len(text), exitSize)]), 0)
+	return errors.Join(err, f.Close())
+}
 
 // Down flushes, unmounts and stops the system in d: mounts first, then I/O
 // nodes, then servers. It goes on after a failure, so that nothing is left
@@ -48,8 +72,9 @@ func Down(ctx context.Context, d cluster.Dir, timeout time.Duration) (stopped in
 	for i := range f.PVFSD {
 		servers = append(servers, stoppable{f.PVFSD[i].Alias, &f.PVFSD[i].Role, ""})
 	}
-	errs := []error{s.phase(ctx, nodes), s.leftovers(ctx), s.phase(ctx, ions), s.phase(ctx, servers)}
-	return stopped, errors.Join(append(errs, d.Save(f))...)
+	err = errors.Join(s.phase(ctx, nodes), s.leftovers(ctx), s.phase(ctx, ions), s.phase(ctx, servers))
+	_ = d.Save(f) // if the disk is full, the old file does no harm: it names processes that are gone
+	return stopped, err
 }
 
 type stopper struct {
@@ -114,16 +139,17 @@ func (s stopper) stop(ctx context.Context, r stoppable) error {
 // verdict returns what the process that just ended left as its reason.
 func (s stopper) verdict(r stoppable) error {
 	b, err := os.ReadFile(s.dir.Exit(r.name))
-	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("ended without saying that it flushed (log: %s)", r.role.Log)
-	}
 	if err != nil {
 		return err
 	}
-	if text := strings.TrimSpace(string(b)); text != ExitOK {
+	switch text := strings.TrimSpace(string(b)); text {
+	case exitOK:
+		return nil
+	case "":
+		return fmt.Errorf("ended without saying that it flushed (log: %s)", r.role.Log)
+	default:
 		return fmt.Errorf("%s (log: %s)", text, r.role.Log)
 	}
-	return nil
 }
 
 // leftovers takes away mounts of ours below the directory whose process is

@@ -1,8 +1,10 @@
 package local
 
 import (
+	"errors"
 	"net"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -133,4 +135,33 @@ func TestTail(t *testing.T) {
 	require.NoError(t, os.WriteFile(name, []byte("a\nb\nc\n"), 0o644))
 	require.Equal(t, "b\nc", tail(name, 2))
 	require.Equal(t, "a\nb\nc", tail(name, 9))
+}
+
+func TestVerdict(t *testing.T) {
+	d, err := cluster.NewDir(t.TempDir())
+	require.NoError(t, err)
+	require.NoError(t, os.Mkdir(string(d)+"/log", 0o755))
+	r := stoppable{name: "ion0", role: &cluster.Role{Log: "LOG"}}
+	for _, tt := range []struct {
+		name string
+		end  func() error
+		want string
+	}{
+		{"clean", func() error { return WriteExit(d.Exit("ion0"), nil) }, ""},
+		{"not flushed", func() error { return WriteExit(d.Exit("ion0"), errors.New("no space")) }, "no space (log: LOG)"},
+		{"long", func() error { return WriteExit(d.Exit("ion0"), errors.New(strings.Repeat("x", 2*exitSize))) },
+			strings.Repeat("x", exitSize) + " (log: LOG)"},
+		{"crashed", func() error { return nil }, "ended without saying that it flushed (log: LOG)"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			require.NoError(t, PrepareExit(d.Exit("ion0")))
+			require.NoError(t, tt.end())
+			err := stopper{dir: d}.verdict(r)
+			if tt.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.EqualError(t, err, tt.want)
+		})
+	}
 }

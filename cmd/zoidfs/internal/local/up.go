@@ -27,11 +27,11 @@ const maxLog = 16 << 20
 // failure.
 const stopTimeout = 15 * time.Second
 
-// RoleError is the failure of one role, with the end of its log.
+// RoleError is the failure of one role.
 type RoleError struct {
 	Name string // such as "ion1"
 	Log  string // file
-	Tail string // its last lines, without a final line break
+	Tail string // its last lines, without a final line break, if Err does not say all
 	Err  error
 }
 
@@ -136,7 +136,7 @@ func (s *starter) all(ctx context.Context) error {
 	}
 	for _, n := range s.file.Nodes {
 		if err := mounts.Answer(ctx, n.Mount); err != nil {
-			return s.fail(n.Name, &n.Role, fmt.Errorf("the mount does not answer: %w", err))
+			return &RoleError{n.Name, n.Log, tail(n.Log, tailLines), fmt.Errorf("the mount does not answer: %w", err)}
 		}
 	}
 	return nil
@@ -193,18 +193,27 @@ func (s *starter) phase(ctx context.Context, ls []launchable) error {
 	wait.Wait()
 	for i, err := range errs {
 		if err != nil { // the first tells enough; its log is shown
-			return s.fail(ls[i].name, ls[i].role, reason(err))
+			return failure(ls[i], err)
 		}
 	}
 	return nil
 }
 
-// reason says in words that a start took too long.
-func reason(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("not ready in time: %w", err)
+// failure says that l did not start because of err. The log is shown unless
+// the process itself has said why.
+func failure(l launchable, err error) error {
+	out := &RoleError{Name: l.name, Log: l.role.Log, Err: err}
+	var told *proc.ReportError
+	if !errors.As(err, &told) {
+		out.Tail = tail(l.role.Log, tailLines)
 	}
-	return err
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		out.Err = fmt.Errorf("not ready in time: %w", err)
+	case errors.Is(err, context.Canceled):
+		out.Err = fmt.Errorf("interrupted: %w", err)
+	}
+	return out
 }
 
 func (s *starter) start(l launchable) (*proc.Child, error) {
@@ -214,7 +223,7 @@ func (s *starter) start(l launchable) (*proc.Child, error) {
 		}
 	}
 	exit := s.dir.Exit(l.name)
-	if err := os.Remove(exit); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := PrepareExit(exit); err != nil {
 		return nil, err
 	}
 	args := append(l.args, "--ready-fd", fmt.Sprint(proc.ReadyFD), "--exit-file", exit)
@@ -248,10 +257,6 @@ func (s *starter) undo(ctx context.Context) error {
 		}
 	}
 	return errors.Join(append(errs, s.dir.Save(s.file))...)
-}
-
-func (s *starter) fail(name string, r *cluster.Role, err error) error {
-	return &RoleError{Name: name, Log: r.Log, Tail: tail(r.Log, tailLines), Err: err}
 }
 
 // tail returns the last n lines of a file, or nothing.

@@ -69,8 +69,14 @@ func openLog(name string) (*os.File, error) {
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 }
 
+// ReportError is why a process does not serve, in its own words.
+type ReportError struct{ Reason string }
+
+// Error returns the words.
+func (e *ReportError) Error() string { return e.Reason }
+
 // Ready waits until the process reports that it serves. It returns the reason
-// that the process gave when it does not, and how it ended when it gave none.
+// that the process gave when it does not, a *ReportError, and how it ended when it gave none.
 // After the context's error the process may still be running. Call Ready once.
 func (c *Child) Ready(ctx context.Context) error {
 	defer c.ready.Close()
@@ -85,7 +91,7 @@ func (c *Child) Ready(ctx context.Context) error {
 	}
 	if msg, ok := strings.CutPrefix(line, failPrefix); ok {
 		_ = c.cmd.Wait() // the reason is in msg; the status adds nothing
-		return errors.New(msg)
+		return &ReportError{msg}
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err

@@ -1,7 +1,7 @@
 // Command bench measures zoidfs against yardsticks on this machine and prints
 // tables of medians and ratios. `make bench` runs it.
 //
-//	go run ./internal/bench [-rounds 3] [-time 1s] [-only REGEXP] [-dir DIR]
+//	go run ./internal/bench [-rounds 3] [-time 1s] [-only REGEXP] [-dir DIR] [-rpc=false]
 //
 // The targets are: a folder of tmpfs; go-fuse's loopback over tmpfs without
 // kernel passthrough, with locks and KILLPRIV_V2, which is what a file system
@@ -13,6 +13,8 @@
 // All targets stand at the same time and every round visits each in turn, so a
 // change of the machine's load meets all of them. CPU seconds are those of all
 // processes that take part: application, file system daemons, servers.
+//
+// The RPC layer alone is measured against raw TCP by internal/bench/rpc, which runs last.
 //
 // Yardstick daemons, the load and the I/O node in memory are this program,
 // executed again.
@@ -53,6 +55,7 @@ type config struct {
 	dir    string // for mounts and data, on tmpfs
 	bin    string // zoidfs
 	files  int    // of one process in the measurement of names
+	rpc    bool   // measure the RPC layer too
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -75,6 +78,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	fl.IntVar(&c.files, "files", 200, "files that each process creates, stats and unlinks")
 	fl.StringVar(&c.dir, "dir", "/dev/shm", "tmpfs to work in")
 	fl.StringVar(&c.bin, "zoidfs", "", "zoidfs binary; empty: build it")
+	fl.BoolVar(&c.rpc, "rpc", true, "measure the RPC layer against raw TCP too")
 	only := fl.String("only", "", "measure only targets and workloads whose `target/workload` matches")
 	if err := fl.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

@@ -93,7 +93,13 @@ func (c *config) measure(ctx context.Context, out io.Writer) (err error) {
 	if err := c.measureNames(ctx, ts, out); err != nil {
 		return err
 	}
-	return c.profiles(ctx, ts, out)
+	if err := c.profiles(ctx, ts, out); err != nil || !c.rpc {
+		return err
+	}
+	fmt.Fprintln(out, "\nThe RPC layer (internal/bench/rpc).")
+	rpc := exec.CommandContext(ctx, "go", "run", "./internal/bench/rpc", "-rounds", fmt.Sprint(c.rounds), "-time", c.time.String())
+	rpc.Stdout, rpc.Stderr = out, os.Stderr
+	return rpc.Run()
 }
 
 // measureData runs the workloads round robin over the targets.

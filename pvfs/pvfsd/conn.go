@@ -40,7 +40,7 @@ type conn struct {
 	nc      net.Conn
 	br      *bufio.Reader
 	src     *frameSource
-	ops     errgroup.Group
+	ops     *workers
 	replies chan struct{} // capacity maxReplies, a token a response not yet written
 	in, out *quota        // flow buffers for data received and to be sent
 	flows   flowTable
@@ -52,13 +52,13 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{
 		s: s, nc: nc, src: src,
 		br:      bufio.NewReaderSize(src, readBuffer),
+		ops:     newWorkers(maxRunning),
 		replies: make(chan struct{}, maxReplies),
 		in:      newQuota(s.budget),
 		out:     newQuota(s.budget),
 		queue:   outQueue{wake: make(chan struct{}, 1)},
 	}
 	c.flows.byTag = make(map[int64]*writeFlow)
-	c.ops.SetLimit(maxRunning)
 	return c
 }
 
@@ -72,7 +72,7 @@ func (c *conn) run(ctx context.Context) error {
 		return c.nc.Close()
 	})
 	err := g.Wait()
-	c.ops.Wait() // its functions return nil
+	c.ops.wait()
 	c.flows.drop()
 	c.queue.drop()
 	return err
@@ -104,7 +104,7 @@ func (c *conn) read(ctx context.Context) error {
 		if _, err := c.br.Peek(1); err != nil {
 			return err
 		}
-		c.src.limit = frameTimeout
+		c.src.limit = c.s.frameTimeout
 		if _, err := io.ReadFull(c.br, hdr[:]); err != nil {
 			return fmt.Errorf("read header: %w", err)
 		}
@@ -149,10 +149,9 @@ func (c *conn) readRequest(ctx context.Context, h wire.Header) error {
 		c.s.bufs.Put(payload) // nothing in it is referred to
 		return c.startIO(ctx, h.Tag, hdr, req)
 	}
-	c.ops.Go(func() error {
+	c.ops.do(func() {
 		defer c.s.bufs.Put(payload)
 		c.answer(ctx, h.Tag, hdr, body)
-		return nil
 	})
 	return nil
 }
@@ -219,10 +218,7 @@ func (c *conn) readData(ctx context.Context, h wire.Header) error {
 		return fmt.Errorf("read flow data: %w", err)
 	}
 	if f.push(b) {
-		c.ops.Go(func() error {
-			f.work()
-			return nil
-		})
+		c.ops.do(f.work)
 	}
 	return nil
 }

@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
+
+// SetFrameTimeout changes how long a peer may stall within a frame. It is for
+// the time between Open and Run.
+func (s *Server) SetFrameTimeout(d time.Duration) { s.frameTimeout = d }
 
 // CheckStore verifies the database of a server that is down: every record
 // decodes, names and order are the same entries, counts are right, and

@@ -144,10 +144,7 @@ func (s *Server) readSegments(h wire.Handle, segs []extent.Extent, p []byte) err
 // write is known before its data can arrive.
 func (c *conn) startIO(ctx context.Context, tag int64, hdr wire.RequestHeader, req *wire.IOReq) error {
 	if req.Dir == wire.IORead {
-		c.ops.Go(func() error {
-			c.readFlow(ctx, tag, &hdr, req)
-			return nil
-		})
+		c.ops.do(func() { c.readFlow(ctx, tag, &hdr, req) })
 		return nil
 	}
 	f := &writeFlow{c: c, tag: tag, h: req.Handle}
@@ -159,10 +156,7 @@ func (c *conn) startIO(ctx context.Context, tag int64, hdr wire.RequestHeader, r
 		c.respond(tag, wire.OpIO, nil, errno.New("pvfsd.io", syscall.ENOBUFS))
 		return nil
 	}
-	c.ops.Go(func() error {
-		f.begin(&hdr, req)
-		return nil
-	})
+	c.ops.do(func() { f.begin(&hdr, req) })
 	return nil
 }
 

@@ -115,19 +115,19 @@ func isSole(conf *fsconf.Config, dir, addr string) bool {
 		filepath.Dir(srv.DataStorageSpace) == dir && filepath.Dir(srv.MetadataStorageSpace) == dir
 }
 
-// writeFile replaces the file name, durably and in one step.
+// writeFile writes the file name, durably and in one step.
 func writeFile(name, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(name), confName+".*")
+	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
 	if err != nil {
-		return fmt.Errorf("configuration: %w", err)
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	defer os.Remove(f.Name())
 	_, err = f.WriteString(text)
 	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("configuration: %w", err)
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	if err := os.Rename(f.Name(), name); err != nil {
-		return fmt.Errorf("configuration: %w", err)
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return fsyncPath(filepath.Dir(name))
 }

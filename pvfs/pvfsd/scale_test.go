@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/zoidfs/zoidfs/pvfs/pvfsd"
 	"github.com/zoidfs/zoidfs/pvfs/pvfsd/pvfsdtest"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
@@ -58,7 +59,10 @@ func (c *client) pipeline(n int, req func(i int) wire.Request, cap *wire.Capabil
 // A listing of a directory of 100,000 entries shows each entry that stays
 // exactly once, however many come and go meanwhile.
 func TestHugeDirectory(t *testing.T) {
-	const entries = 100_000
+	entries := 100_000
+	if testing.Short() {
+		entries = 10_000
+	}
 	cl := pvfsdtest.Start(t, 1, pvfsdtest.Options{})
 	c := dial(t, cl.Addr(0), cl.Config())
 	dir := c.mkdir()
@@ -194,6 +198,26 @@ func TestThousandConnections(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.EqualValues(t, conns+1, cl.Server(0).Snapshot().Connections)
+}
+
+// A peer that stalls in the middle of a frame is dropped, one that is idle
+// between frames is not.
+func TestHalfFrame(t *testing.T) {
+	opt, err := pvfsd.ForListen("127.0.0.1:0", t.TempDir(), nil)
+	require.NoError(t, err)
+	srv, err := pvfsd.Open(opt)
+	require.NoError(t, err)
+	srv.SetFrameTimeout(50 * time.Millisecond)
+	runServer(t, srv)
+	idle := dial(t, srv.Addr().String(), opt.Config)
+	idle.call(nil, 0, &wire.NoopReq{}, nil)
+	half := dial(t, srv.Addr().String(), opt.Config)
+	_, frame := half.request(nil, nil, &wire.NoopReq{})
+	half.send(frame[:30])
+	half.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_, err = half.nc.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	idle.call(nil, 0, &wire.NoopReq{}, nil)
 }
 
 // Clients that ask for much and take nothing hold little memory and nobody up.

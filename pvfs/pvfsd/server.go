@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -58,18 +59,19 @@ func (o Options) Validate() error {
 
 // Server is one PVFS2 server with its data directory.
 type Server struct {
-	opt         Options
-	log         *slog.Logger
-	fs          *fsconf.FileSystem
-	dataAliases []string          // data servers in the order of the configuration
-	byURL       map[string]string // data server by address, as layouts have it
-	flowBuffer  int               // bytes of a flow message
-	flowTimeout time.Duration
-	poolBatch   int
-	poolLow     int
-	readOnly    bool
-	started     int64 // seconds since the epoch
-	clock       func() time.Time
+	opt          Options
+	log          *slog.Logger
+	fs           *fsconf.FileSystem
+	dataAliases  []string          // data servers in the order of the configuration
+	byURL        map[string]string // data server by address, as layouts have it
+	flowBuffer   int               // bytes of a flow message
+	flowTimeout  time.Duration
+	frameTimeout time.Duration
+	poolBatch    int
+	poolLow      int
+	readOnly     bool
+	started      int64 // seconds since the epoch
+	clock        func() time.Time
 
 	ln      net.Listener
 	store   *store
@@ -88,20 +90,33 @@ type Server struct {
 // Open locks and checks the data directory, creating it at first use, and
 // starts listening; requests are served once Run is called. It fails with
 // EBUSY while another process uses the directory and with EINVAL when the
-// directory belongs to another file system or another server.
+// directory belongs to another file system or another server. The listener in
+// opt is the Server's from then on; it is closed on failure.
 func Open(opt Options) (*Server, error) {
+	s, err := open(opt)
+	if err != nil && opt.Listener != nil {
+		opt.Listener.Close()
+	}
+	return s, err
+}
+
+func open(opt Options) (*Server, error) {
 	if err := opt.Validate(); err != nil {
 		return nil, errno.Wrap("pvfsd.Open", syscall.EINVAL, err)
 	}
 	s := newServer(opt)
 	srv, _ := opt.Config.Server(opt.Alias)
 	ids := &allocator{meta: s.fs.MetaRanges(opt.Alias), data: s.fs.DataRanges(opt.Alias), root: wire.Handle(s.fs.RootHandle)}
+	id := identity{wire.FSID(s.fs.ID), opt.Alias}
 	var err error
-	if s.store, err = openStore(srv.MetadataStorageSpace, identity{wire.FSID(s.fs.ID), opt.Alias}, ids); err != nil {
+	if s.store, err = openStore(srv.MetadataStorageSpace, id, ids); err != nil {
 		return nil, err
 	}
 	s.store.q.syncMeta.Store(s.fs.Hints.SyncMeta)
-	if err := s.openRest(srv.DataStorageSpace); err != nil {
+	if err := s.openRest(srv, id); err != nil {
+		if s.streams != nil {
+			s.streams.close()
+		}
 		return nil, errors.Join(err, s.store.close())
 	}
 	return s, nil
@@ -109,7 +124,7 @@ func Open(opt Options) (*Server, error) {
 
 // newServer is a Server with everything that follows from the options alone.
 func newServer(opt Options) *Server {
-	s := &Server{opt: opt, log: opt.Logger, fs: &opt.Config.FileSystems[0], clock: time.Now, trash: make(chan struct{}, 1)}
+	s := &Server{opt: opt, log: opt.Logger, fs: &opt.Config.FileSystems[0], clock: time.Now, trash: make(chan struct{}, 1), frameTimeout: frameTimeout}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -147,11 +162,12 @@ func newServer(opt Options) *Server {
 }
 
 // openRest opens what comes after the store: bytestreams, root, pools, socket.
-func (s *Server) openRest(dataDir string) (err error) {
+func (s *Server) openRest(srv fsconf.Server, id identity) (err error) {
 	exists := func(h wire.Handle) error {
 		return s.store.view(func(t *txn) error { return t.isDatafile(h) })
 	}
-	if s.streams, err = openStreams(dataDir, exists, s.syncData); err != nil {
+	locked := filepath.Clean(srv.DataStorageSpace) == filepath.Clean(srv.MetadataStorageSpace)
+	if s.streams, err = openStreams(srv.DataStorageSpace, locked, id, exists, s.syncData); err != nil {
 		return err
 	}
 	if err := s.makeRoot(); err != nil {

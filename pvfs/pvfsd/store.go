@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -58,12 +57,6 @@ type store struct {
 	db   *bolt.DB
 	ids  *allocator
 	q    *commitQueue
-}
-
-// identity says whose data a directory holds.
-type identity struct {
-	fsID  wire.FSID
-	alias string
 }
 
 // openStore locks dir and opens the database in it, creating both at first use.
@@ -135,29 +128,6 @@ func initStore(tx *bolt.Tx, id identity) error {
 		return errno.Wrap("pvfsd.Open", syscall.EINVAL, fmt.Errorf("the store belongs to server %q, this is server %q", got, id.alias))
 	}
 	return nil
-}
-
-// lockDir takes the lock that keeps a second process out of dir.
-func lockDir(dir string) (*os.File, error) {
-	name := filepath.Join(dir, "lock")
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock data directory: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		who, _ := os.ReadFile(name)
-		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, errno.Wrap("pvfsd.Open", syscall.EBUSY,
-				fmt.Errorf("data directory %s is in use by another server (pid %s)", dir, strings.TrimSpace(string(who))))
-		}
-		return nil, fmt.Errorf("lock data directory %s: %w", dir, err)
-	}
-	// The pid is for people who read the message above; the lock is the flock.
-	if err := f.Truncate(0); err == nil {
-		fmt.Fprintf(f, "%d\n", os.Getpid())
-	}
-	return f, nil
 }
 
 // close closes the database and gives up the lock. The committer has ended.

@@ -33,6 +33,7 @@ type streams struct {
 	slots    chan struct{}                // a token a stream in use, bounds open files
 	exists   func(wire.Handle) error      // ENOENT when h has no datafile object any more
 	syncData func() bool                  // whether every write is made durable
+	lock     *os.File                     // flocked, or nil when the store's lock covers the directory
 	unsynced [shards]struct{ sync.Mutex } // serialises the syncs of one directory
 
 	mu      sync.Mutex
@@ -53,7 +54,9 @@ type stream struct {
 	f  *os.File // nil until needed, or when there is no file; guarded by mu
 }
 
-func openStreams(dir string, exists func(wire.Handle) error, syncData func() bool) (*streams, error) {
+// openStreams opens the bytestreams in dir. With locked the caller holds the
+// lock of dir already.
+func openStreams(dir string, locked bool, id identity, exists func(wire.Handle) error, syncData func() bool) (*streams, error) {
 	s := &streams{
 		dir: filepath.Join(dir, "streams"), exists: exists, syncData: syncData,
 		open: make(map[wire.Handle]*stream), idle: list.New(),
@@ -61,8 +64,20 @@ func openStreams(dir string, exists func(wire.Handle) error, syncData func() boo
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("bytestream directory: %w", err)
 	}
+	if !locked {
+		lock, err := lockDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		s.lock = lock
+	}
+	if err := id.check(dir); err != nil {
+		s.close()
+		return nil, err
+	}
 	var lim syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
+		s.close()
 		return nil, fmt.Errorf("open file limit: %w", err)
 	}
 	s.maxIdle = int(min(max(lim.Cur/4, minOpen), maxOpenIdle))
@@ -315,6 +330,9 @@ func (s *streams) close() {
 	}
 	clear(s.open)
 	s.idle.Init()
+	if s.lock != nil {
+		s.lock.Close()
+	}
 }
 
 func fdatasync(f *os.File) error {

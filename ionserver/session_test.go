@@ -1,0 +1,488 @@
+package ionserver
+
+import (
+	"context"
+	"errors"
+	"net"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+)
+
+func TestSessionTableExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := newSessionTable(15 * time.Second)
+		s := table.open("node", "/zfs", "addr", 1)
+		time.Sleep(14 * time.Second)
+		require.Empty(t, table.expired(time.Now()))
+		r := &rpc.Request{Frame: &rpc.Frame{ID: 1, Op: ionpb.Op_PING}}
+		_, _, alive := s.begin(r, time.Now())
+		require.True(t, alive)
+		time.Sleep(14 * time.Second)
+		require.Empty(t, table.expired(time.Now()), "any request renews")
+		time.Sleep(time.Second)
+		require.Equal(t, []*session{s}, table.expired(time.Now()))
+	})
+}
+
+// TestSessionSettles: who comes back under a new session waits until what the
+// old one had running is over.
+func TestSessionSettles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := newSessionTable(time.Second)
+		s := table.open("node", "/zfs", "addr", 1)
+		v, _, _ := s.begin(&rpc.Request{Frame: &rpc.Frame{ID: 1, Op: ionpb.Op_WRITE}}, time.Now())
+		require.Equal(t, runIt, v)
+		require.True(t, table.kill(s))
+		require.False(t, table.kill(s), "once only")
+		_, _, alive := s.begin(&rpc.Request{Frame: &rpc.Frame{ID: 2, Op: ionpb.Op_WRITE}}, time.Now())
+		require.False(t, alive)
+		settled := make(chan error, 1)
+		go func() { settled <- table.settle(t.Context(), s.id) }()
+		synctest.Wait()
+		require.Empty(t, settled)
+		s.end(1, &rpc.Frame{})
+		require.NoError(t, <-settled)
+		table.expired(time.Now())
+		require.Empty(t, table.dead)
+	})
+}
+
+// until polls for what another goroutine is about to do.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		require.True(t, time.Now().Before(deadline), "never: %s", what)
+	}
+}
+
+// TestSessionDeath: a mount that falls silent loses its locks and opens; what
+// it kept from being destroyed is destroyed.
+func TestSessionDeath(t *testing.T) {
+	s := startSystem(t, 2, 2, func(_ int, o *Options) { o.Lease = 400 * time.Millisecond })
+	a, b := s.mount(t), s.mount(t)
+	h, name := a.fileHomedAt(a.root, "f", 0)
+	_, err := a.open(h, 0)
+	require.NoError(t, err)
+	require.NoError(t, a.lock(t.Context(), h, 1, ionpb.LockType_WRITE_LOCK, false))
+	require.ErrorIs(t, b.lock(t.Context(), h, 1, ionpb.LockType_READ_LOCK, false), syscall.EAGAIN)
+	_, err = b.unlink(b.root, name)
+	require.NoError(t, err)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	pings := make(chan struct{})
+	go func() {
+		defer close(pings)
+		for ctx.Err() == nil {
+			for at := range b.links {
+				_, _ = b.call(ctx, at, rpc.Frame{Op: ionpb.Op_PING}, nil, nil)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	require.NoError(t, b.lock(t.Context(), h, 1, ionpb.LockType_READ_LOCK, true), "granted when the holder's lease ends")
+	until(t, "the orphan is destroyed", func() bool { return !s.exists(h) })
+	_, err = a.call(t.Context(), 0, rpc.Frame{Op: ionpb.Op_PING}, nil, nil)
+	require.ErrorIs(t, err, syscall.ESTALE)
+	require.NotContains(t, s.leftovers(), s.nodes[0].sessionName(a.links[0].session))
+	cancel()
+	<-pings
+}
+
+func TestBye(t *testing.T) {
+	s := startSystem(t, 1, 1, nil)
+	a, b := s.mount(t), s.mount(t)
+	h := a.file(a.root, "f")
+	require.Contains(t, s.leftovers(), s.nodes[0].sessionName(a.links[0].session))
+	require.NoError(t, a.lock(t.Context(), h, 1, ionpb.LockType_WRITE_LOCK, false))
+	_, err := a.call(t.Context(), 0, rpc.Frame{Op: ionpb.Op_BYE}, nil, nil)
+	require.NoError(t, err)
+	require.NoError(t, b.lock(t.Context(), h, 1, ionpb.LockType_WRITE_LOCK, false))
+	require.NotContains(t, s.leftovers(), s.nodes[0].sessionName(a.links[0].session))
+}
+
+// TestLocksAcrossMounts: conflict, GETLOCK, blocking, cancel, deadlock, unlock
+// of an owner.
+func TestLocksAcrossMounts(t *testing.T) {
+	s := startSystem(t, 2, 1, nil)
+	a, b := s.mount(t), s.mount(t)
+	h, _ := a.fileHomedAt(a.root, "f", 0)
+	h2, _ := a.fileHomedAt(a.root, "g", 0)
+	const read, write = ionpb.LockType_READ_LOCK, ionpb.LockType_WRITE_LOCK
+	require.NoError(t, a.lock(t.Context(), h, 1, write, false))
+	var g ionpb.GetLockResp
+	require.NoError(t, b.atHome(ionpb.Op_GETLOCK, h, &ionpb.LockReq{Owner: 1, Start: 5, End: 9, Type: read}, &g))
+	require.Equal(t, write, g.Type)
+	require.EqualValues(t, 1, g.Pid)
+
+	// Blocked, then granted by UNLOCKOWNER.
+	got := make(chan error, 1)
+	go func() { got <- b.lock(context.Background(), h, 7, read, true) }()
+	until(t, "the request waits", func() bool { return s.nodes[0].locks.waits() == 1 })
+	require.NoError(t, a.atHome(ionpb.Op_UNLOCKOWNER, h, &ionpb.UnlockOwnerReq{Owner: 1}, nil))
+	require.NoError(t, <-got)
+
+	// Cancelled.
+	l := a.links[0]
+	go func() { got <- a.lock(context.Background(), h, 1, write, true) }()
+	until(t, "the request waits", func() bool { return s.nodes[0].locks.waits() == 1 })
+	l.mu.Lock()
+	id := l.next
+	l.mu.Unlock()
+	var c ionpb.CancelResp
+	_, err := a.call(t.Context(), 0, rpc.Frame{Op: ionpb.Op_CANCEL}, &ionpb.CancelReq{Id: id}, &c)
+	require.NoError(t, err)
+	require.True(t, c.Found)
+	require.ErrorIs(t, <-got, syscall.EINTR)
+
+	// b holds h, a holds h2, b waits for h2: a must not wait for h.
+	require.NoError(t, a.lock(t.Context(), h2, 1, write, false))
+	go func() { got <- b.lock(context.Background(), h2, 7, write, true) }()
+	until(t, "the request waits", func() bool { return s.nodes[0].locks.waits() == 1 })
+	require.ErrorIs(t, a.lock(t.Context(), h, 1, write, true), syscall.EDEADLK)
+	require.NoError(t, a.lock(t.Context(), h2, 1, ionpb.LockType_UNLOCK, false))
+	require.NoError(t, <-got)
+}
+
+func (l *lockService) waits() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range l.table.waiters {
+		n += k
+	}
+	return n
+}
+
+// reconnect opens a new control stream for the same session.
+func (m *mount) reconnect(t *testing.T, s *system, at int) {
+	t.Helper()
+	l := m.links[at]
+	l.control.Close()
+	var err error
+	l.control, err = rpc.Dial(t.Context(), s.addrs[at], rpc.Options{})
+	require.NoError(t, err)
+	var r ionpb.HelloResp
+	m.hello(l.control, l, &ionpb.HelloReq{Version: 1, Session: l.session}, &r)
+	require.True(t, r.Resumed)
+	require.Equal(t, l.session, r.Session)
+}
+
+// TestResend: a request sent again, on the same or another connection, while
+// it runs or afterwards, is carried out once.
+func TestResend(t *testing.T) {
+	s := startSystem(t, 1, 1, nil)
+	m := s.mount(t)
+	l := m.links[0]
+	send := func(id uint64, op ionpb.Op, name string, acked uint64) (*rpc.Frame, error) {
+		f := &rpc.Frame{ID: id, Op: op, Handle: m.root, Epoch: m.view.Epoch, Acked: acked}
+		if op == ionpb.Op_CREATE {
+			f.Encode(&ionpb.CreateReq{Name: []byte(name), Excl: true})
+		} else {
+			f.Encode(&ionpb.NameReq{Name: []byte(name)})
+		}
+		r, err := l.control.Call(t.Context(), f)
+		require.NoError(t, err)
+		return r, r.Err()
+	}
+	const base = 1000
+	first, err := send(base, ionpb.Op_CREATE, "once", base-1)
+	require.NoError(t, err)
+	again, err := send(base, ionpb.Op_CREATE, "once", base-1)
+	require.NoError(t, err)
+	require.Equal(t, first.Body, again.Body)
+	m.reconnect(t, s, 0)
+	again, err = send(base, ionpb.Op_CREATE, "once", base-1)
+	require.NoError(t, err)
+	require.Equal(t, first.Body, again.Body)
+
+	_, err = send(base+1, ionpb.Op_UNLINK, "once", base)
+	require.NoError(t, err)
+	_, err = send(base+1, ionpb.Op_UNLINK, "once", base)
+	require.NoError(t, err, "not ENOENT")
+	_, err = send(base+2, ionpb.Op_CREATE, "once", base+1)
+	require.NoError(t, err)
+	_, err = send(base+1, ionpb.Op_UNLINK, "once", base)
+	require.ErrorIs(t, err, syscall.EINVAL, "a stray duplicate of what was acknowledged changes nothing")
+	_, err = m.lookup(m.root, "once")
+	require.NoError(t, err)
+}
+
+// TestBlockedLockSurvivesReconnect: the wait ends with the stream, and begins
+// again when the request is sent again.
+func TestBlockedLockSurvivesReconnect(t *testing.T) {
+	s := startSystem(t, 1, 1, nil)
+	a, b := s.mount(t), s.mount(t)
+	h := a.file(a.root, "f")
+	require.NoError(t, a.lock(t.Context(), h, 1, ionpb.LockType_WRITE_LOCK, false))
+	got := make(chan error, 1)
+	go func() { got <- b.lock(context.Background(), h, 1, ionpb.LockType_WRITE_LOCK, true) }()
+	until(t, "the request waits", func() bool { return s.nodes[0].locks.waits() == 1 })
+	b.reconnect(t, s, 0)
+	require.ErrorIs(t, <-got, rpc.ErrBroken)
+	until(t, "the wait ends", func() bool { return s.nodes[0].locks.waits() == 0 })
+	go func() { got <- b.lock(context.Background(), h, 1, ionpb.LockType_WRITE_LOCK, true) }()
+	until(t, "the request waits", func() bool { return s.nodes[0].locks.waits() == 1 })
+	require.NoError(t, a.lock(t.Context(), h, 1, ionpb.LockType_UNLOCK, false))
+	require.NoError(t, <-got)
+}
+
+// crash ends node i without the good order of stop: for PVFS2 and mounts it is
+// as if it had been killed.
+func (s *system) crash(i int) {
+	n := s.nodes[i]
+	s.nodes[i] = nil
+	n.client.Close() // from now on nothing it does has an effect
+	n.stop()
+	<-n.done
+}
+
+func (s *system) restart(i int, edit func(i int, o *Options)) {
+	s.t.Helper()
+	l, err := net.Listen("tcp", s.addrs[i])
+	require.NoError(s.t, err)
+	s.start(i, l, edit)
+}
+
+// TestRestartAfterCrash: the orphan waits to be reclaimed, other locks wait
+// for those that are reclaimed, and what nobody reclaims is destroyed.
+func TestRestartAfterCrash(t *testing.T) {
+	edit := func(_ int, o *Options) { o.Lease, o.Drain = 600*time.Millisecond, 50*time.Millisecond }
+	s := startSystem(t, 1, 1, edit)
+	a := s.mount(t)
+	kept, lost, locked := a.file(a.root, "kept"), a.file(a.root, "lost"), a.file(a.root, "locked")
+	for _, h := range []uint64{kept, lost} {
+		_, err := a.open(h, 0)
+		require.NoError(t, err)
+	}
+	require.NoError(t, a.lock(t.Context(), locked, 1, ionpb.LockType_WRITE_LOCK, false))
+	require.NoError(t, a.write(kept, 0, []byte("bytes"), 0))
+	for _, n := range []string{"kept", "lost"} {
+		r, err := a.unlink(a.root, n)
+		require.NoError(t, err)
+		require.True(t, r.Open)
+	}
+	s.crash(0)
+	s.restart(0, edit)
+	a, b := s.mount(t), s.mount(t)
+	begin := time.Now()
+	require.ErrorIs(t, b.lock(t.Context(), locked, 1, ionpb.LockType_WRITE_LOCK, false), syscall.EAGAIN)
+	require.NoError(t, a.atHome(ionpb.Op_OPEN, kept, &ionpb.OpenReq{Reclaim: 1}, nil))
+	require.NoError(t, a.atHome(ionpb.Op_LOCK, locked, &ionpb.LockReq{Owner: 1, End: maxLockEnd, Type: ionpb.LockType_WRITE_LOCK, Reclaim: true}, nil))
+	got := make(chan error, 1)
+	go func() { got <- b.lock(context.Background(), locked, 1, ionpb.LockType_WRITE_LOCK, true) }()
+	go func() { // keep both sessions alive
+		for time.Since(begin) < 3*time.Second {
+			for _, m := range []*mount{a, b} {
+				_, _ = m.call(context.Background(), 0, rpc.Frame{Op: ionpb.Op_PING}, nil, nil)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		close(got)
+	}()
+	until(t, "what nobody reclaimed is destroyed", func() bool { return !s.exists(lost) })
+	require.GreaterOrEqual(t, time.Since(begin), 300*time.Millisecond)
+	until(t, "the grace is over and the lock is waited for", func() bool { return s.nodes[0].locks.waits() == 1 })
+	require.NoError(t, a.lock(t.Context(), locked, 1, ionpb.LockType_UNLOCK, false))
+	require.NoError(t, <-got)
+	p, err := a.read(kept, 0, 10)
+	require.NoError(t, err)
+	require.Equal(t, "bytes", string(p))
+	a.closeFile(kept)
+	require.False(t, s.exists(kept))
+	for range got { // until the pings end
+	}
+}
+
+// TestOrderlyRestartHasNoGrace: after a good end with no mounts left, new
+// locks are given at once.
+func TestOrderlyRestartHasNoGrace(t *testing.T) {
+	s := startSystem(t, 1, 1, nil)
+	a := s.mount(t)
+	h := a.file(a.root, "f")
+	_, err := a.call(t.Context(), 0, rpc.Frame{Op: ionpb.Op_BYE}, nil, nil)
+	require.NoError(t, err)
+	s.stop(0)
+	s.restart(0, nil)
+	a = s.mount(t)
+	require.NoError(t, a.lock(t.Context(), h, 1, ionpb.LockType_WRITE_LOCK, false))
+}
+
+// TestViewChange: when I/O nodes with another list start, those of the old one
+// stop before the new ones serve; a request under another epoch is refused.
+func TestViewChange(t *testing.T) {
+	const interval = 100 * time.Millisecond
+	edit := func(_ int, o *Options) { o.ViewInterval = interval }
+	s := startSystem(t, 2, 1, edit)
+	m := s.mount(t)
+	h := m.file(m.root, "f")
+	old := m.view.Epoch
+	require.EqualValues(t, 1, old)
+	m.view.Epoch++
+	r, err := m.call(t.Context(), m.place.Home(h), rpc.Frame{Op: ionpb.Op_GETATTR, Handle: h}, nil, nil)
+	require.ErrorIs(t, err, syscall.ESTALE)
+	require.EqualValues(t, ionpb.Flag_STALE_VIEW, r.Flags)
+	m.view.Epoch = old
+
+	// A third node whose list is another.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s.addrs = append(s.addrs, l.Addr().String())
+	s.nodes = append(s.nodes, nil)
+	s.start(2, l, func(i int, o *Options) { edit(i, o); o.Peers = []string{o.Self} })
+	hello := make(chan error, 1)
+	var resp ionpb.HelloResp
+	go func() {
+		c, err := rpc.Dial(context.Background(), s.addrs[2], rpc.Options{})
+		if err == nil {
+			defer c.Close()
+			f := &rpc.Frame{Op: ionpb.Op_HELLO}
+			f.Encode(&ionpb.HelloReq{Version: 1})
+			var r *rpc.Frame
+			if r, err = c.Call(context.Background(), f); err == nil {
+				err = errors.Join(r.Err(), r.Decode(&resp))
+			}
+		}
+		hello <- err
+	}()
+	served := true
+	for served { // the old view answers until it refuses, and then the new one has not begun
+		_, err := m.stat(h)
+		served = err == nil
+		select {
+		case <-hello:
+			require.False(t, served, "two views at once")
+		default:
+		}
+		require.True(t, served || errors.Is(err, syscall.ESTALE), "%v", err)
+	}
+	require.NoError(t, <-hello)
+	require.Greater(t, resp.View.Epoch, old)
+	require.Equal(t, s.addrs[2:], resp.View.Members)
+	until(t, "all nodes of the old view refuse", func() bool {
+		a, _ := s.nodes[0].Status(t.Context(), nil)
+		b, _ := s.nodes[1].Status(t.Context(), nil)
+		return a.Refusing != "" && b.Refusing != ""
+	})
+}
+
+// TestPeersOfOtherViewsAreRefused: an I/O node with another list, domain size
+// or file system cannot fence or announce here.
+func TestPeersOfOtherViewsAreRefused(t *testing.T) {
+	s := startSystem(t, 2, 1, nil)
+	m := s.mount(t)
+	good := func() *ionpb.PeerHelloReq {
+		return &ionpb.PeerHelloReq{Version: 1, From: s.addrs[1], View: &ionpb.View{
+			Epoch: m.view.Epoch, Members: m.view.Members, Fsid: m.view.Fsid, DomainSize: m.view.DomainSize}}
+	}
+	for _, c := range []struct {
+		name string
+		edit func(*ionpb.PeerHelloReq)
+		want syscall.Errno
+	}{
+		{"as it should be", func(*ionpb.PeerHelloReq) {}, 0},
+		{"epoch", func(r *ionpb.PeerHelloReq) { r.View.Epoch++ }, syscall.ESTALE},
+		{"members", func(r *ionpb.PeerHelloReq) { r.View.Members = s.addrs[1:] }, syscall.ESTALE},
+		{"domain size", func(r *ionpb.PeerHelloReq) { r.View.DomainSize++ }, syscall.ESTALE},
+		{"file system", func(r *ionpb.PeerHelloReq) { r.View.Fsid++ }, syscall.ESTALE},
+		{"no view", func(r *ionpb.PeerHelloReq) { r.View = nil }, syscall.ESTALE},
+		{"stranger", func(r *ionpb.PeerHelloReq) { r.From = "nobody:1" }, syscall.EPERM},
+		{"version", func(r *ionpb.PeerHelloReq) { r.Version = 9 }, syscall.EPROTONOSUPPORT},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conn, err := rpc.Dial(t.Context(), s.addrs[0], rpc.Options{})
+			require.NoError(t, err)
+			defer conn.Close()
+			req := good()
+			c.edit(req)
+			f := &rpc.Frame{Op: ionpb.Op_PEER_HELLO}
+			f.Encode(req)
+			r, err := conn.Call(t.Context(), f)
+			require.NoError(t, err)
+			require.Equal(t, c.want, errno.Of(r.Err()), "%v", r.Err())
+		})
+	}
+}
+
+// TestFenceEndsWithItsStream: a peer that dies while it fences a file holds
+// nobody up.
+func TestFenceEndsWithItsStream(t *testing.T) {
+	s := startSystem(t, 2, 1, nil)
+	m := s.mount(t)
+	h, _ := m.fileHomedAt(m.root, "f", 0)
+	conn, err := rpc.Dial(t.Context(), s.addrs[0], rpc.Options{})
+	require.NoError(t, err)
+	call := func(op ionpb.Op, fill func(*rpc.Frame)) error {
+		f := &rpc.Frame{Op: op, Epoch: m.view.Epoch, Handle: h}
+		fill(f)
+		r, err := conn.Call(t.Context(), f)
+		return errors.Join(err, r.Err())
+	}
+	require.NoError(t, call(ionpb.Op_PEER_HELLO, func(f *rpc.Frame) { f.Encode(&ionpb.PeerHelloReq{Version: 1, From: s.addrs[1], View: m.view}) }))
+	require.NoError(t, call(ionpb.Op_FENCE, func(f *rpc.Frame) { f.Len = maxLockEnd }))
+	require.ErrorIs(t, call(ionpb.Op_FENCED_WRITE, func(f *rpc.Frame) { f.Encode(&ionpb.TokenReq{Token: 99}); f.Data = rpc.Static([]byte("x")) }), syscall.ESTALE)
+	require.ErrorIs(t, call(ionpb.Op_UNFENCE, func(f *rpc.Frame) { f.Encode(&ionpb.TokenReq{Token: 99}) }), syscall.ENOENT)
+	wrote := make(chan error, 1)
+	go func() { wrote <- m.write(h, 0, []byte("x"), 0) }()
+	select {
+	case err := <-wrote:
+		t.Fatalf("the fence does not hold: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	conn.Close()
+	require.NoError(t, <-wrote)
+}
+
+// TestStatus: what an operator sees.
+func TestStatus(t *testing.T) {
+	s := startSystem(t, 2, 2, nil)
+	m := s.mount(t)
+	h, _ := m.fileHomedAt(m.root, "f", 1)
+	_, err := m.open(h, 0)
+	require.NoError(t, err)
+	require.NoError(t, m.lock(t.Context(), h, 1, ionpb.LockType_WRITE_LOCK, false))
+	until(t, "peers are up", func() bool {
+		r, err := s.nodes[1].Status(t.Context(), nil)
+		require.NoError(t, err)
+		return r.Peers[0].Up
+	})
+	r, err := rpc.Status(t.Context(), s.addrs[1], rpc.Options{})
+	require.NoError(t, err)
+	require.Equal(t, s.addrs[1], r.Address)
+	require.Empty(t, r.Refusing)
+	require.Len(t, r.Sessions, 1)
+	require.EqualValues(t, 1, r.Sessions[0].Opens)
+	require.EqualValues(t, 1, r.Sessions[0].Locks)
+	require.EqualValues(t, 2, r.Sessions[0].Connections)
+	require.Len(t, r.Servers, 2)
+	require.True(t, r.Servers[0].Up)
+	st, err := rpc.Stats(t.Context(), s.addrs[1], &ionpb.StatsReq{Reset_: true}, rpc.Options{})
+	require.NoError(t, err)
+	require.NotZero(t, st.RpcRequests["open"])
+	require.NotZero(t, st.PvfsRequests["getattr"])
+	st, err = rpc.Stats(t.Context(), s.addrs[1], &ionpb.StatsReq{}, rpc.Options{})
+	require.NoError(t, err)
+	require.Zero(t, st.RpcRequests["open"])
+}
+
+// TestStopWhileLocksWait: the end of a node does not wait for those who wait.
+func TestStopWhileLocksWait(t *testing.T) {
+	s := startSystem(t, 1, 1, nil)
+	a, b := s.mount(t), s.mount(t)
+	h := a.file(a.root, "f")
+	require.NoError(t, a.lock(t.Context(), h, 1, ionpb.LockType_WRITE_LOCK, false))
+	got := make(chan error, 1)
+	go func() { got <- b.lock(context.Background(), h, 1, ionpb.LockType_WRITE_LOCK, true) }()
+	until(t, "the request waits", func() bool { return s.nodes[0].locks.waits() == 1 })
+	begin := time.Now()
+	s.stop(0)
+	require.Less(t, time.Since(begin), 5*time.Second)
+	require.ErrorIs(t, <-got, rpc.ErrBroken, "no answer: the request is sent again to the next life")
+}

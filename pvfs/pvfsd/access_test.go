@@ -300,3 +300,35 @@ func TestManagement(t *testing.T) {
 	c.call(nil, 0, &wire.RemoveObjectReq{Handle: f.Handle, FSID: c.fsid}, nil)
 	c.refuse(syscall.ENOENT, nil, 0, &wire.GetAttrReq{Handle: f.Handle, FSID: c.fsid, Cred: c.cred})
 }
+
+func TestExports(t *testing.T) {
+	with := func(options string) pvfsdtest.Options {
+		return pvfsdtest.Options{Edit: func(s string) string {
+			return strings.Replace(s, "</FileSystem>", "<ExportOptions>\n"+options+"\n</ExportOptions>\n</FileSystem>", 1)
+		}}
+	}
+	mkdir := func(c *client) wire.Request {
+		return &wire.MkdirReq{FSID: c.fsid, Cred: c.cred, Attr: wire.Attr{Type: wire.TypeDirectory, Mask: wire.AttrCommon}}
+	}
+	t.Run("read only", func(t *testing.T) {
+		cl := pvfsdtest.Start(t, 1, with("ReadOnly tcp://127.0.0.0@8"))
+		c := dial(t, cl.Addr(0), cl.Config())
+		c.refuse(syscall.EROFS, c.all(root), 0, mkdir(c))
+		c.dirdata(root)
+	})
+	t.Run("root squash", func(t *testing.T) {
+		cl := pvfsdtest.Start(t, 1, with("RootSquash tcp://127.0.0.1\nAnonUID 65534\nAnonGID 65533"))
+		c := dial(t, cl.Addr(0), cl.Config())
+		var resp wire.MkdirResp
+		c.call(c.all(root), 0, mkdir(c), &resp)
+		a := c.getattr(resp.Handle, wire.AttrAll)
+		require.Equal(t, []uint32{65534, 65533}, []uint32{a.UID, a.GID})
+		require.Equal(t, wire.MaySetAttr, a.Cap.Ops&wire.MaySetAttr)
+		require.Zero(t, a.Cap.Ops&wire.MayAdmin)
+	})
+	t.Run("exception", func(t *testing.T) {
+		cl := pvfsdtest.Start(t, 1, with("RootSquash tcp://127.0.0.0@8\nRootSquashExceptions tcp://127.0.0.1\nAnonUID 65534"))
+		c := dial(t, cl.Addr(0), cl.Config())
+		require.Equal(t, wire.MayAll, c.getattr(root, wire.AttrAll).Cap.Ops)
+	})
+}

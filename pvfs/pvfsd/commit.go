@@ -37,11 +37,11 @@ type commitQueue struct {
 	file     *os.File // the database file again, to reserve space in it
 	ch       chan *change
 	syncMeta atomic.Bool // commit durably; changed by MGMT_SETPARAM
+	unsynced atomic.Bool // there are commits since the last sync; set by run alone
 	closed   chan struct{}
 
 	// Owned by run.
 	reserved int64 // bytes of the file that have disk space for certain
-	unsynced bool  // commits since the last sync
 	failed   error // a commit left the database in doubt: refuse all changes
 }
 
@@ -50,7 +50,9 @@ func newCommitQueue(db *bolt.DB, path string) (*commitQueue, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &commitQueue{db: db, file: f, ch: make(chan *change, maxCommitBatch), closed: make(chan struct{}), unsynced: true}, nil
+	q := &commitQueue{db: db, file: f, ch: make(chan *change, maxCommitBatch), closed: make(chan struct{})}
+	q.unsynced.Store(true) // what a previous process left
+	return q, nil
 }
 
 func (q *commitQueue) close() error { return q.file.Close() }
@@ -69,6 +71,9 @@ func (s *store) commitFreeing(ctx context.Context, fn func(*txn) error) error {
 
 // syncAll returns once every change answered before is on disk.
 func (s *store) syncAll(ctx context.Context) error {
+	if !s.q.unsynced.Load() {
+		return nil // commits are marked before they are answered
+	}
 	return s.q.submit(ctx, &change{sync: true, done: make(chan error, 1)})
 }
 
@@ -164,6 +169,9 @@ func (q *commitQueue) tryBatch(batch []*change, durable bool) (retry bool, err e
 	if spoiled := q.apply(t, batch, !q.reserve(tx)); spoiled || !t.dirty {
 		return spoiled, tx.Rollback()
 	}
+	if !durable {
+		q.unsynced.Store(true)
+	}
 	if err := tx.Commit(); err != nil {
 		if errno.Of(err) == syscall.ENOSPC {
 			return false, fmt.Errorf("commit: %w", err)
@@ -171,7 +179,6 @@ func (q *commitQueue) tryBatch(batch []*change, durable bool) (retry bool, err e
 		q.failed = errno.Wrap("pvfsd.commit", syscall.EIO, err)
 		return false, q.failed
 	}
-	q.unsynced = q.unsynced || !durable
 	for _, fn := range t.after {
 		fn()
 	}
@@ -234,12 +241,12 @@ func (q *commitQueue) reserve(tx *bolt.Tx) bool {
 
 // sync makes the commits so far durable.
 func (q *commitQueue) sync() error {
-	if !q.unsynced {
+	if !q.unsynced.Load() {
 		return nil
 	}
 	if err := q.db.Sync(); err != nil {
 		return errno.Wrap("pvfsd.sync", syscall.EIO, err)
 	}
-	q.unsynced = false
+	q.unsynced.Store(false)
 	return nil
 }

@@ -44,13 +44,14 @@ type conn struct {
 	replies chan struct{} // capacity maxReplies, a token a response not yet written
 	in, out *quota        // flow buffers for data received and to be sent
 	flows   flowTable
+	access  access // what the peer may do
 	queue   outQueue
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
 	src := &frameSource{nc: nc}
 	c := &conn{
-		s: s, nc: nc, src: src,
+		s: s, nc: nc, src: src, access: s.exports.accessOf(nc.RemoteAddr()),
 		br:      bufio.NewReaderSize(src, readBuffer),
 		ops:     newWorkers(maxRunning),
 		replies: make(chan struct{}, maxReplies),
@@ -145,6 +146,11 @@ func (c *conn) readRequest(ctx context.Context, h wire.Header) error {
 		return nil
 	}
 	c.s.stats.count(hdr.Op)
+	if err := c.access.apply(body); err != nil {
+		c.s.bufs.Put(payload)
+		c.respond(h.Tag, hdr.Op, nil, err)
+		return nil
+	}
 	if req, ok := body.(*wire.IOReq); ok {
 		c.s.bufs.Put(payload) // nothing in it is referred to
 		return c.startIO(ctx, h.Tag, hdr, req)

@@ -59,8 +59,8 @@ type processes struct {
 	cmds []*exec.Cmd
 }
 
-func startProcesses(t *testing.T, n int) *processes {
-	gen := fsconf.GenOptions{FSName: "zoidfs", FSID: 4711, SyncMeta: true, NoStuffing: true}
+func startProcesses(t *testing.T, n int, durable bool) *processes {
+	gen := fsconf.GenOptions{FSName: "zoidfs", FSID: 4711, SyncMeta: durable, NoStuffing: true}
 	p := &processes{t: t, cmds: make([]*exec.Cmd, n)}
 	for i := range n {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(17000)))
@@ -188,7 +188,13 @@ func TestKilledServer(t *testing.T) {
 	if testing.Short() {
 		rounds = 6
 	}
-	p := startProcesses(t, 2)
+	// The death of a process loses no commit, synced or not.
+	t.Run("synced", func(t *testing.T) { killServers(t, rounds, true) })
+	t.Run("unsynced", func(t *testing.T) { killServers(t, rounds/2, false) })
+}
+
+func killServers(t *testing.T, rounds int, durable bool) {
+	p := startProcesses(t, 2, durable)
 	m := &model{names: make(map[string]wire.Handle), unsure: make(map[string]bool), data: make(map[wire.Handle][]byte), handles: make(map[wire.Handle]bool)}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

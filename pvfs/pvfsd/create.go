@@ -12,7 +12,7 @@ import (
 // create makes a metafile with its datafiles: with stuffing, one on this
 // server for now; else all of them at once.
 func (s *Server) create(ctx context.Context, hdr *wire.RequestHeader, req *wire.CreateReq) (*wire.CreateResp, error) {
-	if err := errors.Join(s.checkChange(req.FSID), s.checkCred(&req.Cred)); err != nil {
+	if err := errors.Join(s.checkFSID(req.FSID), s.checkCred(&req.Cred)); err != nil {
 		return nil, err
 	}
 	if err := s.checkRights(hdr, wire.MayCreate); err != nil {
@@ -103,7 +103,7 @@ func (s *Server) newObject(typ wire.ObjType, a *wire.Attr) *object {
 
 // unstuff gives a stuffed file all its datafiles; its first one stays.
 func (s *Server) unstuff(ctx context.Context, hdr *wire.RequestHeader, req *wire.UnstuffReq) (*wire.UnstuffResp, error) {
-	if err := errors.Join(s.checkChange(req.FSID), s.checkCred(&req.Cred)); err != nil {
+	if err := errors.Join(s.checkFSID(req.FSID), s.checkCred(&req.Cred)); err != nil {
 		return nil, err
 	}
 	if err := s.checkCap(hdr, wire.MayWrite, req.Handle); err != nil {
@@ -141,7 +141,7 @@ func (s *Server) unstuff(ctx context.Context, hdr *wire.RequestHeader, req *wire
 
 // mkdir makes a directory and its dirdata object beside it.
 func (s *Server) mkdir(ctx context.Context, hdr *wire.RequestHeader, req *wire.MkdirReq) (*wire.MkdirResp, error) {
-	if err := errors.Join(s.checkChange(req.FSID), s.checkCred(&req.Cred)); err != nil {
+	if err := errors.Join(s.checkFSID(req.FSID), s.checkCred(&req.Cred)); err != nil {
 		return nil, err
 	}
 	if err := s.checkRights(hdr, wire.MayCreate); err != nil {
@@ -187,7 +187,7 @@ func (a *allocator) putDirectory(t *txn, h wire.Handle, o *object) error {
 // batchCreate makes objects of one type: datafiles for the pools of other
 // servers, and the symlinks of clients.
 func (s *Server) batchCreate(ctx context.Context, hdr *wire.RequestHeader, req *wire.BatchCreateReq) (*wire.BatchCreateResp, error) {
-	if err := s.checkChange(req.FSID); err != nil {
+	if err := s.checkFSID(req.FSID); err != nil {
 		return nil, err
 	}
 	if hdr.Cap.Ops&wire.MayBatchCreate == 0 && (req.Count != 1 || hdr.Cap.Ops&wire.MayCreate == 0) {

@@ -22,8 +22,11 @@
 // A Server is safe for concurrent use. Every goroutine belongs to Run. Per
 // connection one goroutine reads frames and one writes them; requests run on a
 // bounded number of others, and a client that does not read its answers stops
-// being read. Lock order, outermost first: conn.mu, streams.mu, stream.mu. None
-// is held during network I/O; stream.mu is held during file I/O of one chunk.
+// being read. One goroutine alone writes to the database.
+//
+// Lock order, outermost first: streams.unsynced, stream.mu, streams.mu.
+// stream.mu is held during file I/O of one chunk and never during network I/O;
+// the other mutexes protect a few words each and are never held together.
 //
 // Source: PROTOCOL.md; OrangeFS src/server and src/io/trove.
 package pvfsd

@@ -63,7 +63,7 @@ func (t *txn) eattrValue(h wire.Handle, o *object, key []byte) ([]byte, error) {
 }
 
 func (s *Server) setEattr(ctx context.Context, hdr *wire.RequestHeader, req *wire.SetEattrReq) error {
-	if err := s.checkChange(req.FSID); err != nil {
+	if err := s.checkFSID(req.FSID); err != nil {
 		return err
 	}
 	if err := s.checkEattrCap(hdr, req.Handle); err != nil {
@@ -83,7 +83,7 @@ func (s *Server) setEattr(ctx context.Context, hdr *wire.RequestHeader, req *wir
 }
 
 func (s *Server) delEattr(ctx context.Context, hdr *wire.RequestHeader, req *wire.DelEattrReq) error {
-	if err := s.checkChange(req.FSID); err != nil {
+	if err := s.checkFSID(req.FSID); err != nil {
 		return err
 	}
 	if err := s.checkEattrCap(hdr, req.Handle); err != nil {

@@ -176,17 +176,16 @@ func (s *Server) dspaceInfo(req *wire.DspaceInfoListReq) (*wire.DspaceInfoListRe
 	return resp, err
 }
 
-// removeObject deletes an object for repair tools, who also remove dirdata
-// without a directory and directories with entries nobody can reach.
+// removeObject deletes an object for repair tools, who need no rights.
 func (s *Server) removeObject(ctx context.Context, req *wire.RemoveObjectReq) error {
-	if err := s.checkChange(req.FSID); err != nil {
+	if err := s.checkFSID(req.FSID); err != nil {
 		return err
 	}
 	return s.removeHandles(ctx, req.Handle)
 }
 
 func (s *Server) removeDirent(ctx context.Context, req *wire.RemoveDirentReq) error {
-	if err := s.checkChange(req.FSID); err != nil {
+	if err := s.checkFSID(req.FSID); err != nil {
 		return err
 	}
 	return s.store.commitFreeing(ctx, func(t *txn) error {

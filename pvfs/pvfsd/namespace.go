@@ -96,7 +96,7 @@ func (s *Server) readDir(hdr *wire.RequestHeader, req *wire.ReadDirReq) (*wire.R
 // crDirent adds an entry and, as real servers do, marks the change in the
 // ctime of the object it names, wherever that is.
 func (s *Server) crDirent(ctx context.Context, hdr *wire.RequestHeader, req *wire.CrDirentReq) error {
-	if err := errors.Join(s.checkChange(req.FSID), s.checkCred(&req.Cred), checkName(req.Name)); err != nil {
+	if err := errors.Join(s.checkFSID(req.FSID), s.checkCred(&req.Cred), checkName(req.Name)); err != nil {
 		return err
 	}
 	if err := s.checkCap(hdr, wire.MayWrite|wire.MayExec, req.Dirdata); err != nil {
@@ -139,7 +139,7 @@ func (s *Server) touch(ctx context.Context, p *peer, req *wire.CrDirentReq) {
 }
 
 func (s *Server) rmDirent(ctx context.Context, hdr *wire.RequestHeader, req *wire.RmDirentReq) (*wire.RmDirentResp, error) {
-	if err := s.checkChange(req.FSID); err != nil {
+	if err := s.checkFSID(req.FSID); err != nil {
 		return nil, err
 	}
 	if err := s.checkCap(hdr, wire.MayWrite|wire.MayExec, req.Dirdata); err != nil {
@@ -157,7 +157,7 @@ func (s *Server) rmDirent(ctx context.Context, hdr *wire.RequestHeader, req *wir
 }
 
 func (s *Server) chDirent(ctx context.Context, hdr *wire.RequestHeader, req *wire.ChDirentReq) (*wire.ChDirentResp, error) {
-	if err := s.checkChange(req.FSID); err != nil {
+	if err := s.checkFSID(req.FSID); err != nil {
 		return nil, err
 	}
 	if err := s.checkCap(hdr, wire.MayWrite|wire.MayExec, req.Dirdata); err != nil {
@@ -177,7 +177,7 @@ func (s *Server) chDirent(ctx context.Context, hdr *wire.RequestHeader, req *wir
 // remove deletes an object. A file's datafiles are the client's to remove,
 // with TREE_REMOVE.
 func (s *Server) remove(ctx context.Context, hdr *wire.RequestHeader, req *wire.RemoveReq) error {
-	if err := errors.Join(s.checkChange(req.FSID), s.checkCred(&req.Cred)); err != nil {
+	if err := errors.Join(s.checkFSID(req.FSID), s.checkCred(&req.Cred)); err != nil {
 		return err
 	}
 	if err := s.checkHinted(hdr, wire.MayRemove); err != nil {
@@ -207,7 +207,7 @@ func (s *Server) removeHandles(ctx context.Context, hs ...wire.Handle) error {
 }
 
 func (s *Server) batchRemove(ctx context.Context, hdr *wire.RequestHeader, req *wire.BatchRemoveReq) error {
-	if err := s.checkChange(req.FSID); err != nil {
+	if err := s.checkFSID(req.FSID); err != nil {
 		return err
 	}
 	if hdr.Cap.Ops&wire.MayBatchRemove == 0 && (len(req.Handles) != 1 || hdr.Cap.Ops&wire.MayRemove == 0) {

@@ -14,7 +14,7 @@ import (
 func (s *Server) serve(ctx context.Context, hdr *wire.RequestHeader, body wire.Request) (wire.Response, error) {
 	switch req := body.(type) {
 	case *wire.GetAttrReq:
-		return answer(s.getAttr(hdr, req))
+		return answer(s.getAttr(req))
 	case *wire.ListAttrReq:
 		return answer(s.listAttr(req))
 	case *wire.SetAttrReq:
@@ -115,15 +115,7 @@ func (s *Server) checkFSID(id wire.FSID) error {
 	return nil
 }
 
-// checkChange is checkFSID for operations that change something.
-func (s *Server) checkChange(id wire.FSID) error {
-	if s.readOnly {
-		return errno.New("pvfsd", syscall.EROFS)
-	}
-	return s.checkFSID(id)
-}
-
-func (s *Server) getAttr(hdr *wire.RequestHeader, req *wire.GetAttrReq) (*wire.GetAttrResp, error) {
+func (s *Server) getAttr(req *wire.GetAttrReq) (*wire.GetAttrResp, error) {
 	if err := errors.Join(s.checkFSID(req.FSID), s.checkCred(&req.Cred)); err != nil {
 		return nil, err
 	}
@@ -154,7 +146,7 @@ func (s *Server) listAttr(req *wire.ListAttrReq) (*wire.ListAttrResp, error) {
 }
 
 func (s *Server) setAttr(ctx context.Context, hdr *wire.RequestHeader, req *wire.SetAttrReq) error {
-	if err := errors.Join(s.checkChange(req.FSID), s.checkCred(&req.Cred)); err != nil {
+	if err := errors.Join(s.checkFSID(req.FSID), s.checkCred(&req.Cred)); err != nil {
 		return err
 	}
 	// A change to what is there already, such as the ctime of a new file that
@@ -194,7 +186,7 @@ func (s *Server) setAttr(ctx context.Context, hdr *wire.RequestHeader, req *wire
 }
 
 func (s *Server) truncate(hdr *wire.RequestHeader, req *wire.TruncateReq) error {
-	if err := s.checkChange(req.FSID); err != nil {
+	if err := s.checkFSID(req.FSID); err != nil {
 		return err
 	}
 	if err := s.checkCap(hdr, wire.MayWrite, req.Handle); err != nil {

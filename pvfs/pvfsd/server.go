@@ -69,9 +69,11 @@ type Server struct {
 	frameTimeout time.Duration
 	poolBatch    int
 	poolLow      int
-	readOnly     bool
+	exports      *exports
 	started      int64 // seconds since the epoch
 	clock        func() time.Time
+
+	maxConns int64 // leaves descriptors for files
 
 	ln      net.Listener
 	store   *store
@@ -105,10 +107,14 @@ func open(opt Options) (*Server, error) {
 		return nil, errno.Wrap("pvfsd.Open", syscall.EINVAL, err)
 	}
 	s := newServer(opt)
+	exp, err := parseExports(s.fs.Export)
+	if err != nil {
+		return nil, errno.Wrap("pvfsd.Open", syscall.EINVAL, err)
+	}
+	s.exports = exp
 	srv, _ := opt.Config.Server(opt.Alias)
 	ids := &allocator{meta: s.fs.MetaRanges(opt.Alias), data: s.fs.DataRanges(opt.Alias), root: wire.Handle(s.fs.RootHandle)}
 	id := identity{wire.FSID(s.fs.ID), opt.Alias}
-	var err error
 	if s.store, err = openStore(srv.MetadataStorageSpace, id, ids); err != nil {
 		return nil, err
 	}
@@ -136,7 +142,6 @@ func newServer(opt Options) *Server {
 		s.flowTimeout = defaultFlow * time.Second
 	}
 	s.poolBatch, s.poolLow = poolSizes(d)
-	s.readOnly = len(s.fs.Export.ReadOnly) > 0
 	s.budget = make(chan struct{}, max(1, bufferBudget/s.flowBuffer))
 	s.dataSync.Store(s.fs.Hints.SyncData)
 	s.timeoutsOff.Store(d.TurnOffTimeouts)
@@ -166,8 +171,15 @@ func (s *Server) openRest(srv fsconf.Server, id identity) (err error) {
 	exists := func(h wire.Handle) error {
 		return s.store.view(func(t *txn) error { return t.isDatafile(h) })
 	}
+	var lim syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
+		return fmt.Errorf("open file limit: %w", err)
+	}
+	// Half of what may be open is for connections, a quarter for bytestreams.
+	maxOpen := int(min(lim.Cur, 1<<20))
+	s.maxConns = int64(maxOpen / 2)
 	locked := filepath.Clean(srv.DataStorageSpace) == filepath.Clean(srv.MetadataStorageSpace)
-	if s.streams, err = openStreams(srv.DataStorageSpace, locked, id, exists, s.syncData); err != nil {
+	if s.streams, err = openStreams(srv.DataStorageSpace, locked, maxOpen, id, exists, s.syncData); err != nil {
 		return err
 	}
 	if err := s.makeRoot(); err != nil {
@@ -253,7 +265,12 @@ func (s *Server) accept(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("accept: %w", err)
 		}
-		s.stats.connections.Add(1)
+		if s.stats.connections.Add(1) > s.maxConns {
+			s.stats.connections.Add(-1)
+			s.log.Warn("connection refused: too many", "peer", nc.RemoteAddr())
+			nc.Close()
+			continue
+		}
 		conns.Go(func() error {
 			defer s.stats.connections.Add(-1)
 			if err := newConn(s, nc).run(ctx); err != nil {

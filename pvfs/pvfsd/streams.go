@@ -55,8 +55,8 @@ type stream struct {
 }
 
 // openStreams opens the bytestreams in dir. With locked the caller holds the
-// lock of dir already.
-func openStreams(dir string, locked bool, id identity, exists func(wire.Handle) error, syncData func() bool) (*streams, error) {
+// lock of dir already. maxOpen is how many files the process may open.
+func openStreams(dir string, locked bool, maxOpen int, id identity, exists func(wire.Handle) error, syncData func() bool) (*streams, error) {
 	s := &streams{
 		dir: filepath.Join(dir, "streams"), exists: exists, syncData: syncData,
 		open: make(map[wire.Handle]*stream), idle: list.New(),
@@ -75,12 +75,7 @@ func openStreams(dir string, locked bool, id identity, exists func(wire.Handle) 
 		s.close()
 		return nil, err
 	}
-	var lim syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
-		s.close()
-		return nil, fmt.Errorf("open file limit: %w", err)
-	}
-	s.maxIdle = int(min(max(lim.Cur/4, minOpen), maxOpenIdle))
+	s.maxIdle = min(max(maxOpen/4, minOpen), maxOpenIdle)
 	s.slots = make(chan struct{}, s.maxIdle)
 	// Whether a previous process synced the directories is unknown.
 	for i := range s.created {

@@ -79,7 +79,7 @@ func (s *Server) forwarded(hdr *wire.RequestHeader) *wire.RequestHeader {
 var errBadReply = errno.Wrap("pvfsd.tree", syscall.EPROTO, errors.New("reply with another number of results"))
 
 func (s *Server) treeRemove(ctx context.Context, hdr *wire.RequestHeader, req *wire.TreeRemoveReq) (*wire.TreeStatusResp, error) {
-	if err := errors.Join(s.checkChange(req.FSID), s.checkCred(&req.Cred)); err != nil {
+	if err := errors.Join(s.checkFSID(req.FSID), s.checkCred(&req.Cred)); err != nil {
 		return nil, err
 	}
 	if err := s.checkHinted(hdr, wire.MayRemove); err != nil {
@@ -184,7 +184,7 @@ func (s *Server) treeGetAttr(ctx context.Context, hdr *wire.RequestHeader, req *
 
 // treeSetAttr sets the attributes of several objects, each as a SETATTR would.
 func (s *Server) treeSetAttr(ctx context.Context, hdr *wire.RequestHeader, req *wire.TreeSetAttrReq) (*wire.TreeStatusResp, error) {
-	if err := errors.Join(s.checkChange(req.FSID), s.checkCred(&req.Cred)); err != nil {
+	if err := errors.Join(s.checkFSID(req.FSID), s.checkCred(&req.Cred)); err != nil {
 		return nil, err
 	}
 	resp := &wire.TreeStatusResp{Index: req.Index, Statuses: make([]wire.Status, len(req.Handles))}

@@ -147,22 +147,36 @@ func (c *Client) sizeOf(ctx context.Context, l *Layout) (int64, error) {
 	return p.dist.Size(sizes), nil
 }
 
-// datafileSizes asks the first datafile's server, which asks the others.
+// datafileSizes asks the first datafile's server, which asks the others; if it
+// does not reach them, we ask them ourselves.
 func (c *Client) datafileSizes(ctx context.Context, dfiles []Handle) ([]int64, error) {
 	var resp wire.TreeGetFileSizeResp
 	req := &wire.TreeGetFileSizeReq{FSID: c.fsid, Cred: c.cred(), Handles: dfiles}
-	if err := c.ownerAsk(ctx, dfiles[0], req, &resp); err != nil {
-		return nil, err
-	}
-	if len(resp.Sizes) != len(dfiles) {
-		return nil, protocolError("%d sizes of %d datafiles", len(resp.Sizes), len(dfiles))
+	err := c.ownerAsk(ctx, dfiles[0], req, &resp)
+	if err == nil && len(resp.Sizes) != len(dfiles) {
+		err = protocolError("%d sizes of %d datafiles", len(resp.Sizes), len(dfiles))
 	}
 	for _, st := range resp.Statuses {
-		if st != 0 {
-			return nil, st.Err("pvfs.tree_get_file_size")
+		if err == nil {
+			err = st.Err("pvfs.tree_get_file_size")
 		}
 	}
-	return resp.Sizes, nil
+	if err == nil || !unreachable(wire.StatusFor(err)) {
+		return resp.Sizes, err
+	}
+	errs := make([]error, len(dfiles))
+	ws, err := c.listattr(ctx, dfiles, wire.AttrSize|wire.AttrCommon, errs)
+	if err != nil {
+		return nil, err
+	}
+	sizes := make([]int64, len(dfiles))
+	for i := range ws {
+		if errs[i] != nil {
+			return nil, errs[i]
+		}
+		sizes[i] = ws[i].Size
+	}
+	return sizes, nil
 }
 
 // SetAttr changes attributes: one request, and one for each bucket of a

@@ -299,18 +299,39 @@ func (s *server) tell(ctx context.Context, req wire.Request, resp wire.Response,
 	return s.round(ctx, k)
 }
 
+// round carries out k and frees it. If the server says that it could not reach
+// another one it asks again, until the timeout.
 func (s *server) round(ctx context.Context, k *call) (lost bool, err error) {
-	s.start(k)
-	reusable, err := s.finish(ctx, k)
-	if !reusable {
-		return true, err
+	limit := k.begun.Add(s.client.timeout)
+	forwards := k.op == wire.OpTreeGetFileSize || k.op == wire.OpTreeRemove
+	for pause := minBackoff; ; pause = min(2*pause, maxBackoff) {
+		s.start(k)
+		reusable, err := s.finish(ctx, k)
+		if !reusable {
+			return true, err
+		}
+		if err == nil {
+			err = k.status.Err("pvfs." + k.op.String())
+		}
+		down := err != nil && unreachable(k.status)
+		if !down || forwards || time.Now().After(limit) || sleep(ctx, pause) != nil {
+			lost = k.lost
+			k.free()
+			return lost, err
+		}
+		k.lost = true // it may have done its own part
+		s.client.stats.retries.Add(1)
 	}
-	lost = k.lost
-	if err == nil {
-		err = k.status.Err("pvfs." + k.op.String())
+}
+
+// unreachable reports whether a server says that it could not reach another.
+func unreachable(st wire.Status) bool {
+	switch st.Errno() {
+	case syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT, syscall.EHOSTDOWN,
+		syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.ENETUNREACH, syscall.ENETRESET:
+		return true
 	}
-	k.free()
-	return lost, err
+	return false
 }
 
 // ownerAsk is ask at the owner of h.

@@ -162,5 +162,15 @@ func distFrom(name string, params []string) (wire.Dist, error) {
 			d.GroupStripFactor = uint32(min(n, 1<<30))
 		}
 	}
+	switch d.Name {
+	case wire.SimpleStripe:
+		d.NumGroups, d.GroupStripFactor, d.Strips = 0, 0, ""
+	case wire.BasicDist:
+		d = wire.Dist{Name: d.Name}
+	case wire.TwodStripe:
+		d.Strips = ""
+	case wire.VarstripDist:
+		d = wire.Dist{Name: d.Name, Strips: d.Strips}
+	}
 	return d, nil
 }

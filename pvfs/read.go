@@ -155,9 +155,9 @@ func (c *conn) writeResponse(k *call, b []byte) error {
 		}
 		k.moved = done.Total
 	}
-	sent := k.st.left < k.total
-	c.finishLocked(k, err)
-	if sent && (err != nil || k.status != 0) {
+	refused := k.st.left < k.total && (err != nil || k.status != 0)
+	c.finishLocked(k, err) // k is no longer ours
+	if refused {
 		c.retireLocked(errors.New("server refused a write"))
 	}
 	return nil

@@ -45,7 +45,23 @@ func (c *Client) destroy(ctx context.Context, a *Attr) error {
 	return err
 }
 
+// removeDatafiles asks the first datafile's server, which asks the others; if it
+// does not reach them, we ask them ourselves.
 func (c *Client) removeDatafiles(ctx context.Context, dfiles []Handle) error {
+	err := c.treeRemove(ctx, dfiles)
+	if err == nil || !unreachable(wire.StatusFor(err)) {
+		return err
+	}
+	for _, d := range dfiles {
+		_, err := c.ownerTell(ctx, &wire.RemoveReq{Handle: d, FSID: c.fsid, Cred: c.cred()}, nil, c.Root(), d)
+		if err != nil && !isNotFound(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Client) treeRemove(ctx context.Context, dfiles []Handle) error {
 	var resp wire.TreeStatusResp
 	_, err := c.ownerTell(ctx, &wire.TreeRemoveReq{FSID: c.fsid, Cred: c.cred(), Handles: dfiles}, &resp, c.Root(), dfiles[0])
 	if err != nil && !isNotFound(err) {

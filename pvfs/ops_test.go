@@ -1,0 +1,307 @@
+package pvfs
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/pvfs/wire"
+)
+
+// fakeDir answers what makes a directory: its attributes, objects and entries.
+type fakeDir struct {
+	dd       wire.DistDir
+	entries  map[string]wire.Handle
+	next     wire.Handle
+	removed  []wire.Handle
+	lose     map[wire.Op]int // answers to lose, after the work was done
+	dontDo   bool            // what is lost is not done
+	fail     map[wire.Op]syscall.Errno
+	once     bool // fail once
+	requests []wire.Op
+}
+
+func (d *fakeDir) serve(p *fakeConn, tag int64, h wire.RequestHeader, req wire.Request) {
+	d.requests = append(d.requests, h.Op)
+	lost := d.lose[h.Op] > 0
+	if lost {
+		d.lose[h.Op]--
+	}
+	var st wire.Status
+	var resp wire.Response
+	if e, ok := d.fail[h.Op]; ok {
+		st = wire.StatusOf(e)
+		if d.once {
+			delete(d.fail, h.Op)
+		}
+	} else if !lost || !d.dontDo {
+		st, resp = d.do(req)
+	}
+	if lost {
+		_ = p.Close()
+		return
+	}
+	p.reply(tag, h.Op, st, resp)
+}
+
+func (d *fakeDir) do(req wire.Request) (wire.Status, wire.Response) {
+	enoent := wire.StatusOf(syscall.ENOENT)
+	switch m := req.(type) {
+	case *wire.GetAttrReq:
+		return 0, &wire.GetAttrResp{Attr: wire.Attr{Type: wire.TypeDirectory, Mask: wire.AttrCommon | wire.AttrDistDir | wire.AttrDirHint, DistDir: d.dd}}
+	case *wire.CreateReq:
+		d.next++
+		return 0, &wire.CreateResp{Handle: d.next, Stuffed: 1, Attr: wire.Attr{Type: wire.TypeMetafile, Mask: wire.AttrCommon | wire.AttrDFiles, DFiles: []wire.Handle{1 << 62}}}
+	case *wire.CrDirentReq:
+		if _, ok := d.entries[m.Name]; ok {
+			return wire.StatusOf(syscall.EEXIST), nil
+		}
+		d.entries[m.Name] = m.Handle
+	case *wire.RmDirentReq:
+		old, ok := d.entries[m.Name]
+		if !ok {
+			return enoent, nil
+		}
+		delete(d.entries, m.Name)
+		return 0, &wire.RmDirentResp{Handle: old}
+	case *wire.ChDirentReq:
+		old, ok := d.entries[m.Name]
+		if !ok {
+			return enoent, nil
+		}
+		d.entries[m.Name] = m.Handle
+		return 0, &wire.ChDirentResp{Handle: old}
+	case *wire.LookupPathReq:
+		if x, ok := d.entries[m.Path]; ok {
+			return 0, &wire.LookupPathResp{Handles: []wire.Handle{x}}
+		}
+		return enoent, nil
+	case *wire.TreeRemoveReq:
+		d.removed = append(d.removed, m.Handles...)
+		return 0, &wire.TreeStatusResp{Statuses: make([]wire.Status, len(m.Handles))}
+	case *wire.RemoveReq:
+		d.removed = append(d.removed, m.Handle)
+	}
+	return 0, nil
+}
+
+// inFakeDir runs f with a client on a directory of one bucket.
+func inFakeDir(t *testing.T, f func(t *testing.T, c *Client, d *fakeDir)) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := newFakeFS(t, 1, nil)
+		d := &fakeDir{dd: wire.DistDir{Bitmap: []uint32{1}, Dirdata: []wire.Handle{1000}}, entries: map[string]wire.Handle{},
+			next: 5000, lose: map[wire.Op]int{}, fail: map[wire.Op]syscall.Errno{}}
+		fs.serve = d.serve
+		f(t, fs.client(Options{}), d)
+	})
+}
+
+func TestLostAnswers(t *testing.T) {
+	for _, dontDo := range []bool{false, true} {
+		t.Run(fmt.Sprintf("done %v", !dontDo), func(t *testing.T) {
+			inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+				ctx := t.Context()
+				d.dontDo = dontDo
+				d.lose[wire.OpCrDirent] = 2
+				a, err := c.Create(ctx, c.Root(), "x", CreateOptions{})
+				require.NoError(t, err)
+				require.Equal(t, a.Handle, d.entries["x"])
+				require.Empty(t, d.removed)
+
+				d.lose[wire.OpChDirent] = 1
+				old, err := c.Relink(ctx, c.Root(), "x", 99)
+				require.NoError(t, err)
+				require.Equal(t, wire.Handle(99), d.entries["x"])
+				if dontDo {
+					require.Equal(t, a.Handle, old)
+				} else {
+					require.Zero(t, old, "nobody knows any more")
+				}
+
+				d.lose[wire.OpRmDirent] = 1
+				h, err := c.Unlink(ctx, c.Root(), "x")
+				require.NoError(t, err)
+				require.Empty(t, d.entries)
+				if dontDo {
+					require.Equal(t, wire.Handle(99), h)
+				} else {
+					require.Zero(t, h)
+				}
+
+				d.lose[wire.OpCreate] = 1
+				_, err = c.Create(ctx, c.Root(), "y", CreateOptions{})
+				require.NoError(t, err)
+				require.Equal(t, d.next, d.entries["y"], "the second attempt's object")
+			})
+		})
+	}
+}
+
+func TestEntryOfAnotherAfterALostAnswer(t *testing.T) {
+	inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+		d.entries["x"] = 42
+		d.lose[wire.OpCrDirent] = 1
+		_, err := c.Create(t.Context(), c.Root(), "x", CreateOptions{})
+		require.ErrorIs(t, err, syscall.EEXIST)
+		require.Equal(t, wire.Handle(42), d.entries["x"])
+		require.Equal(t, []wire.Handle{1 << 62, d.next}, d.removed, "our object is removed")
+	})
+}
+
+func TestFailedCreateIsUndone(t *testing.T) {
+	for e, undone := range map[syscall.Errno]bool{syscall.ENOSPC: true, syscall.EEXIST: true, syscall.EACCES: true, syscall.EIO: false} {
+		inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+			d.fail[wire.OpCrDirent] = e
+			_, err := c.Create(t.Context(), c.Root(), "x", CreateOptions{})
+			require.ErrorIs(t, err, e)
+			require.Equal(t, undone, len(d.removed) > 0, "%v", e)
+		})
+	}
+}
+
+func TestCancelledCreateRunsToItsEnd(t *testing.T) {
+	inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+		d.lose[wire.OpCrDirent] = 1 // which takes a moment
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		defer cancel()
+		_, _ = c.Create(ctx, c.Root(), "x", CreateOptions{})
+		time.Sleep(time.Second)
+		require.Contains(t, d.entries, "x")
+	})
+}
+
+func TestSplitDirectory(t *testing.T) {
+	inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+		ctx := t.Context()
+		_, err := c.Create(ctx, c.Root(), "warm", CreateOptions{})
+		require.NoError(t, err)
+		d.requests = nil
+		d.dd = wire.DistDir{TreeHeight: 2, Bitmap: []uint32{0b0011}, Dirdata: []wire.Handle{1000, 1001, 1002, 1003}}
+		d.fail[wire.OpCrDirent] = syscall.EAGAIN
+		d.once = true
+		_, err = c.Create(ctx, c.Root(), "a", CreateOptions{})
+		require.NoError(t, err)
+		require.Contains(t, d.requests, wire.OpGetAttr)
+		require.Equal(t, wire.Handle(1001), c.dirs.peek(c.Root()).bucket("a"))
+	})
+}
+
+// TestBucket uses the hashes of PROTOCOL.md §9.1.
+func TestBucket(t *testing.T) {
+	names := map[string]uint64{"f00004": 0x425ac272fcbbf70e, "lost+found": 0x3d237504b4cc7d57, "a": 0x61267769e299c331}
+	for name, hash := range names {
+		full := &dirInfo{DistDir: wire.DistDir{TreeHeight: 4, Bitmap: []uint32{0xffff}, Dirdata: make([]wire.Handle, 16)}}
+		for i := range full.Dirdata {
+			full.Dirdata[i] = wire.Handle(i)
+		}
+		require.Equal(t, wire.Handle(hash&15), full.bucket(name))
+		few := &dirInfo{DistDir: wire.DistDir{TreeHeight: 4, Bitmap: []uint32{0b1111}, Dirdata: full.Dirdata}}
+		require.Equal(t, wire.Handle(hash&3), few.bucket(name), "inactive buckets are below active ones")
+		one := &dirInfo{DistDir: wire.DistDir{Bitmap: []uint32{1}, Dirdata: []wire.Handle{7}}}
+		require.Equal(t, wire.Handle(7), one.bucket(name))
+	}
+}
+
+func TestDirCacheIsBounded(t *testing.T) {
+	d := newDirCache()
+	w := &wire.Attr{Type: wire.TypeDirectory, Mask: wire.AttrDistDir, DistDir: wire.DistDir{Dirdata: []wire.Handle{1}}}
+	for i := range wire.Handle(maxDirInfos + 10) {
+		d.put(i, w)
+		d.peek(0)
+	}
+	require.Equal(t, maxDirInfos, d.order.Len())
+	require.Len(t, d.byH, maxDirInfos)
+	require.NotNil(t, d.peek(0), "used lately")
+	require.Nil(t, d.peek(1))
+	d.put(0, &wire.Attr{Type: wire.TypeMetafile})
+	require.Nil(t, d.peek(0))
+	require.True(t, d.isOther(0))
+	d.drop(0)
+	require.False(t, d.isOther(0))
+}
+
+func TestDirToken(t *testing.T) {
+	require.Zero(t, newDirToken(0, wire.TokenStart))
+	for range 1000 {
+		bucket, token := rand.IntN(1024), rand.Uint64()&(1<<48-1)
+		b, tok := newDirToken(bucket, token).split()
+		require.Equal(t, bucket, b)
+		require.Equal(t, token, tok)
+	}
+}
+
+// TestDescribe checks every description against the list of bytes.
+func TestDescribe(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		var exts []extent.Extent
+		at := int64(r.IntN(1000))
+		n, gap := 1+r.Int64N(50), 1+r.Int64N(50)
+		for range 1 + r.IntN(400) {
+			if r.IntN(150) == 0 {
+				n, gap = 1+r.Int64N(50), 1+r.Int64N(50)
+			}
+			exts = append(exts, extent.Extent{Off: at, Len: n})
+			at += n + gap
+		}
+		for rest := exts; len(rest) > 0; {
+			typ, n, err := describe(rest)
+			require.NoError(t, err)
+			require.Positive(t, n)
+			require.LessOrEqual(t, len(typ.Records), wire.MaxNested+1)
+			cur, err := typ.Cursor(0, extent.Total(rest[:n]))
+			require.NoError(t, err)
+			for _, want := range rest[:n] {
+				got, ok := cur.NextMax(want.Len)
+				require.True(t, ok)
+				require.Equal(t, want, got, "seed %d", seed)
+			}
+			rest = rest[n:]
+		}
+	}
+}
+
+func TestShape(t *testing.T) {
+	fs := newFakeFS(t, 4, nil)
+	c := &Client{fs: &fs.conf.FileSystems[0], data: make([]*server, 4)}
+	for _, x := range []struct {
+		name   string
+		o      CreateOptions
+		hint   wire.DirHint
+		dist   wire.Dist
+		dfiles int
+	}{
+		{"defaults", CreateOptions{}, wire.DirHint{}, wire.NewSimpleStripe(65536), 4},
+		{"asked for", CreateOptions{NumDFiles: 2, StripSize: 5}, wire.DirHint{DFiles: 3}, wire.NewSimpleStripe(5), 2},
+		{"more than there are", CreateOptions{NumDFiles: 9}, wire.DirHint{}, wire.NewSimpleStripe(65536), 4},
+		{"directory", CreateOptions{}, wire.DirHint{DFiles: 3, DistName: "simple_stripe", DistParams: "strip_size:7"}, wire.NewSimpleStripe(7), 3},
+		{"basic", CreateOptions{}, wire.DirHint{DistName: "basic_dist"}, wire.Dist{Name: wire.BasicDist}, 1},
+		{"varstrip", CreateOptions{}, wire.DirHint{DistName: "varstrip_dist", DistParams: "strips:0:5;1:6"}, wire.Dist{Name: wire.VarstripDist, Strips: "0:5;1:6"}, 4},
+		{"twod", CreateOptions{}, wire.DirHint{DistName: "twod_stripe", DistParams: "num_groups:3,strip_size:9,group_strip_factor:4"}, wire.Dist{Name: wire.TwodStripe, StripSize: 9, NumGroups: 3, GroupStripFactor: 4}, 4},
+	} {
+		got, err := c.shapeFor(x.o, &x.hint)
+		require.NoError(t, err, x.name)
+		require.Equal(t, x.dist, got.dist, x.name)
+		require.Equal(t, x.dfiles, got.dfiles, x.name)
+	}
+	for _, x := range []struct {
+		o    CreateOptions
+		hint wire.DirHint
+	}{
+		{CreateOptions{StripSize: -1}, wire.DirHint{}}, {CreateOptions{NumDFiles: -1}, wire.DirHint{}},
+		{CreateOptions{}, wire.DirHint{DistName: "other"}},
+		{CreateOptions{}, wire.DirHint{DistName: "simple_stripe", DistParams: "strip_size:x"}},
+		{CreateOptions{NumDFiles: 1}, wire.DirHint{DistName: "varstrip_dist", DistParams: "strips:0:5;1:6"}},
+		{CreateOptions{Dist: &wire.Dist{Name: "other"}}, wire.DirHint{}},
+	} {
+		_, err := c.shapeFor(x.o, &x.hint)
+		require.ErrorIs(t, err, syscall.EINVAL)
+	}
+}

@@ -44,7 +44,6 @@ type ownedFile struct {
 
 	mu        sync.Mutex
 	layout    *pvfs.File // guarded by mu; nil if not known
-	stuffed   bool       // guarded by mu; what layout says
 	writers   int        // guarded by mu; writes at work, from before their announcement
 	announced bool       // guarded by mu; the home will collect
 	killed    bool       // guarded by mu; the home has cleared setuid and setgid since the last collect
@@ -93,33 +92,33 @@ func (o *owner) expire(now time.Time) {
 	}
 }
 
-// file returns the means to read and write f, with fresh if the known layout
-// may be outdated. Only regular files have one.
-func (o *owner) file(ctx context.Context, f *ownedFile, fresh bool) (*pvfs.File, bool, error) {
+// file returns the means to read and write f. Only regular files have one. It
+// finds out by itself when another owner has spread a stuffed file.
+func (o *owner) file(ctx context.Context, f *ownedFile) (*pvfs.File, error) {
 	f.mu.Lock()
-	l, stuffed := f.layout, f.stuffed
+	l := f.layout
 	f.mu.Unlock()
-	if l != nil && !fresh {
-		return l, stuffed, nil
+	if l != nil {
+		return l, nil
 	}
 	a, err := o.srv.pvfs.GetAttr(ctx, pvfs.Handle(f.handle))
 	if err != nil {
-		return nil, false, stale(err)
+		return nil, stale(err)
 	}
 	switch a.Type {
 	case wire.TypeMetafile:
 	case wire.TypeDirectory:
-		return nil, false, errno.New("ionserver.owner", syscall.EISDIR)
+		return nil, errno.New("ionserver.owner", syscall.EISDIR)
 	case wire.TypeSymlink:
-		return nil, false, errno.New("ionserver.owner", syscall.EINVAL)
+		return nil, errno.New("ionserver.owner", syscall.EINVAL)
 	default:
-		return nil, false, errno.New("ionserver.owner", syscall.ESTALE)
+		return nil, errno.New("ionserver.owner", syscall.ESTALE)
 	}
-	l, stuffed = o.srv.pvfs.File(a), a.Layout != nil && a.Layout.Stuffed
+	l = o.srv.pvfs.File(a)
 	f.mu.Lock()
-	f.layout, f.stuffed = l, stuffed
+	f.layout = l
 	f.mu.Unlock()
-	return l, stuffed, nil
+	return l, nil
 }
 
 // stale turns the absence of an object that was named by its handle into
@@ -192,17 +191,11 @@ func (c *call) read() (*rpc.Frame, error) {
 // readLocked fills p from off; less than all only at the end of the file.
 // The caller holds a range lock.
 func (o *owner) readLocked(ctx context.Context, f *ownedFile, p []byte, off int64) (int, error) {
-	file, stuffed, err := o.file(ctx, f, false)
+	file, err := o.file(ctx, f)
 	if err != nil {
 		return 0, err
 	}
 	n, err := file.ReadAt(ctx, [][]byte{p}, off)
-	if err == nil && n < len(p) && stuffed && len(o.srv.opt.Peers) > 1 {
-		// Another owner may have spread the file over the servers.
-		if file, stuffed, err = o.file(ctx, f, true); err == nil && !stuffed {
-			n, err = file.ReadAt(ctx, [][]byte{p}, off)
-		}
-	}
 	if err != nil {
 		f.forgetLayout()
 		return 0, stale(err)
@@ -246,7 +239,7 @@ func (c *call) write() (*rpc.Frame, error) {
 
 // writeLocked writes the pieces at off. The caller holds the range lock.
 func (o *owner) writeLocked(ctx context.Context, f *ownedFile, off int64, pieces [][]byte, flags uint32) (int, error) {
-	file, _, err := o.file(ctx, f, false)
+	file, err := o.file(ctx, f)
 	if err != nil {
 		return 0, err
 	}

@@ -278,14 +278,16 @@ func TestRestartAfterCrash(t *testing.T) {
 	require.NoError(t, a.atHome(ionpb.Op_LOCK, locked, &ionpb.LockReq{Owner: 1, End: maxLockEnd, Type: ionpb.LockType_WRITE_LOCK, Reclaim: true}, nil))
 	got := make(chan error, 1)
 	go func() { got <- b.lock(context.Background(), locked, 1, ionpb.LockType_WRITE_LOCK, true) }()
+	ctx, cancel := context.WithCancel(t.Context())
+	pings := make(chan struct{})
 	go func() { // keep both sessions alive
-		for time.Since(begin) < 3*time.Second {
+		defer close(pings)
+		for ctx.Err() == nil {
 			for _, m := range []*mount{a, b} {
 				_, _ = m.call(context.Background(), 0, rpc.Frame{Op: ionpb.Op_PING}, nil, nil)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
-		close(got)
 	}()
 	until(t, "what nobody reclaimed is destroyed", func() bool { return !s.exists(lost) })
 	require.GreaterOrEqual(t, time.Since(begin), 300*time.Millisecond)
@@ -297,8 +299,8 @@ func TestRestartAfterCrash(t *testing.T) {
 	require.Equal(t, "bytes", string(p))
 	a.closeFile(kept)
 	require.False(t, s.exists(kept))
-	for range got { // until the pings end
-	}
+	cancel()
+	<-pings
 }
 
 // TestOrderlyRestartHasNoGrace: after a good end with no mounts left, new

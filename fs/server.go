@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
+	"math"
 	"os"
+	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -62,7 +66,7 @@ func newServer(m *mount) *Server {
 		AttrTimeout:     &none,
 		NullPermissions: true, // mode 0 is mode 0
 		RootStableAttr:  &fusefs.StableAttr{Ino: root},
-		Logger:          slog.NewLogLogger(m.log.Handler(), slog.LevelWarn),
+		Logger:          fuseLogger(m.log),
 	})
 	return &Server{m: m, raw: &rawFS{RawFileSystem: bridge}}
 }
@@ -84,7 +88,7 @@ func (m *mount) mountOptions() *fuse.MountOptions {
 		ExtraCapabilities: fuse.CAP_DIRECT_IO_ALLOW_MMAP | fuse.CAP_ATOMIC_O_TRUNC |
 			fuse.CAP_ASYNC_DIO | fuse.CAP_HANDLE_KILLPRIV_V2,
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH, // unused, and it limits overlays on top of us
-		Logger:               slog.NewLogLogger(m.log.Handler(), slog.LevelWarn),
+		Logger:               fuseLogger(m.log),
 		PanicHandler: func(v any) fuse.Status {
 			m.log.Error("panic in a file system call", "panic", v)
 			return fuse.EIO
@@ -94,6 +98,24 @@ func (m *mount) mountOptions() *fuse.MountOptions {
 		o.Options = append(o.Options, "ro")
 	}
 	return o
+}
+
+// fuseLogger passes what go-fuse says on as warnings, except that it does not
+// know poll(2): ENOSYS, upon which the kernel answers it alone, is intended.
+func fuseLogger(log *slog.Logger) *stdlog.Logger {
+	return stdlog.New(logWriter{log}, "", 0)
+}
+
+type logWriter struct{ log *slog.Logger }
+
+func (w logWriter) Write(p []byte) (int, error) {
+	msg := strings.TrimSpace(string(p))
+	level := slog.LevelWarn
+	if strings.HasPrefix(msg, "Unimplemented opcode") {
+		level = slog.LevelDebug
+	}
+	w.log.Log(context.Background(), level, "fuse library", "text", msg)
+	return len(p), nil
 }
 
 // Stats returns what was counted since the mount or the last reset.
@@ -107,7 +129,7 @@ func (s *Server) Mountpoint() string { return s.m.opts.Mountpoint }
 
 // Run serves the mount until it is unmounted from outside or ctx is done. Then
 // it writes back mapped pages and unmounts; if the mount is in use, programs
-// that still have files open there get ENOTCONN. It returns after the last
+// that still have files open there get ENOTCONN or EIO. It returns after the last
 // call ended, and must be called exactly once.
 func (s *Server) Run(ctx context.Context) error {
 	var g errgroup.Group
@@ -118,14 +140,6 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return s.m.calls.run(life) })
-	g.Go(func() error {
-		// Makes the kernel stop asking for poll(2), which Go programs on
-		// this mount would hang in. Fails if we are unmounted meanwhile.
-		if err := s.fuse.WaitMount(); err != nil && life.Err() == nil {
-			s.m.log.Warn("poll is not switched off", "err", err)
-		}
-		return nil
-	})
 	g.Go(func() error {
 		select {
 		case <-life.Done():
@@ -170,11 +184,24 @@ func (s *Server) stop(life context.Context, g *errgroup.Group) error {
 }
 
 // syncfs has the kernel write back the mapped pages of the mount at point.
+//
+// It is a call to ourselves. If this process were killed while an I/O node
+// keeps the call waiting, the waiting thread could not end before the FUSE
+// device is closed, and the device not be closed before the thread ended: a
+// process and a mount that nothing can remove. So the thread gets a file table
+// of its own, without the device, and is not used for anything afterwards.
 func syncfs(point string) error {
+	runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	if err := unix.CloseRange(0, math.MaxUint32, 0); err != nil {
+		return fmt.Errorf("close_range: %w", err)
+	}
 	fd, err := unix.Open(point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", point, err)
 	}
-	defer unix.Close(fd)
+	defer unix.Close(fd) // now: an open directory would keep the mount in use
 	return unix.Syncfs(fd)
 }

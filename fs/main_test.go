@@ -1,0 +1,33 @@
+package fs
+
+import (
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain runs as a worker or as a mount when a test started it as one.
+func TestMain(m *testing.M) {
+	if os.Getenv(workerEnv) != "" {
+		os.Exit(workerMain(os.Stdin, os.Stdout))
+	}
+	if args := os.Getenv(mountEnv); args != "" {
+		os.Exit(mountMain(args))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// needFUSE skips the test where nothing can be mounted, except in CI.
+func needFUSE(t testing.TB) {
+	t.Helper()
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err == nil {
+		f.Close()
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("mount tests need /dev/fuse: %v", err)
+	}
+	t.Skipf("mount tests need /dev/fuse: %v", err)
+}

@@ -1,0 +1,41 @@
+package fs
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// TestOutageIsAPause stops the I/O nodes under a process: what it asks for
+// waits, signals that it handles do not disturb it, and it can be killed.
+func TestOutageIsAPause(t *testing.T) {
+	r := newRig(t, 1)
+	w, victim := startWorker(t), startWorker(t)
+	fd := w.open(r.path(0, "f"), unix.O_RDWR|unix.O_CREAT)
+	w.write(fd, 0, "before")
+	fv := victim.open(r.path(0, "f"), unix.O_RDWR)
+	for i := range r.ions.addrs {
+		r.ions.stop(i)
+	}
+
+	w.start(request{Op: "pwrite", FD: fd, Off: 6, Data: []byte(" after")})
+	victim.start(request{Op: "pread", FD: fv, Len: 1})
+	for range 20 {
+		require.NoError(t, w.cmd.Process.Signal(syscall.SIGURG)) // which the Go runtime handles
+		time.Sleep(25 * time.Millisecond)
+	}
+	start := time.Now()
+	victim.kill()
+	require.Less(t, time.Since(start), 5*time.Second, "a process can be killed while I/O nodes are away")
+
+	for i := range r.ions.addrs {
+		r.ions.start(i)
+	}
+	got := w.wait()
+	require.Zero(t, got.Errno)
+	require.EqualValues(t, len(" after"), got.N)
+	require.Equal(t, "before after", w.read(fd, 0, 100))
+}

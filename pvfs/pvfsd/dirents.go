@@ -15,10 +15,7 @@ import (
 // repeated, whatever is inserted or removed meanwhile.
 //
 // Tokens have 48 bits, as clients use the upper ones for themselves.
-const (
-	tokenMask = 1<<48 - 1
-	firstSeq  = 1
-)
+const tokenMask = 1<<48 - 1
 
 // nextSeq is the sequence number after seq that is no token with a meaning.
 func nextSeq(seq uint64) uint64 {

@@ -165,7 +165,7 @@ func (c *Client) datafileSizes(ctx context.Context, dfiles []Handle) ([]int64, e
 		return resp.Sizes, err
 	}
 	errs := make([]error, len(dfiles))
-	ws, err := c.listattr(ctx, dfiles, wire.AttrSize|wire.AttrCommon, errs)
+	ws, err := c.listattr(ctx, dfiles, wire.AttrSize, errs)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -83,6 +84,8 @@ func (d *fakeDir) do(req wire.Request) (wire.Status, wire.Response) {
 			return 0, &wire.LookupPathResp{Handles: []wire.Handle{x}}
 		}
 		return enoent, nil
+	case *wire.ReadDirReq:
+		return 0, d.readDir(m)
 	case *wire.TreeRemoveReq:
 		d.removed = append(d.removed, m.Handles...)
 		return 0, &wire.TreeStatusResp{Statuses: make([]wire.Status, len(m.Handles))}
@@ -90,6 +93,32 @@ func (d *fakeDir) do(req wire.Request) (wire.Status, wire.Response) {
 		d.removed = append(d.removed, m.Handle)
 	}
 	return 0, nil
+}
+
+// readDir gives the entries of a bucket in order of their names; the token is
+// the number of the next.
+func (d *fakeDir) readDir(m *wire.ReadDirReq) *wire.ReadDirResp {
+	info := &dirInfo{DistDir: d.dd}
+	var names []string
+	for name := range d.entries {
+		if info.bucket(name) == m.Dirdata {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	from := 0
+	if m.Token != wire.TokenStart {
+		from = int(m.Token)
+	}
+	resp := &wire.ReadDirResp{Token: wire.TokenEnd}
+	for i, name := range names[min(from, len(names)):] {
+		if i == int(m.Count) {
+			resp.Token = uint64(from + i)
+			break
+		}
+		resp.Dirents = append(resp.Dirents, wire.Dirent{Name: name, Handle: d.entries[name]})
+	}
+	return resp
 }
 
 // inFakeDir runs f with a client on a directory of one bucket.
@@ -191,6 +220,37 @@ func TestSplitDirectory(t *testing.T) {
 		require.Contains(t, d.requests, wire.OpGetAttr)
 		require.Equal(t, wire.Handle(1001), c.dirs.peek(c.Root()).bucket("a"))
 	})
+}
+
+// TestReadDirOverBuckets reads a directory that splits meanwhile.
+func TestReadDirOverBuckets(t *testing.T) {
+	for _, max := range []int{1, 3, 7, 1000} {
+		inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+			d.dd = wire.DistDir{TreeHeight: 2, Bitmap: []uint32{0b0011}, Dirdata: []wire.Handle{1000, 1001, 1002, 1003}}
+			for i := range 50 {
+				d.entries[fmt.Sprintf("n%d", i)] = wire.Handle(i + 1)
+			}
+			seen := map[string]int{}
+			var token DirToken
+			for calls := 0; ; calls++ {
+				ents, next, eof, err := c.ReadDir(t.Context(), c.Root(), token, max)
+				require.NoError(t, err)
+				for _, e := range ents {
+					require.Equal(t, d.entries[e.Name], e.Handle)
+					seen[e.Name]++
+				}
+				if calls == 1 {
+					d.dd.Bitmap = []uint32{0b1011} // bucket 1 splits into 3
+				}
+				if eof {
+					break
+				}
+				require.NotEqual(t, token, next)
+				token = next
+			}
+			require.Len(t, seen, 50, "%d at a time", max)
+		})
+	}
 }
 
 // TestBucket uses the hashes of PROTOCOL.md §9.1.

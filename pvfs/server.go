@@ -21,6 +21,7 @@ const (
 	dialTimeout = 10 * time.Second // for one attempt to connect
 	minBackoff  = 20 * time.Millisecond
 	maxBackoff  = time.Second
+	maxLosses   = 10 // lost attempts of one call that each prolong its timeout
 )
 
 // server is one server with its connection, which is opened at the first call
@@ -167,7 +168,7 @@ func (s *server) post(c *conn, k *call) bool {
 func (s *server) finish(ctx context.Context, k *call) (reusable bool, err error) {
 	limit := k.begun.Add(s.client.timeout)
 	var last error
-	for {
+	for losses := 0; ; {
 		if k.conn == nil {
 			if err := s.repost(ctx, k, limit); err != nil {
 				return true, s.explain(ctx, k, err, last)
@@ -178,16 +179,23 @@ func (s *server) finish(ctx context.Context, k *call) (reusable bool, err error)
 			return false, s.explain(ctx, k, err, last)
 		}
 		k.conn = nil
+		if err == nil {
+			return true, nil
+		}
 		var lost *lostError
 		if !errors.As(err, &lost) {
 			return true, err
 		}
 		k.lost = k.lost || lost.sent
-		if last = lost.err; errors.Is(last, errClosed) || time.Now().After(limit) {
+		last = lost.err
+		if losses++; losses <= maxLosses {
+			limit = time.Now().Add(s.client.timeout) // from now on we wait for the server
+		}
+		if errors.Is(last, errClosed) || time.Now().After(limit) {
 			return true, s.explain(ctx, k, err, last)
 		}
 		s.client.stats.retries.Add(1)
-		s.client.log.Debug("connection lost, sending again", "server", s.Alias, "op", k.op, "err", last)
+		s.client.log.Debug("connection lost, sending again", "server", s.Alias, "op", k.op.String(), "err", last)
 	}
 }
 

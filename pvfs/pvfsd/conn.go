@@ -178,6 +178,9 @@ func (c *conn) respond(tag int64, op wire.Op, resp wire.Response, err error) {
 		c.s.log.Warn("request failed", "op", op, "err", err)
 	}
 	frame := wire.AppendResponseFrame(make([]byte, 0, 512), tag, op, statusFor(err), resp)
+	if len(frame)-wire.HeaderSize > wire.MaxMessage { // thousands of attributes
+		frame = wire.AppendResponseFrame(nil, tag, op, wire.StatusOf(syscall.EMSGSIZE), nil)
+	}
 	c.queue.add(message{head: frame, reply: c.replies})
 }
 

@@ -164,6 +164,9 @@ func (t *txn) dirHint(h wire.Handle) wire.DirHint {
 
 // setDirHint keeps the wishes in hint as attributes of the directory h.
 func (t *txn) setDirHint(h wire.Handle, hint *wire.DirHint) error {
+	if max(len(hint.DistName), len(hint.DistParams), len(hint.Servers)) >= wire.MaxEattrValue {
+		return errno.New("pvfsd.hint", syscall.EINVAL)
+	}
 	set := func(name, value string) error {
 		if value == "" {
 			return nil

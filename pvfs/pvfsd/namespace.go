@@ -20,9 +20,10 @@ func (s *Server) lookupPath(hdr *wire.RequestHeader, req *wire.LookupPathReq) (*
 		return nil, err
 	}
 	names := strings.FieldsFunc(req.Path, func(r rune) bool { return r == '/' })
-	if len(names) == 0 || len(names) > wire.MaxSegments {
+	if len(names) == 0 {
 		return nil, errno.New("pvfsd.lookup_path", syscall.EINVAL)
 	}
+	names = names[:min(len(names), wire.MaxSegments)] // the client goes on from there
 	resp := &wire.LookupPathResp{}
 	err := s.store.view(func(t *txn) error {
 		dir := req.Start

@@ -48,6 +48,9 @@ func (o Options) Validate() error {
 	if fs := &o.Config.FileSystems[0]; !fs.IsMeta(o.Alias) && !fs.IsData(o.Alias) {
 		return fmt.Errorf("Alias %q has no handle range in file system %q", o.Alias, fs.Name)
 	}
+	if len(o.Config.FileSystems[0].Data) == 0 {
+		return fmt.Errorf("file system %q has no data server", o.Config.FileSystems[0].Name)
+	}
 	if _, ok := o.Config.Addr(o.Alias); !ok {
 		return fmt.Errorf("Alias %q has no tcp address", o.Alias)
 	}
@@ -195,13 +198,24 @@ func (s *Server) openRest(srv fsconf.Server, id identity) (err error) {
 		return err
 	}
 	if s.ln = s.opt.Listener; s.ln == nil {
-		addr, _ := s.opt.Config.Addr(s.opt.Alias)
-		if s.ln, err = net.Listen("tcp", addr); err != nil {
+		if s.ln, err = s.listen(); err != nil {
 			return fmt.Errorf("pvfsd.Open: %w", err)
 		}
 	}
 	s.wakeJanitor()
 	return nil
+}
+
+// listen listens on the configured address, or on its port alone when that is
+// what others reach this machine by and none of its own addresses.
+func (s *Server) listen() (net.Listener, error) {
+	addr, _ := s.opt.Config.Addr(s.opt.Alias)
+	ln, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRNOTAVAIL) && !s.opt.Config.Defaults.TCPBindSpecific {
+		_, port, _ := net.SplitHostPort(addr)
+		return net.Listen("tcp", ":"+port)
+	}
+	return ln, err
 }
 
 // Addr is the address that the server listens on.
@@ -271,6 +285,7 @@ func (s *Server) accept(ctx context.Context) error {
 			nc.Close()
 			continue
 		}
+		s.setBuffers(nc)
 		conns.Go(func() error {
 			defer s.stats.connections.Add(-1)
 			if err := newConn(s, nc).run(ctx); err != nil {
@@ -278,6 +293,21 @@ func (s *Server) accept(ctx context.Context) error {
 			}
 			return nil
 		})
+	}
+}
+
+// setBuffers gives the socket the sizes that the configuration asks for.
+func (s *Server) setBuffers(nc net.Conn) {
+	d := s.opt.Config.Defaults
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	if d.TCPBufferSend > 0 {
+		tcp.SetWriteBuffer(d.TCPBufferSend)
+	}
+	if d.TCPBufferReceive > 0 {
+		tcp.SetReadBuffer(d.TCPBufferReceive)
 	}
 }
 

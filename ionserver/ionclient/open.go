@@ -1,0 +1,102 @@
+package ionclient
+
+import (
+	"context"
+	"syscall"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+)
+
+// outlive runs f, which must know its end, to that end, whatever becomes of
+// ctx. If ctx ends first, orphaned gets the result of f.
+func outlive[T any](ctx context.Context, c *Client, f func(context.Context) (T, error), orphaned func(context.Context, T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	var none T
+	out := make(chan result)
+	abandoned := make(chan struct{})
+	if !c.spawn(func(life context.Context) {
+		v, err := f(life)
+		select {
+		case out <- result{v, err}:
+		case <-abandoned:
+			orphaned(life, v, err)
+		}
+	}) {
+		return none, errClosed
+	}
+	select {
+	case r := <-out:
+		return r.v, r.err
+	case <-ctx.Done():
+		close(abandoned)
+		return none, errno.Wrap("ionclient", errno.Of(context.Cause(ctx)), context.Cause(ctx))
+	}
+}
+
+// Open counts one more open of h at its home, for which CloseFile must be
+// called once; flags are those of open(2), of which O_TRUNC is carried out.
+// If ctx ends first, the file is not open.
+func (c *Client) Open(ctx context.Context, h uint64, flags uint32) (Attr, error) {
+	open := func(ctx context.Context) (Attr, error) {
+		reply, err := c.do(ctx, request{
+			to: home(h), frame: rpc.Frame{Op: ionpb.Op_OPEN, Handle: h}, body: &ionpb.OpenReq{Flags: flags},
+			granted: func(*rpc.Frame) { c.heldLocked(h).opens++ },
+		})
+		if err != nil {
+			return Attr{}, err
+		}
+		var a ionpb.Attr
+		if err := reply.Decode(&a); err != nil {
+			return Attr{}, err
+		}
+		return attrOf(&a), nil
+	}
+	return outlive(ctx, c, open, func(life context.Context, _ Attr, err error) {
+		if err == nil {
+			c.logOrphan("close", h, c.closeFile(life, h))
+		}
+	})
+}
+
+// CloseFile ends one open of h. It is carried out even if ctx ends first.
+func (c *Client) CloseFile(ctx context.Context, h uint64) error {
+	_, err := outlive(ctx, c, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, c.closeFile(ctx, h)
+	}, func(_ context.Context, _ struct{}, err error) { c.logOrphan("close", h, err) })
+	return err
+}
+
+func (c *Client) closeFile(ctx context.Context, h uint64) error {
+	_, err := c.do(ctx, request{
+		to: home(h), frame: rpc.Frame{Op: ionpb.Op_CLOSE, Handle: h}, body: &ionpb.CloseReq{Count: 1},
+		granted: func(*rpc.Frame) {
+			if f := c.heldLocked(h); f.opens > 0 {
+				f.opens--
+			}
+			c.tidyLocked(h)
+		},
+	})
+	return err
+}
+
+func (c *Client) logOrphan(what string, h uint64, err error) {
+	if err != nil && errno.Of(err) != syscall.ESHUTDOWN {
+		c.log.Warn("a call that nobody waits for went wrong", "op", what, "handle", h, "errno", errno.Of(err), "err", err)
+	}
+}
+
+// Flush is for each close(2) of a descriptor, whose lock owner is owner.
+func (c *Client) Flush(ctx context.Context, h, owner uint64) error {
+	return c.ask(ctx, ionpb.Op_FLUSH, h, &ionpb.FlushReq{Owner: owner}, nil)
+}
+
+// Fsync returns when everything written to h is durable; with dataOnly,
+// attributes that reading does not need may not be.
+func (c *Client) Fsync(ctx context.Context, h uint64, dataOnly bool) error {
+	return c.ask(ctx, ionpb.Op_FSYNC, h, &ionpb.FsyncReq{DataOnly: dataOnly}, nil)
+}

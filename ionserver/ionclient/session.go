@@ -1,0 +1,373 @@
+package ionclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+)
+
+const (
+	protocolVersion = 1
+
+	minBackoff   = 20 * time.Millisecond
+	maxBackoff   = time.Second
+	defaultLease = 15 * time.Second
+)
+
+// errMoved tells that a session is over because its I/O node has left the
+// view: the request belongs to someone else now.
+var errMoved = errors.New("ionclient: the I/O node has left the view")
+
+// session is this mount's life on one I/O node. It is down, with a run that
+// tries to connect, or up with a link; once retired it is neither any more.
+//
+//	down -- connected, greeted, reclaimed --> up
+//	up   -- a connection broke, no answer to a ping, session unknown --> down
+//	any  -- the member left the view, or the client was closed --> retired
+type session struct {
+	c    *Client
+	addr string
+	done chan struct{} // closed when retired
+	gone chan struct{} // closed when run has returned
+	once sync.Once     // of closing done
+
+	mu      sync.Mutex
+	id      uint64        // guarded by mu; given by the I/O node, 0 before
+	ids     ids           // guarded by mu
+	link    *link         // guarded by mu; nil if down
+	up      chan struct{} // guarded by mu; closed while up, renewed when it goes down
+	err     error         // guarded by mu; why it is down
+	fresh   uint64        // guarded by mu; how often the I/O node has forgotten us
+	pending int           // guarded by mu
+}
+
+// link is the connections of a session that is up.
+type link struct {
+	fresh   uint64 // session.fresh when it was made
+	lease   time.Duration
+	control *rpc.Conn
+	data    []*rpc.Conn
+	turn    atomic.Uint64
+	once    sync.Once     // of closing lost
+	lost    chan struct{} // closed when it must not be used any more
+}
+
+func newSession(c *Client, addr string) *session {
+	return &session{c: c, addr: addr, done: make(chan struct{}), gone: make(chan struct{}), up: make(chan struct{})}
+}
+
+func (s *session) retire() { s.once.Do(func() { close(s.done) }) }
+
+func (l *link) lose() { l.once.Do(func() { close(l.lost) }) }
+
+func (l *link) close() {
+	l.control.Close()
+	for _, d := range l.data {
+		d.Close()
+	}
+}
+
+// conn is the connection for an operation of this kind.
+func (l *link) conn(op ionpb.Op) *rpc.Conn {
+	switch op {
+	case ionpb.Op_READ, ionpb.Op_WRITE, ionpb.Op_APPEND:
+		return l.data[l.turn.Add(1)%uint64(len(l.data))]
+	}
+	return l.control
+}
+
+// run keeps the session up until ctx ends or it is retired.
+func (s *session) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer close(s.gone)
+	defer s.retire()
+	backoff := minBackoff
+	for ctx.Err() == nil && !s.retired() {
+		l, err := s.connect(ctx)
+		if err != nil {
+			s.setErr(err)
+			s.c.log.Debug("I/O node is away", "addr", s.addr, "err", err)
+			s.c.kickView()
+			s.sleep(ctx, backoff)
+			backoff = min(2*backoff, maxBackoff)
+			continue
+		}
+		backoff = minBackoff
+		s.publish(l)
+		err = s.keep(ctx, l)
+		s.withdraw(l, err)
+		l.close()
+		if ctx.Err() == nil && !s.retired() {
+			s.c.log.Warn("lost an I/O node, its calls wait", "addr", s.addr, "err", err)
+		}
+	}
+}
+
+func (s *session) retired() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *session) sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.done:
+	case <-ctx.Done():
+	}
+}
+
+func (s *session) setErr(err error) {
+	s.mu.Lock()
+	s.err = err
+	s.mu.Unlock()
+}
+
+func (s *session) publish(l *link) {
+	s.mu.Lock()
+	s.link, s.err = l, nil
+	close(s.up)
+	s.mu.Unlock()
+}
+
+func (s *session) withdraw(l *link, err error) {
+	s.lost(l)
+	s.setErr(err)
+}
+
+// connect makes the connections of a link, says hello, and takes back what an
+// I/O node that has forgotten us should know.
+func (s *session) connect(ctx context.Context) (l *link, err error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	l = &link{lost: make(chan struct{})}
+	if l.control, err = s.c.dial(ctx, s.addr); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	s.mu.Lock()
+	old := s.id
+	s.mu.Unlock()
+	hello, err := s.c.hello(ctx, l.control, &ionpb.HelloReq{Session: old})
+	if err != nil {
+		return nil, err
+	}
+	l.lease = time.Duration(hello.LeaseMs) * time.Millisecond
+	if l.lease <= 0 {
+		l.lease = defaultLease
+	}
+	for range s.c.opt.DataConns {
+		d, err := s.c.dial(ctx, s.addr)
+		if err != nil {
+			return nil, err
+		}
+		l.data = append(l.data, d)
+		if _, err := s.c.hello(ctx, d, &ionpb.HelloReq{Session: hello.Session, Attach: true}); err != nil {
+			return nil, err
+		}
+	}
+	s.mu.Lock()
+	s.id = hello.Session
+	if !hello.Resumed {
+		s.fresh++
+	}
+	l.fresh = s.fresh
+	s.mu.Unlock()
+	if !hello.Resumed {
+		if old != 0 {
+			s.c.log.Warn("an I/O node has forgotten this mount: opening and locking again", "addr", s.addr, "session", hello.Session)
+		}
+		if err := s.c.reclaim(ctx, s, l); err != nil {
+			return nil, err
+		}
+	}
+	s.c.learned(hello.View)
+	return l, nil
+}
+
+// connectTimeout bounds one attempt to bring a session up.
+const connectTimeout = 10 * time.Second
+
+// keep renews the lease until the link cannot be used any more.
+func (s *session) keep(ctx context.Context, l *link) error {
+	tick := time.NewTicker(l.lease / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := s.ping(ctx, l); err != nil {
+				return err
+			}
+		case <-l.control.Broken():
+			return l.control.Err()
+		case <-l.lost:
+			return errors.New("ionclient: a connection broke, or the I/O node forgot us")
+		case <-s.done:
+			s.bye(l)
+			return errMoved
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *session) ping(ctx context.Context, l *link) error {
+	ctx, cancel := context.WithTimeout(ctx, l.lease/3)
+	defer cancel()
+	s.mu.Lock()
+	f := &rpc.Frame{ID: s.ids.next(false), Op: ionpb.Op_PING, Acked: s.ids.acked()}
+	s.mu.Unlock()
+	reply, err := l.control.Call(ctx, f)
+	if err != nil {
+		return err
+	}
+	if err := reply.Err(); err != nil {
+		return err
+	}
+	var p ionpb.PingResp
+	if err := reply.Decode(&p); err != nil {
+		return err
+	}
+	if p.Epoch != s.c.View().Epoch {
+		s.c.kickView()
+	}
+	return nil
+}
+
+// bye ends the session on the I/O node, if that is quickly done.
+func (s *session) bye(l *link) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	s.mu.Lock()
+	id := s.ids.next(false)
+	s.mu.Unlock()
+	if _, err := l.control.Call(ctx, &rpc.Frame{ID: id, Op: ionpb.Op_BYE}); err != nil {
+		s.c.log.Debug("no answer to a goodbye", "addr", s.addr, "err", err)
+	}
+}
+
+// ready waits until the session is up.
+func (s *session) ready(ctx context.Context) (*link, error) {
+	for {
+		s.mu.Lock()
+		l, up := s.link, s.up
+		s.mu.Unlock()
+		if l != nil {
+			return l, nil
+		}
+		select {
+		case <-up:
+		case <-s.done:
+			return nil, errMoved
+		case <-ctx.Done():
+			cause := context.Cause(ctx)
+			return nil, errno.Wrap("ionclient", errno.Of(cause), fmt.Errorf("waiting for I/O node %s: %w", s.addr, cause))
+		}
+	}
+}
+
+// call has one request answered, sending it again, under the same id, as
+// often as connections break meanwhile. The link returned carried the answer.
+// t, if not nil, learns the id.
+func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, payload []byte, t *ticket) (*rpc.Frame, *link, error) {
+	s.mu.Lock()
+	id := s.ids.next(f.Op.Recorded())
+	s.pending++
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.ids.answer(id)
+		s.pending--
+		s.mu.Unlock()
+	}()
+	t.set(s, id)
+	for {
+		l, err := s.ready(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		reply, err := s.send(ctx, l, id, epoch, f, payload)
+		switch {
+		case err == nil && reply.Flags&uint32(ionpb.Flag_STALE_SESSION) != 0 && reply.Errno == syscall.ESTALE:
+			s.lost(l)
+		case err == nil:
+			return reply, l, nil
+		case errors.Is(err, rpc.ErrBroken):
+			s.lost(l)
+		default:
+			return nil, nil, err
+		}
+	}
+}
+
+// send sends f once.
+func (s *session) send(ctx context.Context, l *link, id, epoch uint64, f *rpc.Frame, payload []byte) (*rpc.Frame, error) {
+	g := *f
+	g.ID, g.Epoch = id, epoch
+	s.mu.Lock()
+	g.Acked = s.ids.acked()
+	s.mu.Unlock()
+	conn := l.conn(f.Op)
+	if payload != nil {
+		return conn.CallBytes(ctx, &g, payload)
+	}
+	return conn.Call(ctx, &g)
+}
+
+// lost tells that l must not be used any more.
+func (s *session) lost(l *link) {
+	s.mu.Lock()
+	if s.link == l {
+		s.link = nil
+		s.up = make(chan struct{})
+	}
+	s.mu.Unlock()
+	l.lose()
+}
+
+// status is s for Sessions.
+func (s *session) status() Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Session{Addr: s.addr, ID: s.id, Up: s.link != nil, Pending: s.pending, Err: s.err}
+}
+
+// ticket is the name under which a request waits at an I/O node, for those
+// who may have to cancel it. A nil ticket forgets everything.
+type ticket struct {
+	mu sync.Mutex
+	s  *session // guarded by mu
+	id uint64   // guarded by mu
+}
+
+func (t *ticket) set(s *session, id uint64) {
+	if t != nil {
+		t.mu.Lock()
+		t.s, t.id = s, id
+		t.mu.Unlock()
+	}
+}
+
+func (t *ticket) get() (*session, uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.s, t.id
+}

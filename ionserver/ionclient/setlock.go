@@ -1,0 +1,177 @@
+package ionclient
+
+import (
+	"context"
+	"time"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+)
+
+// cancelRetry is how long a cancelled lock request may take to be answered
+// before the cancellation, which may have overtaken it, is sent again.
+const cancelRetry = 20 * time.Millisecond
+
+// SetLock takes a lock or, with Type UNLOCK, drops one. If another stands in
+// the way it waits with wait, else fails with EAGAIN. When ctx ends, the wait
+// is cancelled at the I/O node: then the error is EINTR and nothing has
+// changed, unless the lock was granted just before, which is no error.
+func (c *Client) SetLock(ctx context.Context, h uint64, l Lock, wait bool) error {
+	w := &lockWait{c: c, h: h, l: l, wait: wait, answer: make(chan error), abandoned: make(chan struct{})}
+	if !c.spawn(w.run) {
+		return errClosed
+	}
+	select {
+	case err := <-w.answer:
+		return err
+	case <-ctx.Done():
+	}
+	for wait && w.cancel(c.ctx) { // as long as the I/O node can be asked
+		t := time.NewTimer(cancelRetry)
+		select {
+		case err := <-w.answer:
+			t.Stop()
+			return err
+		case <-t.C:
+		}
+	}
+	close(w.abandoned)
+	return errno.Wrap("ionclient.SetLock", errno.Of(context.Cause(ctx)), context.Cause(ctx))
+}
+
+// lockWait is one lock request. It lives until it is answered, which may be
+// after its caller has given up: then what was granted is given back.
+type lockWait struct {
+	c         *Client
+	h         uint64
+	l         Lock
+	wait      bool
+	ticket    ticket
+	answer    chan error
+	abandoned chan struct{} // closed by the caller
+	before    []Lock        // what was held in the range; set when granted
+}
+
+func (w *lockWait) run(ctx context.Context) {
+	answered := make(chan struct{})
+	if w.wait {
+		w.c.spawn(func(ctx context.Context) { w.chase(ctx, answered) })
+	}
+	err := w.c.setLock(ctx, w.h, w.l, w.wait, &w.ticket, &w.before)
+	close(answered)
+	select {
+	case w.answer <- err:
+		return
+	case <-w.abandoned:
+	}
+	if err == nil && w.l.Type != ionpb.LockType_UNLOCK {
+		w.c.logOrphan("unlock", w.h, w.restore(ctx))
+	}
+}
+
+// chase cancels a request that its caller has abandoned until it is answered.
+func (w *lockWait) chase(ctx context.Context, answered <-chan struct{}) {
+	select {
+	case <-answered:
+		return
+	case <-w.abandoned:
+	}
+	tick := time.NewTicker(5 * cancelRetry)
+	defer tick.Stop()
+	for {
+		w.cancel(ctx)
+		select {
+		case <-answered:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// cancel asks the I/O node to end the wait. It reports whether that could be
+// asked; the answer to the lock request tells the outcome.
+func (w *lockWait) cancel(ctx context.Context) bool {
+	s, id := w.ticket.get()
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	l := s.link
+	own := s.ids.next(false)
+	s.mu.Unlock()
+	if l == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	f := &rpc.Frame{Op: ionpb.Op_CANCEL}
+	f.Encode(&ionpb.CancelReq{Id: id})
+	reply, err := s.send(ctx, l, own, w.c.View().Epoch, f, nil)
+	return err == nil && reply.Errno == 0
+}
+
+// restore gives back a lock that nobody waits for and takes again what it had
+// replaced.
+func (w *lockWait) restore(ctx context.Context) error {
+	none := w.l
+	none.Type = ionpb.LockType_UNLOCK
+	for _, l := range append([]Lock{none}, w.before...) {
+		if err := w.c.setLock(ctx, w.h, l, false, nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setLock has l carried out and notes it; before, if not nil, gets what this
+// owner held in l's range.
+func (c *Client) setLock(ctx context.Context, h uint64, l Lock, wait bool, t *ticket, before *[]Lock) error {
+	m := l.message()
+	m.Wait = wait
+	_, err := c.do(ctx, request{
+		to: home(h), frame: rpc.Frame{Op: ionpb.Op_LOCK, Handle: h}, body: m, ticket: t,
+		granted: func(*rpc.Frame) {
+			f := c.heldLocked(h)
+			if before != nil {
+				*before = f.locks.within(l)
+			}
+			f.locks.apply(l)
+			c.tidyLocked(h)
+		},
+	})
+	return err
+}
+
+// GetLock returns a lock that stands in the way of l, or one of Type UNLOCK.
+func (c *Client) GetLock(ctx context.Context, h uint64, l Lock) (Lock, error) {
+	var r ionpb.GetLockResp
+	if err := c.ask(ctx, ionpb.Op_GETLOCK, h, l.message(), &r); err != nil {
+		return Lock{}, err
+	}
+	return Lock{Start: r.Start, End: r.End, Type: r.Type, Flock: l.Flock, PID: r.Pid}, nil
+}
+
+// UnlockOwner drops all fcntl or all flock locks of owner on h. If it holds
+// none, no I/O node is asked. It is carried out even if ctx ends first.
+func (c *Client) UnlockOwner(ctx context.Context, h, owner uint64, flock bool) error {
+	c.mu.Lock()
+	f := c.files[h]
+	held := f != nil && f.locks.has(owner, flock)
+	c.mu.Unlock()
+	if !held {
+		return nil
+	}
+	_, err := outlive(ctx, c, func(ctx context.Context) (struct{}, error) {
+		_, err := c.do(ctx, request{
+			to: home(h), frame: rpc.Frame{Op: ionpb.Op_UNLOCKOWNER, Handle: h},
+			body: &ionpb.UnlockOwnerReq{Owner: owner, Flock: flock},
+			granted: func(*rpc.Frame) {
+				c.heldLocked(h).locks.drop(owner, flock)
+				c.tidyLocked(h)
+			},
+		})
+		return struct{}{}, err
+	}, func(_ context.Context, _ struct{}, err error) { c.logOrphan("unlock", h, err) })
+	return err
+}

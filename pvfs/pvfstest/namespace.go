@@ -7,7 +7,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,8 +15,6 @@ import (
 )
 
 func isDir(a pvfs.Attr) bool { return a.Type == wire.TypeDirectory }
-
-func ptr[T any](v T) *T { return &v }
 
 func (s *suite) testServers(t *testing.T) {
 	ctx := s.ctx(t)
@@ -62,76 +59,6 @@ func (s *suite) testNames(t *testing.T) {
 	}
 	_, err := s.c.Lookup(ctx, s.dir, "absent")
 	require.ErrorIs(t, err, syscall.ENOENT)
-}
-
-func (s *suite) testCreateAttr(t *testing.T) {
-	ctx := s.ctx(t)
-	before := time.Now().Unix() - 2
-	name, a := s.create(t, pvfs.CreateOptions{UID: 1001, GID: 1002, Mode: 0o6755})
-	got, err := s.c.GetAttr(ctx, a.Handle)
-	require.NoError(t, err)
-	for _, x := range []pvfs.Attr{a, got} {
-		require.Equal(t, wire.TypeMetafile, x.Type)
-		require.Equal(t, []uint32{1001, 1002, 0o6755}, []uint32{x.UID, x.GID, x.Mode})
-		require.Zero(t, x.Size)
-		require.NotNil(t, x.Layout)
-		require.Equal(t, int64(65536), x.Layout.Dist.StripSize)
-		require.GreaterOrEqual(t, x.Mtime, before)
-		require.GreaterOrEqual(t, x.Ctime, before)
-	}
-	require.Equal(t, a.Layout, got.Layout)
-	_, err = s.c.Create(ctx, s.dir, name, pvfs.CreateOptions{})
-	require.ErrorIs(t, err, syscall.EEXIST)
-	_, err = s.c.Mkdir(ctx, s.dir, name, pvfs.CreateOptions{})
-	require.ErrorIs(t, err, syscall.EEXIST)
-	_, err = s.c.Symlink(ctx, s.dir, name, "x", 0, 0)
-	require.ErrorIs(t, err, syscall.EEXIST)
-	h, err := s.c.Lookup(ctx, s.dir, name)
-	require.NoError(t, err)
-	require.Equal(t, a.Handle, h, "the losers left the entry alone")
-	_, err = s.c.Create(ctx, a.Handle, "x", pvfs.CreateOptions{})
-	require.ErrorIs(t, err, syscall.ENOTDIR)
-
-	d, err := s.c.Mkdir(ctx, s.dir, s.name("d"), pvfs.CreateOptions{UID: 5, GID: 6, Mode: 0o2750})
-	require.NoError(t, err)
-	got, err = s.c.GetAttr(ctx, d.Handle)
-	require.NoError(t, err)
-	require.True(t, isDir(got))
-	require.Equal(t, []uint32{5, 6, 0o2750}, []uint32{got.UID, got.GID, got.Mode})
-	require.Zero(t, got.Entries)
-	_, err = s.c.Create(ctx, d.Handle, "one", pvfs.CreateOptions{})
-	require.NoError(t, err)
-	got, err = s.c.GetAttr(ctx, d.Handle)
-	require.NoError(t, err)
-	require.Equal(t, int64(1), got.Entries)
-}
-
-func (s *suite) testSetAttr(t *testing.T) {
-	ctx := s.ctx(t)
-	_, f := s.create(t, pvfs.CreateOptions{Mode: 0o600})
-	require.NoError(t, s.c.SetAttr(ctx, f.Handle, pvfs.SetAttr{}))
-	require.NoError(t, s.c.SetAttr(ctx, f.Handle, pvfs.SetAttr{Mode: ptr[uint32](0o4711), UID: ptr[uint32](7)}))
-	require.NoError(t, s.c.SetAttr(ctx, f.Handle, pvfs.SetAttr{GID: ptr[uint32](8), Atime: ptr[int64](1000), Mtime: ptr[int64](2000)}))
-	a, err := s.c.GetAttr(ctx, f.Handle)
-	require.NoError(t, err)
-	require.Equal(t, []uint32{7, 8, 0o4711}, []uint32{a.UID, a.GID, a.Mode})
-	require.Equal(t, []int64{1000, 2000}, []int64{a.Atime, a.Mtime})
-	require.NoError(t, s.c.SetAttr(ctx, f.Handle, pvfs.SetAttr{MtimeNow: true}))
-	a, err = s.c.GetAttr(ctx, f.Handle)
-	require.NoError(t, err)
-	require.Greater(t, a.Mtime, int64(1e9))
-	require.Equal(t, int64(1000), a.Atime, "not asked for")
-	require.NotNil(t, a.Layout, "the layout is untouched")
-
-	d := s.mkdir(t)
-	_, err = s.c.Create(ctx, d, "x", pvfs.CreateOptions{})
-	require.NoError(t, err)
-	require.NoError(t, s.c.SetAttr(ctx, d, pvfs.SetAttr{Mtime: ptr[int64](3000), Atime: ptr[int64](4000)}))
-	a, err = s.c.GetAttr(ctx, d)
-	require.NoError(t, err)
-	require.Equal(t, []int64{3000, 4000}, []int64{a.Mtime, a.Atime}, "of a directory that had changed")
-	err = s.c.SetAttr(ctx, f.Handle+1e6, pvfs.SetAttr{Mode: ptr[uint32](0)})
-	require.Error(t, err)
 }
 
 func (s *suite) testSymlink(t *testing.T) {
@@ -361,121 +288,6 @@ func (s *suite) testLargeDirectory(t *testing.T) {
 		return s.c.Remove(ctx, d, fmt.Sprintf("file-%05d", i))
 	})
 	require.Empty(t, s.list(t, d, 500))
-}
-
-func (s *suite) testListAttr(t *testing.T) {
-	ctx := s.ctx(t)
-	d := s.mkdir(t)
-	want := map[pvfs.Handle]pvfs.Attr{}
-	var hs []pvfs.Handle
-	for i := range 70 {
-		name := fmt.Sprintf("n%d", i)
-		var a pvfs.Attr
-		var err error
-		switch i % 4 {
-		case 0:
-			a, err = s.c.Mkdir(ctx, d, name, pvfs.CreateOptions{Mode: 0o700})
-		case 1:
-			a, err = s.c.Symlink(ctx, d, name, "target"+name, 1, 2)
-		default:
-			a, err = s.c.Create(ctx, d, name, pvfs.CreateOptions{Mode: 0o640})
-		}
-		require.NoError(t, err)
-		if i%4 > 1 {
-			_, err = s.c.File(a).WriteAt(ctx, [][]byte{make([]byte, 1+i*3001)}, 0)
-			require.NoError(t, err)
-		}
-		a, err = s.c.GetAttr(ctx, a.Handle)
-		require.NoError(t, err)
-		want[a.Handle] = a
-		hs = append(hs, a.Handle)
-	}
-	attrs, errs, err := s.c.ListAttr(ctx, hs, true)
-	require.NoError(t, err)
-	for i := range hs {
-		require.NoError(t, errs[i])
-		require.Equal(t, want[hs[i]], attrs[i])
-	}
-	_, gone := s.create(t, pvfs.CreateOptions{})
-	require.NoError(t, s.c.Remove(ctx, s.dir, fmt.Sprintf("f-%d", s.seq.Load())))
-	attrs, errs, err = s.c.ListAttr(ctx, []pvfs.Handle{hs[0], gone.Handle, hs[1], 0}, true)
-	require.NoError(t, err)
-	require.NoError(t, errs[0])
-	require.ErrorIs(t, errs[1], syscall.ENOENT)
-	require.NoError(t, errs[2])
-	require.Error(t, errs[3])
-	require.Equal(t, want[hs[1]], attrs[2])
-	ents, _, eof, err := s.c.ReadDirPlus(ctx, d, 0, 100)
-	require.NoError(t, err)
-	require.True(t, eof)
-	require.Len(t, ents, 70)
-	for _, e := range ents {
-		require.NoError(t, e.Err)
-		require.Equal(t, want[e.Handle], e.Attr)
-	}
-}
-
-func (s *suite) testXattr(t *testing.T) {
-	ctx := s.ctx(t)
-	_, f := s.create(t, pvfs.CreateOptions{})
-	d := s.mkdir(t)
-	for _, h := range []pvfs.Handle{f.Handle, d} {
-		names, err := s.c.ListXattr(ctx, h)
-		require.NoError(t, err)
-		require.Empty(t, names)
-		_, err = s.c.GetXattr(ctx, h, "user.a")
-		require.ErrorIs(t, err, syscall.ENODATA)
-		require.ErrorIs(t, s.c.RemoveXattr(ctx, h, "user.a"), syscall.ENODATA)
-		require.ErrorIs(t, s.c.SetXattr(ctx, h, "user.a", []byte("x"), pvfs.XattrReplace), syscall.ENODATA)
-		values := map[string][]byte{"user.a": []byte("one"), "user.b": {0, 1, 0}, "trusted.c": make([]byte, 8000)}
-		for name, v := range values {
-			require.NoError(t, s.c.SetXattr(ctx, h, name, v, pvfs.XattrCreate))
-		}
-		require.ErrorIs(t, s.c.SetXattr(ctx, h, "user.a", []byte("x"), pvfs.XattrCreate), syscall.EEXIST)
-		require.NoError(t, s.c.SetXattr(ctx, h, "user.a", []byte("two"), pvfs.XattrReplace))
-		values["user.a"] = []byte("two")
-		for name, v := range values {
-			got, err := s.c.GetXattr(ctx, h, name)
-			require.NoError(t, err)
-			require.Equal(t, v, got)
-		}
-		names, err = s.c.ListXattr(ctx, h)
-		require.NoError(t, err)
-		require.ElementsMatch(t, []string{"user.a", "user.b", "trusted.c"}, names)
-		require.NoError(t, s.c.RemoveXattr(ctx, h, "user.b"))
-		_, err = s.c.GetXattr(ctx, h, "user.b")
-		require.ErrorIs(t, err, syscall.ENODATA)
-	}
-	require.ErrorIs(t, s.c.SetXattr(ctx, d, "nope", nil, 0), syscall.EOPNOTSUPP)
-	require.ErrorIs(t, s.c.SetXattr(ctx, d, "other.x", nil, 0), syscall.EOPNOTSUPP)
-	require.ErrorIs(t, s.c.SetXattr(ctx, d, "user."+strings.Repeat("k", 300), nil, 0), syscall.ERANGE)
-	require.ErrorIs(t, s.c.SetXattr(ctx, d, "user.big", make([]byte, 9000), 0), syscall.ENOSPC)
-	for i := range 100 {
-		require.NoError(t, s.c.SetXattr(ctx, d, fmt.Sprintf("user.many-%d", i), []byte{byte(i)}, 0))
-	}
-	names, err := s.c.ListXattr(ctx, d)
-	require.NoError(t, err)
-	require.Len(t, names, 102)
-}
-
-func (s *suite) testDirectoryWishes(t *testing.T) {
-	ctx := s.ctx(t)
-	d := s.mkdir(t)
-	set := func(key, v string) {
-		t.Helper()
-		require.NoError(t, s.c.SetXattr(ctx, d, key, append([]byte(v), 0), 0))
-	}
-	set("user.pvfs2.dist_name", "simple_stripe")
-	set("user.pvfs2.dist_params", "strip_size:4096")
-	set("user.pvfs2.num_dfiles", "1")
-	a, err := s.c.Create(ctx, d, "f", pvfs.CreateOptions{})
-	require.NoError(t, err)
-	require.Equal(t, int64(4096), a.Layout.Dist.StripSize)
-	require.Len(t, a.Layout.DFiles, 1)
-	require.False(t, a.Layout.Stuffed)
-	a, err = s.c.Create(ctx, d, "g", pvfs.CreateOptions{StripSize: 8192})
-	require.NoError(t, err)
-	require.Equal(t, int64(8192), a.Layout.Dist.StripSize, "who creates has the last word")
 }
 
 // parallel runs f(0) to f(n-1) from a number of goroutines.

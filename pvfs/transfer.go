@@ -222,11 +222,12 @@ func (t *transfer) encode(k *call, typ wire.Datatype, off, aggregate int64) erro
 	d := p.DFiles[k.nr]
 	if (t.dir == wire.IORead && k.total <= smallReply) || (t.dir == wire.IOWrite && k.total <= smallRequest) {
 		k.op, k.kind, k.resp = wire.OpSmallIO, kindSmallRead, &k.scratch.smResp
+		carried := int64(0)
 		if t.dir == wire.IOWrite {
-			k.kind = kindSmallWrite
+			k.kind, carried = kindSmallWrite, k.total
 		}
 		k.scratch.small = wire.SmallIOReq{Handle: d, FSID: f.c.fsid, Dir: t.dir, ServerNr: uint32(k.nr),
-			ServerCt: uint32(len(p.DFiles)), Dist: p.wire, Type: typ, Offset: off, Aggregate: aggregate, Total: k.total}
+			ServerCt: uint32(len(p.DFiles)), Dist: p.wire, Type: typ, Offset: off, Aggregate: aggregate, Total: carried}
 		err := k.encode(&k.scratch.small, f.h, d)
 		if !errors.Is(err, syscall.EMSGSIZE) || t.dir == wire.IORead {
 			return err

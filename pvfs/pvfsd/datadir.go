@@ -36,6 +36,26 @@ func (id identity) check(dir string) error {
 	return nil
 }
 
+// claim makes dir, locks it unless that is done already, and checks that it is
+// id's. The lock is nil if it was not taken here.
+func (id identity) claim(dir string, locked bool) (lock *os.File, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if !locked {
+		if lock, err = lockDir(dir); err != nil {
+			return nil, err
+		}
+	}
+	if err := id.check(dir); err != nil {
+		if lock != nil {
+			lock.Close()
+		}
+		return nil, err
+	}
+	return lock, nil
+}
+
 // lockDir takes the lock that keeps a second process out of dir.
 func lockDir(dir string) (*os.File, error) {
 	name := filepath.Join(dir, "lock")

@@ -26,12 +26,13 @@ func (s *Server) lookupPath(hdr *wire.RequestHeader, req *wire.LookupPathReq) (*
 	names = names[:min(len(names), wire.MaxSegments)] // the client goes on from there
 	resp := &wire.LookupPathResp{}
 	err := s.store.view(func(t *txn) error {
+		w := walk{s: s, t: t, req: req, resp: resp}
 		dir := req.Start
 		for i, name := range names {
 			if len(name) > wire.MaxName {
 				return errno.New("pvfsd.lookup_path", syscall.ENAMETOOLONG)
 			}
-			h, more, err := s.lookupStep(t, dir, name, i > 0, req, resp)
+			h, more, err := w.step(dir, name, i > 0)
 			if err != nil || !more {
 				return err
 			}
@@ -42,32 +43,40 @@ func (s *Server) lookupPath(hdr *wire.RequestHeader, req *wire.LookupPathReq) (*
 	return resp, err
 }
 
-// lookupStep resolves one name in the directory dir. more says that the object
-// found is a directory of this server.
-func (s *Server) lookupStep(t *txn, dir wire.Handle, name string, checkMode bool, req *wire.LookupPathReq, resp *wire.LookupPathResp) (h wire.Handle, more bool, err error) {
-	d, err := t.object(dir)
+// walk is a path being resolved.
+type walk struct {
+	s    *Server
+	t    *txn
+	req  *wire.LookupPathReq
+	resp *wire.LookupPathResp
+}
+
+// step resolves one name in the directory dir. more says that the object found
+// is a directory of this server.
+func (w *walk) step(dir wire.Handle, name string, checkMode bool) (h wire.Handle, more bool, err error) {
+	d, err := w.t.object(dir)
 	if err != nil {
 		return 0, false, err
 	}
 	if d.typ != wire.TypeDirectory {
 		return 0, false, errno.New("pvfsd.lookup_path", syscall.ENOENT) // as OrangeFS has it, not ENOTDIR
 	}
-	if checkMode && rights(d, &req.Cred)&wire.MayExec == 0 {
+	if checkMode && rights(d, &w.req.Cred)&wire.MayExec == 0 {
 		return 0, false, errno.New("pvfsd.lookup_path", syscall.EACCES)
 	}
-	if h, _, err = t.lookup(d.other, name); err != nil {
+	if h, _, err = w.t.lookup(d.other, name); err != nil {
 		return 0, false, err
 	}
-	resp.Handles = append(resp.Handles, h)
-	if alias, ok := s.fs.Owner(uint64(h)); !ok || alias != s.opt.Alias {
+	w.resp.Handles = append(w.resp.Handles, h)
+	if alias, ok := w.s.fs.Owner(uint64(h)); !ok || alias != w.s.opt.Alias {
 		return h, false, nil
 	}
-	a, err := s.attributes(t, h, req.Mask, &req.Cred)
+	a, err := w.s.attributes(w.t, h, w.req.Mask, &w.req.Cred)
 	if err != nil {
 		// The entry is there, the object is not: the client finds out itself.
 		return h, false, nil
 	}
-	resp.Attrs = append(resp.Attrs, a)
+	w.resp.Attrs = append(w.resp.Attrs, a)
 	return h, a.Type == wire.TypeDirectory, nil
 }
 

@@ -60,34 +60,39 @@ func (o Options) Validate() error {
 	return nil
 }
 
-// Server is one PVFS2 server with its data directory.
-type Server struct {
-	opt          Options
-	log          *slog.Logger
+// settings is what follows from the options alone.
+type settings struct {
 	fs           *fsconf.FileSystem
 	dataAliases  []string          // data servers in the order of the configuration
 	byURL        map[string]string // data server by address, as layouts have it
-	flowBuffer   int               // bytes of a flow message
-	flowTimeout  time.Duration
-	frameTimeout time.Duration
+	exports      *exports
+	flowBuffer   int           // bytes of a flow message
+	flowTimeout  time.Duration // without progress of a transfer
+	frameTimeout time.Duration // without progress of a header or request
 	poolBatch    int
 	poolLow      int
-	exports      *exports
-	started      int64 // seconds since the epoch
-	clock        func() time.Time
+}
 
-	maxConns int64 // leaves descriptors for files
+// Server is one PVFS2 server with its data directory.
+type Server struct {
+	settings
+	opt   Options
+	log   *slog.Logger
+	clock func() time.Time
 
 	ln      net.Listener
 	store   *store
 	streams *streams
 	peers   map[string]*peer // every other server by alias
 	pools   map[string]*pool // every other data server by alias
-	bufs    buf.Pool
-	budget  chan struct{} // a token a flow buffer in use
-	trash   chan struct{} // capacity 1: there are bytestreams to unlink
-	stats   stats
+	trash   chan struct{}    // capacity 1: there are bytestreams to unlink
 
+	bufs     buf.Pool
+	budget   chan struct{} // a token a flow buffer in use
+	maxConns int64         // leaves descriptors for files
+
+	started     int64 // seconds since the epoch
+	stats       stats
 	dataSync    atomic.Bool // every write is made durable
 	timeoutsOff atomic.Bool // credentials and capabilities never expire
 }
@@ -133,7 +138,8 @@ func open(opt Options) (*Server, error) {
 
 // newServer is a Server with everything that follows from the options alone.
 func newServer(opt Options) *Server {
-	s := &Server{opt: opt, log: opt.Logger, fs: &opt.Config.FileSystems[0], clock: time.Now, trash: make(chan struct{}, 1), frameTimeout: frameTimeout}
+	s := &Server{opt: opt, log: opt.Logger, clock: time.Now, trash: make(chan struct{}, 1)}
+	s.fs, s.frameTimeout = &opt.Config.FileSystems[0], frameTimeout
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -170,25 +176,14 @@ func newServer(opt Options) *Server {
 }
 
 // openRest opens what comes after the store: bytestreams, root, pools, socket.
-func (s *Server) openRest(srv fsconf.Server, id identity) (err error) {
-	exists := func(h wire.Handle) error {
-		return s.store.view(func(t *txn) error { return t.isDatafile(h) })
-	}
-	var lim syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
-		return fmt.Errorf("open file limit: %w", err)
-	}
-	// Half of what may be open is for connections, a quarter for bytestreams.
-	maxOpen := int(min(lim.Cur, 1<<20))
-	s.maxConns = int64(maxOpen / 2)
-	locked := filepath.Clean(srv.DataStorageSpace) == filepath.Clean(srv.MetadataStorageSpace)
-	if s.streams, err = openStreams(srv.DataStorageSpace, locked, maxOpen, id, exists, s.syncData); err != nil {
+func (s *Server) openRest(srv fsconf.Server, id identity) error {
+	if err := s.openData(srv, id); err != nil {
 		return err
 	}
 	if err := s.makeRoot(); err != nil {
 		return err
 	}
-	err = s.store.view(func(t *txn) error {
+	err := s.store.view(func(t *txn) error {
 		for alias, p := range s.pools {
 			p.have = t.countPool(alias)
 		}
@@ -203,6 +198,33 @@ func (s *Server) openRest(srv fsconf.Server, id identity) (err error) {
 		}
 	}
 	s.wakeJanitor()
+	return nil
+}
+
+// openData opens the bytestreams.
+func (s *Server) openData(srv fsconf.Server, id identity) error {
+	var lim syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
+		return fmt.Errorf("open file limit: %w", err)
+	}
+	// Half of what may be open is for connections, a quarter for bytestreams.
+	maxOpen := int(min(lim.Cur, 1<<20))
+	s.maxConns = int64(maxOpen / 2)
+	locked := filepath.Clean(srv.DataStorageSpace) == filepath.Clean(srv.MetadataStorageSpace)
+	lock, err := id.claim(srv.DataStorageSpace, locked)
+	if err != nil {
+		return err
+	}
+	if s.streams, err = openStreams(srv.DataStorageSpace, lock, maxOpen); err != nil {
+		if lock != nil {
+			lock.Close()
+		}
+		return err
+	}
+	s.streams.syncData = s.syncData
+	s.streams.exists = func(h wire.Handle) error {
+		return s.store.view(func(t *txn) error { return t.isDatafile(h) })
+	}
 	return nil
 }
 

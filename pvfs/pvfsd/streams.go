@@ -31,8 +31,8 @@ type streams struct {
 	dir      string
 	maxIdle  int                          // open files kept for later
 	slots    chan struct{}                // a token a stream in use, bounds open files
-	exists   func(wire.Handle) error      // ENOENT when h has no datafile object any more
-	syncData func() bool                  // whether every write is made durable
+	exists   func(wire.Handle) error      // ENOENT when h has no datafile object any more; set before use
+	syncData func() bool                  // whether every write is made durable; set before use
 	lock     *os.File                     // flocked, or nil when the store's lock covers the directory
 	unsynced [shards]struct{ sync.Mutex } // serialises the syncs of one directory
 
@@ -54,26 +54,12 @@ type stream struct {
 	f  *os.File // nil until needed, or when there is no file; guarded by mu
 }
 
-// openStreams opens the bytestreams in dir. With locked the caller holds the
-// lock of dir already. maxOpen is how many files the process may open.
-func openStreams(dir string, locked bool, maxOpen int, id identity, exists func(wire.Handle) error, syncData func() bool) (*streams, error) {
-	s := &streams{
-		dir: filepath.Join(dir, "streams"), exists: exists, syncData: syncData,
-		open: make(map[wire.Handle]*stream), idle: list.New(),
-	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+// openStreams opens the bytestreams in dir, which is locked; lock, if not nil,
+// is closed with them. maxOpen is how many files the process may open.
+func openStreams(dir string, lock *os.File, maxOpen int) (*streams, error) {
+	s := &streams{dir: filepath.Join(dir, "streams"), lock: lock, open: make(map[wire.Handle]*stream), idle: list.New()}
+	if err := errors.Join(os.MkdirAll(s.dir, 0o700), fsyncPath(dir)); err != nil {
 		return nil, fmt.Errorf("bytestream directory: %w", err)
-	}
-	if !locked {
-		lock, err := lockDir(dir)
-		if err != nil {
-			return nil, err
-		}
-		s.lock = lock
-	}
-	if err := id.check(dir); err != nil {
-		s.close()
-		return nil, err
 	}
 	s.maxIdle = min(max(maxOpen/4, minOpen), maxOpenIdle)
 	s.slots = make(chan struct{}, s.maxIdle)

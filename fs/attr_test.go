@@ -238,7 +238,7 @@ func TestStat(t *testing.T) {
 // of several batches.
 func TestReaddirIsASnapshot(t *testing.T) {
 	r := newRig(t, 2)
-	const files = 2500
+	const files = readDirBatch + 100
 	want := map[string]bool{}
 	for i := range files {
 		name := fmt.Sprint("file", i)
@@ -270,4 +270,23 @@ func TestReaddirIsASnapshot(t *testing.T) {
 	require.Equal(t, []string{"new"}, names, "rewinddir looks again")
 	require.NoError(t, os.Remove(r.path(1, "new")))
 	require.NoError(t, os.Remove(r.dirs[1]))
+}
+
+func TestOrphanDirectoryIsHidden(t *testing.T) {
+	r := newRig(t, 1)
+	root := r.nodes[0].Mountpoint()
+	f, err := os.Create(r.path(0, "f"))
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, os.Remove(f.Name()))
+	ents, err := os.ReadDir(root)
+	require.NoError(t, err)
+	for _, e := range ents {
+		require.NotContains(t, e.Name(), "zoidfs")
+	}
+	hidden := root + "/.zoidfs-orphans"
+	_, err = os.Stat(hidden)
+	require.ErrorIs(t, err, syscall.ENOENT)
+	require.Error(t, os.Mkdir(hidden, 0o700))
+	require.Error(t, os.Rename(r.dirs[0], hidden))
 }

@@ -141,7 +141,7 @@ func (n *node) CopyFileRange(ctx context.Context, _ fusefs.FileHandle, offIn uin
 	c := n.begin(ctx, opCopyFileRange)
 	defer c.end()
 	var kill uint32
-	if uid, _ := owner(ctx); uid != 0 { // the kernel does not say; too often does no harm
+	if uid, _ := caller(ctx); uid != 0 { // the kernel does not say; too often does no harm
 		kill = ionclient.KillPriv
 	}
 	piece := make([]byte, min(length, maxRequest))

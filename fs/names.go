@@ -9,13 +9,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// owner returns who the caller of a request is. What is made belongs to that
-// user and group; the home replaces the group if the directory is setgid.
-func owner(ctx context.Context) (uid, gid uint32) {
+// caller returns whom a request is from.
+func caller(ctx context.Context) (uid, gid uint32) {
 	if c, ok := fuse.FromContext(ctx); ok {
 		return c.Uid, c.Gid
 	}
 	return 0, 0
+}
+
+// newOwner returns whom what is made in n belongs to: the caller, and the
+// group of the directory if that is setgid, as a new directory is then too.
+func (n *node) newOwner(ctx context.Context, mode uint32, dir bool) (uid, gid, newMode uint32) {
+	uid, gid = caller(ctx)
+	if v := n.inherit.Load(); v&inheritGroup != 0 {
+		gid = uint32(v)
+		if dir {
+			mode |= syscall.S_ISGID
+		}
+	}
+	return uid, gid, mode
 }
 
 // Create makes a file that the kernel just found missing, and opens it. If
@@ -47,7 +59,7 @@ func (n *node) createFile(ctx context.Context, c *call, name string, mode uint32
 	if e != 0 {
 		return nil, e
 	}
-	uid, gid := owner(ctx)
+	uid, gid, mode := n.newOwner(ctx, mode, false)
 	a, _, err := n.m.client.Create(c, n.handle, name, mode, uid, gid, true)
 	if err != nil {
 		return nil, n.fail(opCreate, err)
@@ -75,7 +87,7 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 	}
 	c := n.begin(ctx, opMkdir)
 	defer c.end()
-	uid, gid := owner(ctx)
+	uid, gid, mode := n.newOwner(ctx, mode, true)
 	a, err := n.m.client.Mkdir(c, n.handle, name, mode, uid, gid)
 	if err != nil {
 		return nil, n.fail(opMkdir, err)
@@ -89,7 +101,7 @@ func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.Entry
 	}
 	c := n.begin(ctx, opSymlink)
 	defer c.end()
-	uid, gid := owner(ctx)
+	uid, gid, _ := n.newOwner(ctx, 0, false)
 	a, err := n.m.client.Symlink(c, n.handle, name, target, uid, gid)
 	if err != nil {
 		return nil, n.fail(opSymlink, err)

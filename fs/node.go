@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
@@ -35,12 +36,32 @@ type mount struct {
 	base AppStats // counts at the last reset; guarded by mu
 }
 
-// node is a file, directory or symbolic link. It has no state but its name in
-// PVFS2: everything is asked anew.
+// node is a file, directory or symbolic link. It has next to no state but its
+// name in PVFS2: everything is asked anew.
 type node struct {
 	fusefs.Inode
 	m      *mount
 	handle uint64
+
+	// What the attributes of a directory, when seen last, hand down to what
+	// is made in it: inheritGroup and the group if it is setgid, else 0. The
+	// kernel has us look at them within every call that makes something, to
+	// check the permission, so it costs no request to know.
+	inherit atomic.Uint64
+}
+
+const inheritGroup = 1 << 32 // above the group
+
+// saw remembers what a sight of the node's attributes tells.
+func (n *node) saw(a *ionclient.Attr) {
+	if a.Type != ionpb.ObjType_DIR {
+		return
+	}
+	var v uint64
+	if a.Mode&syscall.S_ISGID != 0 {
+		v = inheritGroup | uint64(a.GID)
+	}
+	n.inherit.Store(v)
 }
 
 // The node API asks for these; what is not here it refuses by itself
@@ -120,7 +141,7 @@ func (n *node) child(ctx context.Context, name string, a *ionclient.Attr, out *f
 func fillAttr(out *fuse.Attr, a *ionclient.Attr) {
 	out.Ino = a.Handle
 	out.Mode = typeMode(a.Type) | a.Mode&07777
-	out.Nlink = a.Nlink
+	out.Nlink = min(a.Nlink, 1) // 1 of a directory: subdirectories are not counted
 	out.Uid, out.Gid = a.UID, a.GID
 	out.Size = uint64(a.Size)
 	out.Blocks = uint64(a.Blocks)
@@ -161,6 +182,7 @@ func (n *node) Getattr(ctx context.Context, _ fusefs.FileHandle, out *fuse.AttrO
 	if err != nil {
 		return n.failGone(opGetattr, err)
 	}
+	n.saw(&a)
 	fillAttr(&out.Attr, &a)
 	return 0
 }
@@ -176,6 +198,7 @@ func (n *node) Setattr(ctx context.Context, _ fusefs.FileHandle, in *fuse.SetAtt
 	if err != nil {
 		return n.failGone(opSetattr, err)
 	}
+	n.saw(&a)
 	fillAttr(&out.Attr, &a)
 	return 0
 }

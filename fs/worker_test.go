@@ -63,7 +63,7 @@ func startWorkerAs(t testing.TB, cred *syscall.Credential) *worker {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe") // which other users may execute wherever it lies
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
-	cmd.Env = append(os.Environ(), workerEnv+"=1")
+	cmd.Env = append(os.Environ(), workerEnv+"=1", "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)

@@ -100,7 +100,7 @@ func (n *node) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errn
 	if err != nil {
 		return 0, n.failGone(opListxattr, err)
 	}
-	uid, _ := owner(ctx)
+	uid, _ := caller(ctx)
 	var list []byte
 	for _, name := range names {
 		if xattrErrno(name) != 0 || uid != 0 && strings.HasPrefix(name, "trusted.") {

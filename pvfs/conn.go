@@ -336,7 +336,10 @@ func (c *conn) fillBatch() int {
 	}
 	c.reqs = slices.Delete(c.reqs, 0, taken)
 	messages := 0
-	for len(c.data) > 0 && total < maxBatch && len(w.vec) < maxSlices && messages < maxMessages {
+	for len(c.data) > 0 && messages < maxMessages {
+		if messages > 0 && (total >= maxBatch || len(w.vec) >= maxSlices) {
+			break // one message goes out with any number of requests
+		}
 		k := c.data[0]
 		if !k.st.started {
 			break // its request is still queued

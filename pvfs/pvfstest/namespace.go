@@ -229,6 +229,14 @@ func (s *suite) testReadDir(t *testing.T) {
 	_, _, _, err = s.c.ReadDir(ctx, f.Handle, 0, 10)
 	require.ErrorIs(t, err, syscall.ENOTDIR)
 
+	// Long names make replies that fit into no small buffer.
+	long := s.mkdir(t)
+	s.parallel(t, 8, 300, func(i int) error {
+		_, err := s.c.Create(ctx, long, fmt.Sprintf("%s%03d", strings.Repeat("n", 250), i), pvfs.CreateOptions{})
+		return err
+	})
+	require.Len(t, s.list(t, long, 512), 300)
+
 	// Entries that are removed while they are read do not hide others.
 	ents, next, eof, err := s.c.ReadDir(ctx, d, 0, 10)
 	require.NoError(t, err)

@@ -57,11 +57,12 @@ type processes struct {
 	conf *fsconf.Config
 	dirs []string
 	cmds []*exec.Cmd
+	errs []bytes.Buffer // what they wrote to stderr: reports of the race detector
 }
 
 func startProcesses(t *testing.T, n int, durable bool) *processes {
 	gen := fsconf.GenOptions{FSName: "zoidfs", FSID: 4711, SyncMeta: durable, NoStuffing: true}
-	p := &processes{t: t, cmds: make([]*exec.Cmd, n)}
+	p := &processes{t: t, cmds: make([]*exec.Cmd, n), errs: make([]bytes.Buffer, n)}
 	for i := range n {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(17000)))
 		require.NoError(t, err)
@@ -94,7 +95,7 @@ func (p *processes) start(i int) {
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=s%d", serverEnv, i))
 	cmd.Stdin = bytes.NewReader([]byte(p.conf.Text))
-	cmd.Stderr = os.Stderr
+	cmd.Stderr = &p.errs[i]
 	require.NoError(p.t, cmd.Start())
 	p.cmds[i] = cmd
 	require.Eventually(p.t, func() bool {
@@ -113,6 +114,7 @@ func (p *processes) kill(i int) {
 	p.cmds[i].Process.Kill()
 	p.cmds[i].Wait()
 	p.cmds[i] = nil
+	require.Empty(p.t, p.errs[i].String())
 }
 
 // model is what the file system must hold after a crash.

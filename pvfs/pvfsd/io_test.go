@@ -2,7 +2,11 @@ package pvfsd_test
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"math/rand/v2"
+	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -10,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/pvfs/fsconf"
 	"github.com/zoidfs/zoidfs/pvfs/pvfsd/pvfsdtest"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
@@ -129,7 +134,11 @@ func TestFlowWaitsForResponse(t *testing.T) {
 // Many writes are announced before the data of the first come, in another
 // order, with their messages interleaved.
 func TestFlowsInterleave(t *testing.T) {
-	const flows, size = 300, flowBuffer + 1234
+	const size = flowBuffer + 1234
+	flows := 300
+	if testing.Short() {
+		flows = 50
+	}
 	cl := pvfsdtest.Start(t, 1, pvfsdtest.Options{})
 	c := dial(t, cl.Addr(0), cl.Config())
 	f := c.create(1, wire.LayoutRoundRobin)
@@ -165,7 +174,7 @@ func TestFlowsInterleave(t *testing.T) {
 		require.Zero(t, status)
 		require.Equal(t, int64(size), done.Total)
 	}
-	for _, i := range []int{0, 1, 150, flows - 1} {
+	for _, i := range []int{0, 1, flows / 2, flows - 1} {
 		require.Equal(t, pattern(uint64(i), size), c.read(f.Handle, df, int64(i)*size, size))
 	}
 }
@@ -232,4 +241,60 @@ func TestSparse(t *testing.T) {
 	start := time.Now()
 	c.call(c.all(root), root, &wire.RemoveReq{Handle: df, FSID: c.fsid, Cred: c.cred}, nil)
 	require.Less(t, time.Since(start), 5*time.Second)
+}
+
+func TestSyncData(t *testing.T) {
+	cl := pvfsdtest.Start(t, 1, pvfsdtest.Options{Gen: func(o *fsconf.GenOptions) { o.SyncData, o.SyncMeta = true, true }})
+	c := dial(t, cl.Addr(0), cl.Config())
+	f := c.create(1, wire.LayoutRoundRobin)
+	df := f.Attr.DFiles[0]
+	require.NoError(t, c.write(f.Handle, df, 0, pattern(1, 1000)))
+	require.NoError(t, c.writeSmall(f.Handle, df, 1000, pattern(2, 1000)))
+	c.call(c.all(df), 0, &wire.TruncateReq{Handle: df, FSID: c.fsid, Size: 1500}, nil)
+	for _, h := range []wire.Handle{df, f.Handle, root} {
+		c.call(nil, 0, &wire.FlushReq{Handle: h, FSID: c.fsid}, nil)
+	}
+	require.Equal(t, append(pattern(1, 1000), pattern(2, 1000)[:500]...), c.read(f.Handle, df, 0, 9999))
+}
+
+// Files that are removed while they are written leave nothing on the disk.
+func TestRemoveWhileWriting(t *testing.T) {
+	dir := t.TempDir()
+	cl := pvfsdtest.Start(t, 1, pvfsdtest.Options{Dir: dir})
+	c := dial(t, cl.Addr(0), cl.Config())
+	var wg sync.WaitGroup
+	for range 60 {
+		f := c.create(1, wire.LayoutRoundRobin)
+		w, r := dial(t, cl.Addr(0), cl.Config()), dial(t, cl.Addr(0), cl.Config())
+		wg.Add(2)
+		go func() {
+			defer wg.Done()
+			for i := int64(0); ; i++ {
+				if err := w.writeSmall(f.Handle, f.Attr.DFiles[0], i, []byte{1}); err != nil {
+					if !errors.Is(err, syscall.ENOENT) {
+						t.Error(err)
+					}
+					return
+				}
+			}
+		}()
+		go func() {
+			defer wg.Done()
+			time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)
+			if err := r.try(r.all(root), root, &wire.TreeRemoveReq{FSID: r.fsid, Cred: r.cred, Handles: f.Attr.DFiles}, &wire.TreeStatusResp{}); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	wg.Wait()
+	files := func() (n int) {
+		filepath.WalkDir(filepath.Join(dir, "s0", "data", "streams"), func(_ string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				n++
+			}
+			return nil
+		})
+		return n
+	}
+	require.Eventually(t, func() bool { return files() == 0 }, 10*time.Second, 10*time.Millisecond)
 }

@@ -142,6 +142,8 @@ func (s *Server) touch(ctx context.Context, p *peer, req *wire.CrDirentReq) {
 		Cap:   s.peerCap(wire.MayAll, req.Handle),
 		Hints: []wire.Hint{wire.ObjectHint(req.Parent)},
 	}
+	ctx, cancel := context.WithTimeout(ctx, touchTimeout)
+	defer cancel()
 	set := &wire.SetAttrReq{Handle: req.Handle, FSID: req.FSID, Attr: wire.Attr{Mask: wire.AttrCtime | wire.AttrType}, Cred: req.Cred}
 	if err := p.call(ctx, &hdr, set, nil); err != nil {
 		s.log.Debug("ctime not set", "handle", uint64(req.Handle), "server", p.alias, "err", err)

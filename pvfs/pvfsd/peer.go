@@ -15,10 +15,11 @@ import (
 )
 
 const (
-	peerTimeout = 30 * time.Second // for one request to another server
-	dialTimeout = 5 * time.Second
-	peerIdle    = 8  // connections kept to one server
-	peerBusy    = 32 // requests to one server at a time
+	peerTimeout  = 30 * time.Second // for one request to another server
+	dialTimeout  = 5 * time.Second
+	touchTimeout = 5 * time.Second // for a request whose failure does no harm
+	peerIdle     = 8               // connections kept to one server
+	peerBusy     = 32              // requests to one server at a time
 )
 
 // peer is another server of the file system, of which this one is a client.

@@ -315,6 +315,9 @@ func (s *server) round(ctx context.Context, k *call) (lost bool, err error) {
 		}
 		down := err != nil && unreachable(k.status)
 		if !down || forwards || time.Now().After(limit) || sleep(ctx, pause) != nil {
+			if down && !forwards {
+				err = s.explain(ctx, k, fmt.Errorf("does not reach another server: %w", err), nil)
+			}
 			lost = k.lost
 			k.free()
 			return lost, err

@@ -3,6 +3,7 @@ package pvfs
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"syscall"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
@@ -56,6 +58,10 @@ func (d *fakeDir) do(req wire.Request) (wire.Status, wire.Response) {
 	enoent := wire.StatusOf(syscall.ENOENT)
 	switch m := req.(type) {
 	case *wire.GetAttrReq:
+		if m.Handle > 5000 && m.Handle < 6000 {
+			return 0, &wire.GetAttrResp{Attr: wire.Attr{Type: wire.TypeMetafile, Mask: wire.AttrCommon | wire.AttrDist | wire.AttrDFiles,
+				Dist: wire.NewSimpleStripe(65536), DFiles: []wire.Handle{1 << 62}}}
+		}
 		return 0, &wire.GetAttrResp{Attr: wire.Attr{Type: wire.TypeDirectory, Mask: wire.AttrCommon | wire.AttrDistDir | wire.AttrDirHint, DistDir: d.dd}}
 	case *wire.CreateReq:
 		d.next++
@@ -193,6 +199,58 @@ func TestFailedCreateIsUndone(t *testing.T) {
 			require.Equal(t, undone, len(d.removed) > 0, "%v", e)
 		})
 	}
+}
+
+func TestFailedRenameIsUndone(t *testing.T) {
+	inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+		ctx := t.Context()
+		d.entries["old"], d.entries["over"] = 5001, 5002
+		want := maps.Clone(d.entries)
+		d.once = true
+		for _, to := range []string{"new", "over"} {
+			d.fail[wire.OpRmDirent] = syscall.EACCES
+			require.ErrorIs(t, c.Rename(ctx, c.Root(), "old", c.Root(), to), syscall.EACCES)
+			require.Equal(t, want, d.entries)
+			require.Empty(t, d.removed)
+		}
+		require.NoError(t, c.Rename(ctx, c.Root(), "old", c.Root(), "over"))
+		require.Equal(t, map[string]wire.Handle{"over": 5001}, d.entries)
+		require.Equal(t, []wire.Handle{1 << 62, 5002}, d.removed)
+	})
+}
+
+func TestFailedRemovePutsTheEntryBack(t *testing.T) {
+	inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+		ctx := t.Context()
+		d.entries["x"] = 5001
+		d.once = true
+		for _, op := range []wire.Op{wire.OpTreeRemove, wire.OpRemove} {
+			d.fail[op] = syscall.EACCES
+			require.ErrorIs(t, c.Remove(ctx, c.Root(), "x"), syscall.EACCES)
+			require.Equal(t, wire.Handle(5001), d.entries["x"])
+		}
+		d.removed = nil
+		d.fail[wire.OpTreeRemove] = syscall.ECONNREFUSED // the first datafile's server does not reach another
+		require.NoError(t, c.Remove(ctx, c.Root(), "x"))
+		require.Equal(t, []wire.Handle{1 << 62, 5001}, d.removed, "so the client asks itself")
+	})
+}
+
+func TestServerThatDoesNotReachAnother(t *testing.T) {
+	inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+		d.once = true
+		d.fail[wire.OpCrDirent] = syscall.ECONNREFUSED
+		a, err := c.Create(t.Context(), c.Root(), "x", CreateOptions{})
+		require.NoError(t, err)
+		require.Equal(t, a.Handle, d.entries["x"])
+		d.once = false
+		d.fail[wire.OpLookupPath] = syscall.EHOSTUNREACH
+		begin := time.Now()
+		_, err = c.Lookup(t.Context(), c.Root(), "x")
+		require.Equal(t, syscall.EIO, errno.Of(err))
+		require.ErrorContains(t, err, "s0")
+		require.InDelta(t, DefaultTimeout.Seconds(), time.Since(begin).Seconds(), 2)
+	})
 }
 
 func TestCancelledCreateRunsToItsEnd(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -19,8 +20,6 @@ import (
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/counters"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/local"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/nodens"
-	"github.com/zoidfs/zoidfs/pvfs"
-	"github.com/zoidfs/zoidfs/pvfs/fsconf"
 )
 
 // The job that the demonstration runs.
@@ -70,6 +69,10 @@ func (a *app) demo(ctx context.Context, name string) error {
 	}
 	fmt.Fprintf(a.out, "\n%d ranks on %d nodes write %s to %s, rank r the blocks r, r+%d, r+%d ... of 4 KiB:\n",
 		demoRanks, len(f.Nodes), counters.Bytes(demoSize), filepath.Join(nodens.Target, demoName), demoRanks, 2*demoRanks)
+	before, err := stored(f)
+	if err != nil {
+		return err
+	}
 	if _, err := local.SystemStats(ctx, f, true); err != nil {
 		return err
 	}
@@ -92,7 +95,7 @@ func (a *app) demo(ctx context.Context, name string) error {
 	if _, err := a.demoJob(ctx, name, len(f.Nodes), "read", want); err != nil {
 		return err
 	}
-	if err := a.demoLayout(ctx, d, f); err != nil {
+	if err := a.demoLayout(f, before); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.out, "\ncalls of the writing job and what became of them:\n")
@@ -117,42 +120,40 @@ func (a *app) demoJob(ctx context.Context, dir string, ranks int, args ...string
 	return time.Since(start), err
 }
 
-// demoLayout prints how the bytes of the checkpoint lie on the servers.
-func (a *app) demoLayout(ctx context.Context, d cluster.Dir, f *cluster.File) error {
-	c, err := pvfs.Dial(ctx, f.PVFS, pvfs.Options{Timeout: askTimeout})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	h := c.Root()
-	for name := range strings.SplitSeq(demoName, "/") {
-		if h, err = c.Lookup(ctx, h, name); err != nil {
+// stored returns how many bytes each embedded server stores.
+func stored(f *cluster.File) ([]int64, error) {
+	out := make([]int64, len(f.PVFSD))
+	for i, srv := range f.PVFSD {
+		err := filepath.WalkDir(filepath.Join(srv.Data, "data"), func(_ string, e iofs.DirEntry, err error) error {
+			if err != nil || !e.Type().IsRegular() {
+				return err
+			}
+			st, err := e.Info()
+			if errors.Is(err, iofs.ErrNotExist) {
+				return nil // removed just now
+			}
+			if err == nil {
+				out[i] += st.Size()
+			}
 			return err
-		}
-	}
-	attr, err := c.GetAttr(ctx, h)
-	if err != nil {
-		return err
-	}
-	parts, errs, err := c.ListAttr(ctx, attr.Layout.DFiles, true)
-	if err := errors.Join(append(errs, err)...); err != nil {
-		return err
-	}
-	owner := func(pvfs.Handle) string { return "server" }
-	if text, err := os.ReadFile(d.Conf()); err == nil {
-		conf, err := fsconf.Parse(string(text))
+		})
 		if err != nil {
-			return err
-		}
-		owner = func(h pvfs.Handle) string {
-			alias, _ := conf.FileSystems[0].Owner(uint64(h))
-			return alias
+			return nil, err
 		}
 	}
-	fmt.Fprintf(a.out, "\nthe %s lie on %d servers, striped by %s:\n", counters.Bytes(uint64(attr.Size)), len(parts), attr.Layout.Dist.Name)
+	return out, nil
+}
+
+// demoLayout prints what the servers store more than before.
+func (a *app) demoLayout(f *cluster.File, before []int64) error {
+	now, err := stored(f)
+	if err != nil || len(now) == 0 {
+		return err
+	}
+	fmt.Fprintf(a.out, "\nhow the bytes lie on the servers:\n")
 	tw := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	for i, p := range parts {
-		fmt.Fprintf(tw, "  %s\t%d bytes\tdatafile %d\n", owner(attr.Layout.DFiles[i]), p.Size, attr.Layout.DFiles[i])
+	for i, srv := range f.PVFSD {
+		fmt.Fprintf(tw, "  %s\t%d bytes\tin %s\n", srv.Alias, now[i]-before[i], srv.Data)
 	}
 	return tw.Flush()
 }

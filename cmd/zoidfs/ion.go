@@ -25,7 +25,7 @@ const answerInterval = 20 * time.Millisecond
 
 // startTimeout is how long the PVFS2 servers are given to answer when an I/O
 // node starts.
-const startTimeout = 15 * time.Second
+const startTimeout = 5 * time.Second
 
 type ionFlags struct {
 	role

@@ -22,8 +22,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// closeTimeout is how long the end of a mount waits for what does not answer.
-const closeTimeout = 10 * time.Second
+// How long the end of a mount waits for I/O nodes that do not answer, and for
+// the kernel to let go of a mount that is unmounted here.
+const (
+	closeTimeout = 10 * time.Second
+	letGoTimeout = 2 * time.Second
+)
 
 type mountFlags struct {
 	role
@@ -210,9 +214,10 @@ func (a *app) serveMount(ctx context.Context, f mountFlags, opt mountOptions, re
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	serving, end := context.WithCancel(ctx)
+	defer end()
 	g.Go(func() error {
 		defer end() // an unmounted file system ends the metrics too
-		return srv.Run(serving)
+		return runMount(serving, srv, log)
 	})
 	if err := f.afterMount(serving, g, log, opt, srv); err != nil {
 		end()
@@ -223,6 +228,39 @@ func (a *app) serveMount(ctx context.Context, f mountFlags, opt mountOptions, re
 	err = g.Wait()
 	log.Info("unmounted", "mountpoint", f.point)
 	return err
+}
+
+// runMount serves until the mount is gone or ctx is done. Jobs may hold the
+// mount in namespaces of their own, where it cannot be unmounted; they lose it
+// when this process ends, which runMount therefore does not put off.
+func runMount(ctx context.Context, srv *fs.Server, log *slog.Logger) error {
+	done := make(chan error, 1)
+	go func() { done <- srv.Run(ctx) }() // ends with the process at the latest
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	tick := time.NewTicker(letGoTimeout / 20)
+	defer tick.Stop()
+	var gone time.Time
+	for {
+		select {
+		case err := <-done:
+			return err
+		case now := <-tick.C:
+			_, found, err := mounts.At(srv.Mountpoint())
+			switch {
+			case err != nil || found:
+				gone = time.Time{}
+			case gone.IsZero():
+				gone = now
+			case now.Sub(gone) > letGoTimeout:
+				log.Warn("taken away from programs in other mount namespaces", "mountpoint", srv.Mountpoint())
+				return nil
+			}
+		}
+	}
 }
 
 // afterMount does what needs the mount to be there.

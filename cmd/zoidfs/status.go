@@ -19,7 +19,7 @@ import (
 
 // How long the roles are given to answer, and how long status watches them.
 const (
-	askTimeout = 10 * time.Second
+	askTimeout = 5 * time.Second
 	sampleTime = 500 * time.Millisecond
 )
 

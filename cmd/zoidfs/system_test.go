@@ -598,13 +598,16 @@ func TestMountByHandAndByMount8(t *testing.T) {
 		if _, err := exec.LookPath("mount.fuse3"); err != nil {
 			skipOrFail(t, "mount.fuse3 is missing: apt-get install fuse3")
 		}
-		with := shell{env: []string{"PATH=" + filepath.Dir(os.Getenv(binEnv)) + ":" + os.Getenv("PATH")}}
-		r := with.run(t, "mount", "-t", "fuse.zoidfs", f.IONs[0].Addr+","+one, point, "-o", "nosuid,nodev")
+		// mount.fuse3 looks for us where programs are installed, so be there,
+		// in a mount namespace of the test's own.
+		inside := func(script string) result {
+			return shell{}.run(t, "unshare", "-m", "sh", "-ec", `mount --bind "$0" /usr/local/bin; `+script,
+				filepath.Dir(os.Getenv(binEnv)), f.IONs[0].Addr+","+one, point)
+		}
+		r := inside(`mount -t fuse.zoidfs "$1" "$2" -o nosuid,nodev; cat "$2/file"; findmnt -no SOURCE,FSTYPE "$2"; umount "$2"`)
 		require.Zero(t, r.code, r.errOut)
-		read(t)
-		r = with.run(t, "umount", point)
-		require.Zero(t, r.code, r.errOut)
-		r = with.run(t, "mount", "-t", "fuse.zoidfs", one, point, "-o", "frob=1")
+		require.Equal(t, "content\n"+f.IONs[0].Addr+" fuse.zoidfs\n", r.out)
+		r = inside(`mount -t fuse.zoidfs "$1" "$2" -o frob=1`)
 		require.NotZero(t, r.code)
 		require.Contains(t, r.errOut, `zoidfs mount: unknown mount option "frob=1"`)
 	})
@@ -665,6 +668,17 @@ func get(t *testing.T, url string) string {
 	return string(b)
 }
 
+// everybodysFuse gives /dev/fuse the mode that it usually has, for the test.
+func everybodysFuse(t *testing.T) {
+	t.Helper()
+	st, err := os.Stat("/dev/fuse")
+	require.NoError(t, err)
+	if st.Mode().Perm() != 0o666 {
+		require.NoError(t, os.Chmod("/dev/fuse", 0o666))
+		t.Cleanup(func() { require.NoError(t, os.Chmod("/dev/fuse", st.Mode().Perm())) })
+	}
+}
+
 // TestWithoutRoot brings a system up as a user who can only use fusermount3
 // and user namespaces.
 func TestWithoutRoot(t *testing.T) {
@@ -676,6 +690,7 @@ func TestWithoutRoot(t *testing.T) {
 	if os.Getuid() == 0 {
 		s.cred = &syscall.Credential{Uid: 65534, Gid: 65534}
 		require.NoError(t, os.Chmod(s.dir, 0o777))
+		everybodysFuse(t)
 	}
 	s.do("up", "--servers", "2")
 	s.do("launch", "-n", "4", "--", "sh", "-c", `echo $(id -u) >/zfs/rank.$ZOIDFS_RANK`)

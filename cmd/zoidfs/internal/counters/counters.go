@@ -115,15 +115,15 @@ func (s Stats) Table(w io.Writer) error {
 	level := func(title, read, written string, r, wr uint64, ops map[string]uint64) {
 		fmt.Fprintf(tw, "%s\t%d\t%s %s\t%s %s\n", title, Total(ops), read, Bytes(r), written, Bytes(wr))
 		for _, op := range busiest(ops) {
-			fmt.Fprintf(tw, "  %s\t%d\t\t\n", op, ops[op])
+			fmt.Fprintf(tw, "  %s\t%d\n", op, ops[op])
 		}
 	}
 	level("calls from applications", "read", "written", s.App.BytesRead, s.App.BytesWritten, s.App.Calls)
 	level("requests to I/O nodes", "received", "sent", s.RPC.BytesReceived, s.RPC.BytesSent, s.RPC.Requests)
 	level("requests to PVFS2 servers", "read", "written", s.PVFS.BytesRead, s.PVFS.BytesWritten, s.PVFS.Requests)
 	if calls := Total(s.App.Calls); calls > 0 {
-		fmt.Fprintf(tw, "for each call\t%.2f\trequests to I/O nodes\t\n", float64(Total(s.RPC.Requests))/float64(calls))
-		fmt.Fprintf(tw, "\t%.2f\trequests to PVFS2 servers\t\n", float64(Total(s.PVFS.Requests))/float64(calls))
+		fmt.Fprintf(tw, "for each call\t%.2f\trequests to I/O nodes\n", float64(Total(s.RPC.Requests))/float64(calls))
+		fmt.Fprintf(tw, "\t%.2f\trequests to PVFS2 servers\n", float64(Total(s.PVFS.Requests))/float64(calls))
 	}
 	return tw.Flush()
 }

@@ -227,8 +227,13 @@ func Fusermount() (string, error) {
 // error that says in one line what is missing.
 func Possible() error {
 	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("cannot mount: %w (load the kernel module fuse, or give this container the device)", err)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return errors.New("cannot mount: there is no /dev/fuse; load the kernel module fuse, or give this container the device")
+	case errors.Is(err, os.ErrPermission):
+		return errors.New("cannot mount: this user may not open /dev/fuse, whose mode should be 0666")
+	case err != nil:
+		return fmt.Errorf("cannot mount: %w", err)
 	}
 	f.Close()
 	if os.Geteuid() == 0 {

@@ -53,8 +53,8 @@ type file struct {
 }
 
 // Dial learns the view from the first of Addrs that answers. It tries for
-// DialWait and then fails with the error of the last attempt; at once if
-// someone answers who is no zoidfs I/O node or serves another file system.
+// DialWait and then fails with the error of the first of them; sooner if there
+// is no zoidfs I/O node (EPROTO) or it serves another file system (ENODEV).
 func Dial(ctx context.Context, opt Options) (*Client, error) {
 	if err := opt.Validate(); err != nil {
 		return nil, err
@@ -79,21 +79,25 @@ func Dial(ctx context.Context, opt Options) (*Client, error) {
 func (c *Client) firstView(ctx context.Context) (*ionpb.View, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.opt.DialWait, errno.New("ionclient.Dial", syscall.ETIMEDOUT))
 	defer cancel()
-	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
-		var last error
+	var last error
+	for round := 1; ; round++ {
+		var first error // of this round
 		for _, addr := range c.opt.Addrs {
 			v, err := c.askView(ctx, addr)
 			if err == nil {
 				return v, nil
 			}
-			if e := errno.Of(err); e == syscall.EPROTO || e == syscall.EPROTONOSUPPORT || e == syscall.ENODEV {
-				return nil, err
-			}
-			if last == nil || ctx.Err() == nil {
-				last = err
+			if first == nil {
+				first = err
 			}
 		}
-		t := time.NewTimer(backoff)
+		if last == nil || ctx.Err() == nil { // else it only says that time is up
+			last = first
+		}
+		if hopeless(last, round) {
+			return nil, last
+		}
+		t := time.NewTimer(min(minBackoff<<round, maxBackoff))
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -101,6 +105,19 @@ func (c *Client) firstView(ctx context.Context) (*ionpb.View, error) {
 			return nil, last
 		}
 	}
+}
+
+// hopeless tells whether there is no use in dialling again after err. Someone
+// who hangs up may be an I/O node that is just going down, so that counts
+// only when it happens again.
+func hopeless(err error, round int) bool {
+	switch errno.Of(err) {
+	case syscall.ENODEV, syscall.EPROTONOSUPPORT:
+		return true
+	case syscall.EPROTO:
+		return round >= 3
+	}
+	return false
 }
 
 // spawn runs f in a goroutine that Close waits for. It reports whether the

@@ -151,10 +151,10 @@ func (s *session) withdraw(l *link, err error) {
 
 // connect makes the connections of a link, says hello, and takes back what an
 // I/O node that has forgotten us should know.
-func (s *session) connect(ctx context.Context) (l *link, err error) {
+func (s *session) connect(ctx context.Context) (_ *link, err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	l = &link{lost: make(chan struct{})}
+	l := &link{lost: make(chan struct{})}
 	if l.control, err = s.c.dial(ctx, s.addr); err != nil {
 		return nil, err
 	}

@@ -89,12 +89,12 @@ func (w *lockWait) chase(ctx context.Context, answered <-chan struct{}) {
 	}
 }
 
-// cancel asks the I/O node to end the wait. It reports whether that could be
-// asked; the answer to the lock request tells the outcome.
+// cancel asks the I/O node to end the wait. It reports false if that cannot be
+// asked for now; the answer to the lock request tells the outcome.
 func (w *lockWait) cancel(ctx context.Context) bool {
 	s, id := w.ticket.get()
-	if s == nil {
-		return false
+	if s == nil { // about to be sent
+		return true
 	}
 	s.mu.Lock()
 	l := s.link

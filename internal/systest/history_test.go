@@ -1,10 +1,12 @@
 package systest
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,7 +42,7 @@ var registerModel = porcupine.Model{
 
 // sizeCall is a call that sets or sees the size of a file.
 type sizeCall struct {
-	do   string // "write" ends at n, "truncate" to n, "size" returned n
+	do   string // "write" ends at size, "truncate" to size; any other returned size
 	size int64
 }
 
@@ -61,26 +63,78 @@ var sizeModel = porcupine.Model{
 
 // logCall is a call on a file to which records of one length are appended.
 type logCall struct {
-	do      string // "append" record, "truncate" to nothing, "read" records, "count" of records by size
-	records string // comma after each id
+	do      string // "append" of a record, "truncate" to nothing, "read" records, "count" of records by size
+	records []int  // ids: of the one appended, of all that were read
 	count   int
 }
 
-var logModel = porcupine.Model{
-	Init: func() any { return "" },
-	Step: func(state, in, _ any) (bool, any) {
-		s, c := state.(string), in.(logCall)
-		switch c.do {
-		case "append":
-			return true, s + c.records
-		case "truncate":
-			return true, ""
-		case "count":
-			return strings.Count(s, ",") == c.count, s
+// logState is the file as far as its order is known, by a read, and after that
+// the records whose order is not known yet, sorted. That the order is left
+// open keeps the search short: appends that nobody has read commute.
+type logState struct{ known, pending string }
+
+// logModel returns the model of a file whose appends are those of h. It needs
+// to know when they were made, to refuse a read that has two of them in the
+// wrong order.
+func logModel(h history) porcupine.Model {
+	appends := map[int]porcupine.Operation{}
+	for _, o := range h {
+		if c := o.Input.(logCall); c.do == "append" {
+			appends[c.records[0]] = o
 		}
-		return s == c.records, s
-	},
-	DescribeOperation: func(in, _ any) string { return fmt.Sprintf("%+v", in) },
+	}
+	return porcupine.Model{
+		Init: func() any { return logState{} },
+		Step: func(state, in, _ any) (bool, any) {
+			s, c := state.(logState), in.(logCall)
+			switch c.do {
+			case "append":
+				pending := append(parseIDs(s.pending), c.records[0])
+				slices.Sort(pending)
+				s.pending = formatIDs(pending)
+				return true, s
+			case "truncate":
+				return true, logState{}
+			case "count":
+				return strings.Count(s.known+s.pending, ",") == c.count, s
+			}
+			tail, ok := strings.CutPrefix(formatIDs(c.records), s.known)
+			if !ok {
+				return false, s
+			}
+			order := parseIDs(tail)
+			if formatIDs(slices.Sorted(slices.Values(order))) != s.pending {
+				return false, s
+			}
+			for i, a := range order {
+				for _, b := range order[i+1:] {
+					if appends[b].Return < appends[a].Call {
+						return false, s
+					}
+				}
+			}
+			return true, logState{known: s.known + tail}
+		},
+		DescribeOperation: func(in, _ any) string { return fmt.Sprintf("%+v", in) },
+	}
+}
+
+// formatIDs writes a comma after each id, parseIDs reads that.
+func formatIDs(ids []int) string {
+	var b strings.Builder
+	for _, id := range ids {
+		fmt.Fprint(&b, id, ",")
+	}
+	return b.String()
+}
+
+func parseIDs(s string) (ids []int) {
+	for f := range strings.SplitSeq(strings.TrimSuffix(s, ","), ",") {
+		if n, err := strconv.Atoi(f); err == nil {
+			ids = append(ids, n)
+		}
+	}
+	return ids
 }
 
 // namesCall is a call on one of a few names of one directory. ino is the inode
@@ -178,9 +232,13 @@ func (h history) requireLinearizable(t *testing.T, m porcupine.Model, what strin
 			best = max(best, len(lin))
 		}
 	}
-	slices.SortFunc(h, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
-	for _, o := range h[max(0, best-12):min(len(h), best+12)] {
-		t.Logf("client %d [%d..%d us] %+v", o.ClientId, (o.Call-h[0].Call)/1000, (o.Return-h[0].Call)/1000, o.Input)
+	slices.SortFunc(h, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
+	var text strings.Builder
+	for _, o := range h {
+		fmt.Fprintf(&text, "client %d [%d..%d us] %+v\n", o.ClientId, (o.Call-h[0].Call)/1000, (o.Return-h[0].Call)/1000, o.Input)
 	}
-	require.Failf(t, "not linearizable", "%s: %s: %d of %d calls can be ordered, see %s", what, res, best, len(h), path)
+	if err := os.WriteFile(path+".txt", []byte(text.String()), 0o644); err != nil {
+		t.Log(err)
+	}
+	require.Failf(t, "not linearizable", "%s: %s: %d of %d calls can be ordered, see %s and .txt", what, res, best, len(h), path)
 }

@@ -383,8 +383,17 @@ func (k *worker) load(o op, _ []byte) (result, error) {
 	})
 }
 
-// mapped calls f with the bytes [o.Off, o.Off+o.Len) of a shared mapping.
+// mapped calls f with the bytes [o.Off, o.Off+o.Len) of a shared mapping. As
+// every program that maps a file does, it asks for the size first: what is
+// beyond the size that the kernel knows cannot be touched.
 func mapped(fd int, o op, prot int, f func([]byte) result) (result, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return result{Text: "fstat"}, err
+	}
+	if st.Size < o.Off+o.Len {
+		return result{Text: "beyond the end of the file"}, unix.EINVAL
+	}
 	page := o.Off &^ int64(os.Getpagesize()-1)
 	m, err := unix.Mmap(fd, page, int(o.Off-page+o.Len), prot, unix.MAP_SHARED)
 	if err != nil {

@@ -25,34 +25,48 @@ import (
 // The job that the demonstration runs.
 const (
 	demoRanks = 8
-	demoSize  = 64 << 20 // bytes of the checkpoint
-	demoBlock = 4 << 10  // bytes of one pwrite
+	demoBlock = 4 << 10 // bytes of one pwrite
 	demoName  = "demo/checkpoint"
 )
 
+// demoFlags say where the demonstration takes place and how large it is.
+type demoFlags struct {
+	dir string
+	mib int // of the checkpoint
+}
+
+// blocks is the number of pwrite calls.
+func (f demoFlags) blocks() int64 { return int64(f.mib) << 20 / demoBlock }
+
 // demoCommand is what `make run` shows: the main job, end to end.
 func (a *app) demoCommand() *cobra.Command {
-	var dir string
+	var f demoFlags
 	cmd := &cobra.Command{
-		Use:    "demo [--dir DIR]",
+		Use:    "demo [--dir DIR] [--mib N]",
 		Short:  "start a system and show what it is for",
 		Hidden: true,
 		Long: "demo starts a system, or uses the one that runs in DIR, and runs a job on it: 8 ranks on two nodes write one shared\n" +
 			"checkpoint with interleaved writes of 4 KiB, and every node reads it back.",
 		Example: "  zoidfs demo --dir zoidfs-run",
 		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), dir) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.mib < 1 {
+				return fmt.Errorf("--mib %d is not at least 1", f.mib)
+			}
+			return a.demo(cmd.Context(), f)
+		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", defaultDir, "`DIR` of the system")
+	cmd.Flags().StringVar(&f.dir, "dir", defaultDir, "`DIR` of the system")
+	cmd.Flags().IntVar(&f.mib, "mib", 64, "size of the checkpoint in MiB")
 	cmd.AddCommand(a.demoRankCommand())
 	return cmd
 }
 
-func (a *app) demo(ctx context.Context, name string) error {
-	if err := a.up(ctx, upFlags{dir: name, want: local.Want{Consistency: "strong"}, timeout: time.Minute}); err != nil {
+func (a *app) demo(ctx context.Context, flags demoFlags) error {
+	if err := a.up(ctx, upFlags{dir: flags.dir, want: local.Want{Consistency: "strong"}, timeout: time.Minute}); err != nil {
 		return err
 	}
-	d, err := cluster.NewDir(name)
+	d, err := cluster.NewDir(flags.dir)
 	if err != nil {
 		return err
 	}
@@ -68,7 +82,7 @@ func (a *app) demo(ctx context.Context, name string) error {
 		return err
 	}
 	fmt.Fprintf(a.out, "\n%d ranks on %d nodes write %s to %s, rank r the blocks r, r+%d, r+%d ... of 4 KiB:\n",
-		demoRanks, len(f.Nodes), counters.Bytes(demoSize), filepath.Join(nodens.Target, demoName), demoRanks, 2*demoRanks)
+		demoRanks, len(f.Nodes), counters.Bytes(uint64(flags.mib)<<20), filepath.Join(nodens.Target, demoName), demoRanks, 2*demoRanks)
 	before, err := stored(f)
 	if err != nil {
 		return err
@@ -76,23 +90,23 @@ func (a *app) demo(ctx context.Context, name string) error {
 	if _, err := local.SystemStats(ctx, f, true); err != nil {
 		return err
 	}
-	took, err := a.demoJob(ctx, name, demoRanks, "write")
+	took, err := a.demoJob(ctx, flags.dir, demoRanks, "write", strconv.FormatInt(flags.blocks(), 10))
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "  %.1f s, %.0f writes/s, %.1f MiB/s\n", took.Seconds(), demoSize/demoBlock/took.Seconds(), demoSize/took.Seconds()/(1<<20))
+	fmt.Fprintf(a.out, "  %.1f s, %.0f writes/s, %.1f MiB/s\n", took.Seconds(), float64(flags.blocks())/took.Seconds(), float64(flags.mib)/took.Seconds())
 	stats, err := local.SystemStats(ctx, f, false)
 	if err != nil {
 		return err
 	}
 
 	sum := sha256.New()
-	for b := range int64(demoSize / demoBlock) {
+	for b := range flags.blocks() {
 		sum.Write(demoContent(b))
 	}
 	want := fmt.Sprintf("%x", sum.Sum(nil))
 	fmt.Fprintf(a.out, "\nevery node reads the whole file back; written was sha256 %s\n", want)
-	if _, err := a.demoJob(ctx, name, len(f.Nodes), "read", want); err != nil {
+	if _, err := a.demoJob(ctx, flags.dir, len(f.Nodes), "read", want); err != nil {
 		return err
 	}
 	if err := a.demoLayout(f, before); err != nil {
@@ -102,7 +116,7 @@ func (a *app) demo(ctx context.Context, name string) error {
 	if err := stats.Table(a.out); err != nil {
 		return err
 	}
-	a.demoNext(name, f)
+	a.demoNext(flags.dir, f)
 	return nil
 }
 
@@ -181,9 +195,9 @@ func (a *app) demoNext(dir string, f *cluster.File) {
 // zoidfs, only a path and its rank.
 func (a *app) demoRankCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "rank write | read SHA256",
+		Use:     "rank write BLOCKS | read SHA256",
 		Short:   "one rank of the demonstration",
-		Example: "  zoidfs launch -n 8 -- zoidfs demo rank write",
+		Example: "  zoidfs launch -n 8 -- zoidfs demo rank write 16384",
 		RunE: func(_ *cobra.Command, args []string) error {
 			rank, err := strconv.Atoi(os.Getenv("ZOIDFS_RANK"))
 			if err != nil {
@@ -195,12 +209,16 @@ func (a *app) demoRankCommand() *cobra.Command {
 			}
 			name := filepath.Join(nodens.Target, demoName)
 			switch {
-			case len(args) == 1 && args[0] == "write":
-				return demoWrite(name, rank, size)
+			case len(args) == 2 && args[0] == "write":
+				blocks, err := strconv.ParseInt(args[1], 10, 64)
+				if err != nil {
+					return err
+				}
+				return demoWrite(name, rank, size, blocks)
 			case len(args) == 2 && args[0] == "read":
 				return demoRead(a.out, name, rank, args[1])
 			}
-			return errors.New("want write, or read SHA256")
+			return errors.New("want write BLOCKS, or read SHA256")
 		},
 	}
 }
@@ -214,12 +232,12 @@ func demoContent(b int64) []byte {
 	return block
 }
 
-func demoWrite(name string, rank, size int) error {
+func demoWrite(name string, rank, size int, blocks int64) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
-	for b := int64(rank); b < demoSize/demoBlock; b += int64(size) {
+	for b := int64(rank); b < blocks; b += int64(size) {
 		if _, err := f.WriteAt(demoContent(b), b*demoBlock); err != nil {
 			return errors.Join(err, f.Close())
 		}

@@ -668,6 +668,21 @@ func get(t *testing.T, url string) string {
 	return string(b)
 }
 
+// TestDemo is what `make run` shows, with a smaller file, twice.
+func TestDemo(t *testing.T) {
+	s := newSystem(t)
+	for range 2 {
+		out := s.do("demo", "--mib", "4")
+		for _, want := range []string{"node0 reads the same, 4194304 bytes", "node1 reads the same, 4194304 bytes",
+			"pvfsd0  1048576 bytes", "pvfsd3  1048576 bytes"} {
+			require.Contains(t, out, want)
+		}
+		require.Regexp(t, `(?s)calls from applications .*write +1024\n.*requests to I/O nodes .*write +1024\n`, out)
+		require.Regexp(t, `(?s)Try:\n.* cp -a .*status --dir.*down --dir`, out)
+	}
+	require.Contains(t, s.do("up"), "already up", "the system is left running")
+}
+
 // everybodysFuse gives /dev/fuse the mode that it usually has, for the test.
 func everybodysFuse(t *testing.T) {
 	t.Helper()

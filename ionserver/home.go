@@ -316,13 +316,15 @@ func (h *home) persist(ctx context.Context, handle uint64) error {
 	var mtime int64
 	if i := h.inodes[handle]; i != nil {
 		mtime = i.mtime
+		h.dropLocked(handle, i)
 	}
 	h.mu.Unlock()
 	if mtime == 0 {
 		return nil
 	}
-	if err := h.srv.pvfs.SetAttr(ctx, pvfs.Handle(handle), pvfs.SetAttr{Mtime: &mtime, CtimeNow: true}); err != nil {
-		return stale(err)
+	err := stale(h.srv.pvfs.SetAttr(ctx, pvfs.Handle(handle), pvfs.SetAttr{Mtime: &mtime, CtimeNow: true}))
+	if err != nil && errno.Of(err) != syscall.ESTALE { // of what is gone there is nothing to save
+		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -332,7 +334,7 @@ func (h *home) persist(ctx context.Context, handle uint64) error {
 		}
 		h.dropLocked(handle, i)
 	}
-	return nil
+	return err
 }
 
 // persistAll collects and saves all modification times, as far as that can be
@@ -346,6 +348,7 @@ func (h *home) persistAll(ctx context.Context, timeout time.Duration) {
 		if (i.mtime != 0 || len(i.writers) > 0) && !i.gone {
 			todo = append(todo, handle)
 		}
+		h.dropLocked(handle, i)
 	}
 	h.mu.Unlock()
 	slices.Sort(todo)

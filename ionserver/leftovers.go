@@ -28,13 +28,23 @@ func (s *Server) sessionPrefix() string { return "session." + s.opt.Self + "." }
 
 func (s *Server) sessionName(id uint64) string { return s.sessionPrefix() + strconv.FormatUint(id, 16) }
 
-// findOrphanDir finds or makes the directory of orphans.
-func (s *Server) findOrphanDir(ctx context.Context) error {
-	a, err := s.pvfs.Mkdir(ctx, s.pvfs.Root(), orphanDirName, pvfs.CreateOptions{Mode: 0o700})
-	if errno.Of(err) == syscall.EEXIST {
-		a.Handle, err = s.pvfs.Lookup(ctx, s.pvfs.Root(), orphanDirName)
+// findOrphanDir finds or makes the directory of orphans. Several I/O nodes may
+// be doing that at the same time, and PVFS2 may tell that an entry exists a
+// moment before it can be looked up.
+func (s *Server) findOrphanDir(ctx context.Context) (err error) {
+	const tries = 20
+	for range tries {
+		var h pvfs.Handle
+		if h, err = s.pvfs.Lookup(ctx, s.pvfs.Root(), orphanDirName); errno.Of(err) == syscall.ENOENT {
+			var a pvfs.Attr
+			a, err = s.pvfs.Mkdir(ctx, s.pvfs.Root(), orphanDirName, pvfs.CreateOptions{Mode: 0o700})
+			h = a.Handle
+		}
+		if errno.Of(err) != syscall.EEXIST {
+			s.orphanDir = uint64(h)
+			return err
+		}
 	}
-	s.orphanDir = uint64(a.Handle)
 	return err
 }
 

@@ -92,7 +92,7 @@ func TestLinearizable(t *testing.T) {
 			for round := range rounds {
 				h := s.stripedFile(mounts[0], fmt.Sprint("file", round), c.strip)
 				ops := randomHistory(t, mounts, h, c.domain, uint64(round)+rand.Uint64N(1<<32)<<8)
-				result, info := porcupine.CheckOperationsVerbose(fileModel, ops, 20*time.Second)
+				result, info := porcupine.CheckOperationsVerbose(fileModel, ops, 5*time.Second)
 				if result == porcupine.Illegal {
 					f, err := os.CreateTemp("", "zoidfs-history-*.html")
 					require.NoError(t, err)
@@ -122,7 +122,7 @@ func (s *system) stripedFile(m *mount, name string, strip int64) uint64 {
 // randomHistory lets two threads of each mount do random calls.
 func randomHistory(t *testing.T, mounts []*mount, h uint64, domain int64, seed uint64) []porcupine.Operation {
 	t.Logf("seed %d", seed)
-	const threads, calls = 2, 22
+	const threads, calls = 2, 18
 	start := time.Now()
 	var mu sync.Mutex
 	var ops []porcupine.Operation

@@ -22,7 +22,7 @@ type job struct {
 	flow   uint64        // whose turn it takes: the session, or the peer
 	cost   int64         // bytes, at least baseCost
 	resume bool          // had a place before and goes first
-	ready  chan struct{} // closed when it may run
+	ready  chan struct{} // of one that waits: closed when it may run
 }
 
 // classLimits bounds what one class may have in the works.

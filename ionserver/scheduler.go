@@ -31,9 +31,12 @@ func newScheduler(limits [numClasses]classLimits) *scheduler {
 // enter waits until j may run.
 func (s *scheduler) enter(j *job) {
 	s.mu.Lock()
-	j.ready = make(chan struct{})
 	s.sched.Add(j)
-	s.startLocked()
+	if s.startLocked(j) {
+		s.mu.Unlock()
+		return
+	}
+	j.ready = make(chan struct{})
 	s.mu.Unlock()
 	<-j.ready
 }
@@ -42,7 +45,7 @@ func (s *scheduler) enter(j *job) {
 func (s *scheduler) leave(j *job) {
 	s.mu.Lock()
 	s.sched.Done(j)
-	s.startLocked()
+	s.startLocked(nil)
 	s.mu.Unlock()
 }
 
@@ -55,10 +58,17 @@ func (s *scheduler) away(j *job, wait func() error) error {
 	return err
 }
 
-func (s *scheduler) startLocked() {
+// startLocked lets run who may, and reports whether own, who does not wait
+// yet, is among them.
+func (s *scheduler) startLocked(own *job) (started bool) {
 	for j := s.sched.Next(); j != nil; j = s.sched.Next() {
+		if j == own {
+			started = true
+			continue
+		}
 		close(j.ready)
 	}
+	return started
 }
 
 // load is the number of requests that run and that wait for a place.

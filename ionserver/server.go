@@ -116,7 +116,7 @@ type Server struct {
 	epoch       uint64
 	orphanDir   uint64
 	unclean     bool      // mounts were connected when this node last ended
-	oldSessions []string  // used by start and sweep only: their traces
+	oldSessions []string  // used by start and sweepFiles only: their traces
 	graceEnd    time.Time // until then only reclaimed locks are granted
 
 	mu       sync.Mutex
@@ -194,7 +194,8 @@ func (s *Server) Run(ctx context.Context) error {
 	background, endBackground := context.WithCancel(work)
 	defer endBackground()
 	g.Go(func() error { return s.watchView(background) })
-	g.Go(func() error { return s.sweep(background) })
+	g.Go(func() error { return s.sweepSessions(background, g) })
+	g.Go(func() error { return s.sweepFiles(background) })
 	for _, p := range s.peers {
 		if p != nil {
 			g.Go(func() error { return p.run(work) })
@@ -285,38 +286,56 @@ func (s *Server) start(ctx context.Context) error {
 	return nil
 }
 
-// sweep does what time brings: ends silent sessions, saves modification times
-// and forgets what is not used.
-func (s *Server) sweep(ctx context.Context) error {
-	tick := time.NewTicker(min(s.opt.Persist, s.opt.Lease/5))
+// sweepSessions ends silent sessions until ctx ends. What that takes at PVFS2
+// is done in goroutines of g, so that an absent server holds nobody up.
+func (s *Server) sweepSessions(ctx context.Context, g *errgroup.Group) error {
+	tick := time.NewTicker(s.opt.Lease / 5)
 	defer tick.Stop()
-	for last := time.Now(); ; {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for _, sess := range s.sessions.expired(time.Now()) {
+			s.log.Warn("session expired", "session", sess.id, "name", sess.name)
+			if s.sessions.kill(sess) {
+				s.locks.dropSession(sess.id)
+				g.Go(func() error { s.cleanUp(sess); return nil })
+			}
+		}
+	}
+}
+
+// sweepFiles saves modification times, destroys orphans and forgets what is
+// not used, until ctx ends.
+func (s *Server) sweepFiles(ctx context.Context) error {
+	tick := time.NewTicker(s.opt.Persist)
+	defer tick.Stop()
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
 		now := time.Now()
-		for _, sess := range s.sessions.expired(now) {
-			s.log.Warn("session expired", "session", sess.id, "name", sess.name)
-			s.endSession(sess)
-		}
-		s.owner.expire(now)
 		s.endGrace(ctx, now)
-		if now.Sub(last) >= s.opt.Persist {
-			s.home.persistAll(ctx, s.opt.Lease)
-			s.home.retryOrphans(ctx)
-			last = now
-		}
+		s.owner.expire(now)
+		s.home.persistAll(ctx, s.opt.Lease)
+		s.home.retryOrphans(ctx)
 	}
 }
 
 // endSession drops everything that a session held.
 func (s *Server) endSession(sess *session) {
-	if !s.sessions.kill(sess) {
-		return
+	if s.sessions.kill(sess) {
+		s.locks.dropSession(sess.id)
+		s.cleanUp(sess)
 	}
-	s.locks.dropSession(sess.id)
+}
+
+// cleanUp is the part of a session's end that PVFS2 sees.
+func (s *Server) cleanUp(sess *session) {
 	s.home.dropSession(s.work, sess)
 	s.forgetSession(s.work, sess.id)
 }

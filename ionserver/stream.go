@@ -164,7 +164,7 @@ func (st *stream) hello(r *rpc.Request) (*rpc.Frame, error) {
 	case len(m.Name) > 255 || len(m.Mountpoint) > 4096:
 		return nil, errno.New("ionserver: hello", syscall.ENAMETOOLONG)
 	}
-	if err := s.awaitView(s.work); err != nil {
+	if err := s.awaitView(st.ctx); err != nil {
 		return nil, err
 	}
 	sess := s.sessions.get(m.Session)

@@ -1,0 +1,141 @@
+package ionserver
+
+import (
+	"context"
+	"errors"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+)
+
+// TestViewChange: when I/O nodes with another list start, those of the old one
+// stop before the new ones serve; a request under another epoch is refused.
+func TestViewChange(t *testing.T) {
+	const interval = 100 * time.Millisecond
+	edit := func(_ int, o *Options) { o.ViewInterval = interval }
+	s := startSystem(t, 2, 1, edit)
+	m := s.mount(t)
+	h := m.file(m.root, "f")
+	old := m.view.Epoch
+	require.EqualValues(t, 1, old)
+	m.view.Epoch++
+	r, err := m.call(t.Context(), m.place.Home(h), rpc.Frame{Op: ionpb.Op_GETATTR, Handle: h}, nil, nil)
+	require.ErrorIs(t, err, syscall.ESTALE)
+	require.EqualValues(t, ionpb.Flag_STALE_VIEW, r.Flags)
+	m.view.Epoch = old
+
+	// A third node whose list is another.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s.addrs = append(s.addrs, l.Addr().String())
+	s.nodes = append(s.nodes, nil)
+	s.start(2, l, func(i int, o *Options) { edit(i, o); o.Peers = []string{o.Self} })
+	hello := make(chan error, 1)
+	var resp ionpb.HelloResp
+	go func() {
+		c, err := rpc.Dial(context.Background(), s.addrs[2], rpc.Options{})
+		if err == nil {
+			defer c.Close()
+			f := &rpc.Frame{Op: ionpb.Op_HELLO}
+			f.Encode(&ionpb.HelloReq{Version: 1})
+			var r *rpc.Frame
+			if r, err = c.Call(context.Background(), f); err == nil {
+				err = errors.Join(r.Err(), r.Decode(&resp))
+			}
+		}
+		hello <- err
+	}()
+	served := true
+	for served { // the old view answers until it refuses, and then the new one has not begun
+		_, err := m.stat(h)
+		served = err == nil
+		select {
+		case <-hello:
+			require.False(t, served, "two views at once")
+		default:
+		}
+		require.True(t, served || errors.Is(err, syscall.ESTALE), "%v", err)
+	}
+	require.NoError(t, <-hello)
+	require.Greater(t, resp.View.Epoch, old)
+	require.Equal(t, s.addrs[2:], resp.View.Members)
+	until(t, "all nodes of the old view refuse", func() bool {
+		a, _ := s.nodes[0].Status(t.Context(), nil)
+		b, _ := s.nodes[1].Status(t.Context(), nil)
+		return a.Refusing != "" && b.Refusing != ""
+	})
+}
+
+// TestPeersOfOtherViewsAreRefused: an I/O node with another list, domain size
+// or file system cannot fence or announce here.
+func TestPeersOfOtherViewsAreRefused(t *testing.T) {
+	s := startSystem(t, 2, 1, nil)
+	m := s.mount(t)
+	good := func() *ionpb.PeerHelloReq {
+		return &ionpb.PeerHelloReq{Version: 1, From: s.addrs[1], View: &ionpb.View{
+			Epoch: m.view.Epoch, Members: m.view.Members, Fsid: m.view.Fsid, DomainSize: m.view.DomainSize}}
+	}
+	for _, c := range []struct {
+		name string
+		edit func(*ionpb.PeerHelloReq)
+		want syscall.Errno
+	}{
+		{"as it should be", func(*ionpb.PeerHelloReq) {}, 0},
+		{"epoch", func(r *ionpb.PeerHelloReq) { r.View.Epoch++ }, syscall.ESTALE},
+		{"members", func(r *ionpb.PeerHelloReq) { r.View.Members = s.addrs[1:] }, syscall.ESTALE},
+		{"domain size", func(r *ionpb.PeerHelloReq) { r.View.DomainSize++ }, syscall.ESTALE},
+		{"file system", func(r *ionpb.PeerHelloReq) { r.View.Fsid++ }, syscall.ESTALE},
+		{"no view", func(r *ionpb.PeerHelloReq) { r.View = nil }, syscall.ESTALE},
+		{"stranger", func(r *ionpb.PeerHelloReq) { r.From = "nobody:1" }, syscall.EPERM},
+		{"version", func(r *ionpb.PeerHelloReq) { r.Version = 9 }, syscall.EPROTONOSUPPORT},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conn, err := rpc.Dial(t.Context(), s.addrs[0], rpc.Options{})
+			require.NoError(t, err)
+			defer conn.Close()
+			req := good()
+			c.edit(req)
+			f := &rpc.Frame{Op: ionpb.Op_PEER_HELLO}
+			f.Encode(req)
+			r, err := conn.Call(t.Context(), f)
+			require.NoError(t, err)
+			require.Equal(t, c.want, errno.Of(r.Err()), "%v", r.Err())
+		})
+	}
+}
+
+// TestFenceEndsWithItsStream: a peer that dies while it fences a file holds
+// nobody up.
+func TestFenceEndsWithItsStream(t *testing.T) {
+	s := startSystem(t, 2, 1, nil)
+	m := s.mount(t)
+	h, _ := m.fileHomedAt(m.root, "f", 0)
+	conn, err := rpc.Dial(t.Context(), s.addrs[0], rpc.Options{})
+	require.NoError(t, err)
+	call := func(op ionpb.Op, fill func(*rpc.Frame)) error {
+		f := &rpc.Frame{Op: op, Epoch: m.view.Epoch, Handle: h}
+		fill(f)
+		r, err := conn.Call(t.Context(), f)
+		return errors.Join(err, r.Err())
+	}
+	require.NoError(t, call(ionpb.Op_PEER_HELLO, func(f *rpc.Frame) { f.Encode(&ionpb.PeerHelloReq{Version: 1, From: s.addrs[1], View: m.view}) }))
+	require.NoError(t, call(ionpb.Op_FENCE, func(f *rpc.Frame) { f.Len = maxLockEnd }))
+	require.ErrorIs(t, call(ionpb.Op_FENCED_WRITE, func(f *rpc.Frame) { f.Encode(&ionpb.TokenReq{Token: 99}); f.Data = rpc.Static([]byte("x")) }), syscall.ESTALE)
+	require.ErrorIs(t, call(ionpb.Op_UNFENCE, func(f *rpc.Frame) { f.Encode(&ionpb.TokenReq{Token: 99}) }), syscall.ENOENT)
+	wrote := make(chan error, 1)
+	go func() { wrote <- m.write(h, 0, []byte("x"), 0) }()
+	select {
+	case err := <-wrote:
+		t.Fatalf("the fence does not hold: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	conn.Close()
+	require.NoError(t, <-wrote)
+}

@@ -259,7 +259,7 @@ func (s *suite) testReadDir(t *testing.T) {
 func (s *suite) testLargeDirectory(t *testing.T) {
 	n := 5000
 	if testing.Short() {
-		n = 700
+		n = 300
 	}
 	ctx := s.ctx(t)
 	d := s.mkdir(t)

@@ -18,6 +18,7 @@ import (
 //	HANDLE            16 hex digits: an inode without a name that was open
 //	session.SELF.ID   a symbolic link: the I/O node SELF has had this session
 //	view.EPOCH        a symbolic link to the claim of an epoch
+//	serving.SELF      a symbolic link to the list with which SELF serves
 const orphanDirName = ".zoidfs-orphans"
 
 const readDirMax = 512

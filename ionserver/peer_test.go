@@ -139,3 +139,30 @@ func TestFenceEndsWithItsStream(t *testing.T) {
 	conn.Close()
 	require.NoError(t, <-wrote)
 }
+
+// TestViewChangeAfterOrderlyEnd: nobody waits for a view whose nodes have all
+// ended in good order, but for one whose node crashed.
+func TestViewChangeAfterOrderlyEnd(t *testing.T) {
+	s := startSystem(t, 2, 1, nil)
+	m := s.mount(t)
+	require.EqualValues(t, 1, m.view.Epoch)
+	s.stop(0)
+	s.stop(1)
+	alone := func(interval time.Duration) func(i int, o *Options) {
+		return func(_ int, o *Options) { o.Peers, o.ViewInterval = []string{o.Self}, interval }
+	}
+	begin := time.Now()
+	s.restart(0, alone(time.Hour))
+	addrs := s.addrs
+	s.addrs = addrs[:1]
+	require.EqualValues(t, 2, s.mount(t).view.Epoch)
+	require.Less(t, time.Since(begin), 30*time.Second)
+	s.crash(0)
+	s.addrs = addrs
+	begin = time.Now()
+	s.restart(1, alone(200*time.Millisecond))
+	s.addrs = addrs[1:]
+	require.EqualValues(t, 3, s.mount(t).view.Epoch)
+	require.GreaterOrEqual(t, time.Since(begin), 600*time.Millisecond)
+	s.addrs = addrs
+}

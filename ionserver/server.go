@@ -212,6 +212,9 @@ func (s *Server) Run(ctx context.Context) error {
 	endServe()
 	endWork()
 	err := g.Wait()
+	last, endLast := context.WithTimeout(context.WithoutCancel(ctx), s.opt.Drain)
+	defer endLast()
+	s.unmarkServing(last)
 	s.log.Info("stopped")
 	return err
 }
@@ -273,6 +276,9 @@ func (s *Server) drain() {
 func (s *Server) start(ctx context.Context) error {
 	if err := s.findOrphanDir(ctx); err != nil {
 		return fmt.Errorf("ionserver: directory of orphans: %w", err)
+	}
+	if err := s.markServing(ctx); err != nil {
+		return fmt.Errorf("ionserver: mark of service: %w", err)
 	}
 	if err := s.establishView(ctx); err != nil {
 		return fmt.Errorf("ionserver: view: %w", err)

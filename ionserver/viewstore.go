@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -104,10 +105,61 @@ func (s *Server) establishView(ctx context.Context) error {
 	}
 }
 
+// servingPrefix begins the entries, in the directory of orphans, of those who
+// serve or are about to: symbolic links to their list.
+const servingPrefix = "serving."
+
+// markServing tells that this node may be serving its list. It is called
+// before the look for newer claims that lets the node serve; who claims looks
+// for marks after claiming. So one of two sees the other.
+func (s *Server) markServing(ctx context.Context) error {
+	ours := view{members: s.opt.Peers, domainSize: s.opt.DomainSize}
+	name := servingPrefix + s.opt.Self
+	s.removeLeftover(ctx, name) // of an earlier life, perhaps with another list
+	_, err := s.pvfs.Symlink(ctx, pvfs.Handle(s.orphanDir), name, ours.String(), 0, 0)
+	return err
+}
+
+// unmarkServing is called when the node serves nobody any more.
+func (s *Server) unmarkServing(ctx context.Context) {
+	s.removeLeftover(ctx, servingPrefix+s.opt.Self)
+}
+
+// othersServe reports whether a node with another list may be serving. Marks
+// of nodes that crashed count too.
+func (s *Server) othersServe(ctx context.Context, ours view) (bool, error) {
+	var marks []pvfs.Handle
+	err := s.eachLeftover(ctx, func(e pvfs.Dirent) {
+		if strings.HasPrefix(e.Name, servingPrefix) && e.Name != servingPrefix+s.opt.Self {
+			marks = append(marks, e.Handle)
+		}
+	})
+	if err != nil {
+		return false, err
+	}
+	for _, h := range marks {
+		a, err := s.pvfs.GetAttr(ctx, h)
+		if errno.Of(err) == syscall.ENOENT {
+			continue // ended meanwhile
+		}
+		if err != nil {
+			return false, err
+		}
+		if v, err := parseView(a.Target); err != nil || !v.sameNodes(ours) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // settleView waits until nobody can be serving under an older view, and
 // publishes this one. Nobody serves before the first.
 func (s *Server) settleView(ctx context.Context, v view) error {
-	if v.epoch > 1 {
+	others, err := s.othersServe(ctx, v)
+	if err != nil {
+		return err
+	}
+	if v.epoch > 1 && others {
 		s.log.Info("waiting for the end of the view before", "epoch", v.epoch)
 		select {
 		case <-time.After(3 * s.opt.ViewInterval):

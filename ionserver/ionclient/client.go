@@ -36,6 +36,8 @@ type Client struct {
 	closed bool             // guarded by mu; nothing is spawned any more
 	group  sync.WaitGroup   // Add is guarded by mu
 	files  map[uint64]*file // guarded by mu; what this mount holds, by handle
+	// settling has the abandoned lock requests; guarded by mu.
+	settling map[lockKey]chan struct{}
 }
 
 // placed is a view with what follows from it. It never changes.
@@ -59,7 +61,7 @@ func Dial(ctx context.Context, opt Options) (*Client, error) {
 	if err := opt.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Client{opt: opt.withDefaults(), kick: make(chan struct{}, 1), files: make(map[uint64]*file)}
+	c := &Client{opt: opt.withDefaults(), kick: make(chan struct{}, 1), files: make(map[uint64]*file), settling: make(map[lockKey]chan struct{})}
 	c.log = c.opt.Logger
 	c.rpcOpt = rpc.Options{Dialer: opt.Dialer, Pool: new(buf.Pool), Logger: c.log, Counters: &c.counters}
 	v, err := c.firstView(ctx)

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -58,12 +57,12 @@ func TestViewFromTheSecondAddress(t *testing.T) {
 // TestBytesAcrossOwners: reads and writes of any range, cut at domains, reach
 // their owners (the rig refuses others) and are put together again.
 func TestBytesAcrossOwners(t *testing.T) {
-	r := newRig(t, 3, 4096)
+	r := newRig(t, 3, 16<<10)
 	c := r.dial(t)
 	rnd := rand.New(rand.NewPCG(1, 1))
 	const size = 100_000
 	model := make([]byte, 0, size)
-	for range 100 {
+	for range 60 {
 		off, n := rnd.IntN(size/2), 1+rnd.IntN(size/2)
 		if rnd.IntN(2) == 0 {
 			p := make([]byte, n)
@@ -98,16 +97,20 @@ func TestBytesAcrossOwners(t *testing.T) {
 func TestCutConnectionsLoseAndRepeatNothing(t *testing.T) {
 	r := newRig(t, 2, 1<<16)
 	c := r.dial(t)
-	var stop atomic.Bool
+	// One cut for every few calls, while the others are under way.
+	const callers, each, callsPerCut = 8, 25, 7
+	progress := make(chan struct{}, 2*callers*each)
 	var cutter sync.WaitGroup
 	cutter.Go(func() {
 		rnd := rand.New(rand.NewPCG(3, 3))
-		for !stop.Load() {
-			time.Sleep(time.Duration(5+rnd.IntN(40)) * time.Millisecond)
-			r.proxies[rnd.IntN(2)].cut()
+		n := 0
+		for range progress {
+			if n++; n%callsPerCut == 0 {
+				time.Sleep(time.Duration(rnd.IntN(2000)) * time.Microsecond)
+				r.proxies[rnd.IntN(2)].cut()
+			}
 		}
 	})
-	const callers, each = 8, 25
 	var wg sync.WaitGroup
 	for g := range callers {
 		wg.Go(func() {
@@ -119,6 +122,7 @@ func TestCutConnectionsLoseAndRepeatNothing(t *testing.T) {
 					t.Errorf("create %s: %v", name, err)
 					return
 				}
+				progress <- struct{}{}
 				for k := range p {
 					p[k] = byte(i)
 				}
@@ -127,12 +131,13 @@ func TestCutConnectionsLoseAndRepeatNothing(t *testing.T) {
 					t.Errorf("append %d went to %d: %v", i, off, err)
 					return
 				}
+				progress <- struct{}{}
 				clear(p)
 			}
 		})
 	}
 	wg.Wait()
-	stop.Store(true)
+	close(progress)
 	cutter.Wait()
 	require.Equal(t, callers*each, r.applied(ionpb.Op_CREATE))
 	require.Equal(t, callers*each, r.applied(ionpb.Op_APPEND))

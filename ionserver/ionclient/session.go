@@ -304,6 +304,9 @@ func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, payload 
 		if err != nil {
 			return nil, nil, err
 		}
+		if !t.mayLeave() {
+			return nil, nil, errno.New("ionclient", syscall.EINTR)
+		}
 		reply, err := s.send(ctx, l, id, epoch, f, payload)
 		switch {
 		case err == nil && reply.Flags&uint32(ionpb.Flag_STALE_SESSION) != 0 && reply.Errno == syscall.ESTALE:
@@ -353,9 +356,11 @@ func (s *session) status() Session {
 // ticket is the name under which a request waits at an I/O node, for those
 // who may have to cancel it. A nil ticket forgets everything.
 type ticket struct {
-	mu sync.Mutex
-	s  *session // guarded by mu
-	id uint64   // guarded by mu
+	mu   sync.Mutex
+	s    *session // guarded by mu
+	id   uint64   // guarded by mu
+	sent bool     // guarded by mu; an I/O node may know of it
+	dead bool     // guarded by mu; not to be sent any more
 }
 
 func (t *ticket) set(s *session, id uint64) {
@@ -364,6 +369,24 @@ func (t *ticket) set(s *session, id uint64) {
 		t.s, t.id = s, id
 		t.mu.Unlock()
 	}
+}
+
+// mayLeave is asked before each sending.
+func (t *ticket) mayLeave() bool {
+	if t == nil {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sent = t.sent || !t.dead
+	return t.sent
+}
+
+// giveUp has the request not sent, unless it was.
+func (t *ticket) giveUp() {
+	t.mu.Lock()
+	t.dead = true
+	t.mu.Unlock()
 }
 
 func (t *ticket) get() (*session, uint64) {

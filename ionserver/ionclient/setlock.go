@@ -18,7 +18,10 @@ const cancelRetry = 20 * time.Millisecond
 // is cancelled at the I/O node: then the error is EINTR and nothing has
 // changed, unless the lock was granted just before, which is no error.
 func (c *Client) SetLock(ctx context.Context, h uint64, l Lock, wait bool) error {
-	w := &lockWait{c: c, h: h, l: l, wait: wait, answer: make(chan error), abandoned: make(chan struct{})}
+	w := &lockWait{c: c, h: h, l: l, wait: wait, answer: make(chan error), abandoned: make(chan struct{}), settled: make(chan struct{})}
+	if err := c.settle(ctx, w.key()); err != nil {
+		return err
+	}
 	if !c.spawn(w.run) {
 		return errClosed
 	}
@@ -36,6 +39,10 @@ func (c *Client) SetLock(ctx context.Context, h uint64, l Lock, wait bool) error
 		case <-t.C:
 		}
 	}
+	w.ticket.giveUp()
+	c.mu.Lock()
+	c.settling[w.key()] = w.settled
+	c.mu.Unlock()
 	close(w.abandoned)
 	return errno.Wrap("ionclient.SetLock", errno.Of(context.Cause(ctx)), context.Cause(ctx))
 }
@@ -50,10 +57,38 @@ type lockWait struct {
 	ticket    ticket
 	answer    chan error
 	abandoned chan struct{} // closed by the caller
+	settled   chan struct{} // closed when nothing more will come of it
 	before    []Lock        // what was held in the range; set when granted
 }
 
+// lockKey is whose locks cannot be changed while a request is being undone.
+type lockKey struct {
+	handle, owner uint64
+	flock         bool
+}
+
+func (w *lockWait) key() lockKey { return lockKey{w.h, w.l.Owner, w.l.Flock} }
+
+// settle waits until what an owner has abandoned is over, so that undoing it
+// does not undo what the owner does next.
+func (c *Client) settle(ctx context.Context, k lockKey) error {
+	for {
+		c.mu.Lock()
+		settled := c.settling[k]
+		c.mu.Unlock()
+		if settled == nil {
+			return nil
+		}
+		select {
+		case <-settled:
+		case <-ctx.Done():
+			return errno.Wrap("ionclient.SetLock", errno.Of(context.Cause(ctx)), context.Cause(ctx))
+		}
+	}
+}
+
 func (w *lockWait) run(ctx context.Context) {
+	defer w.end()
 	answered := make(chan struct{})
 	if w.wait {
 		w.c.spawn(func(ctx context.Context) { w.chase(ctx, answered) })
@@ -68,6 +103,15 @@ func (w *lockWait) run(ctx context.Context) {
 	if err == nil && w.l.Type != ionpb.LockType_UNLOCK {
 		w.c.logOrphan("unlock", w.h, w.restore(ctx))
 	}
+}
+
+func (w *lockWait) end() {
+	w.c.mu.Lock()
+	if w.c.settling[w.key()] == w.settled {
+		delete(w.c.settling, w.key())
+	}
+	w.c.mu.Unlock()
+	close(w.settled)
 }
 
 // chase cancels a request that its caller has abandoned until it is answered.
@@ -155,23 +199,31 @@ func (c *Client) GetLock(ctx context.Context, h uint64, l Lock) (Lock, error) {
 // UnlockOwner drops all fcntl or all flock locks of owner on h. If it holds
 // none, no I/O node is asked. It is carried out even if ctx ends first.
 func (c *Client) UnlockOwner(ctx context.Context, h, owner uint64, flock bool) error {
+	k := lockKey{h, owner, flock}
 	c.mu.Lock()
 	f := c.files[h]
-	held := f != nil && f.locks.has(owner, flock)
+	held := c.settling[k] != nil || f != nil && f.locks.has(owner, flock)
 	c.mu.Unlock()
 	if !held {
 		return nil
 	}
 	_, err := outlive(ctx, c, func(ctx context.Context) (struct{}, error) {
-		_, err := c.do(ctx, request{
-			to: home(h), frame: rpc.Frame{Op: ionpb.Op_UNLOCKOWNER, Handle: h},
-			body: &ionpb.UnlockOwnerReq{Owner: owner, Flock: flock},
-			granted: func(*rpc.Frame) {
-				c.heldLocked(h).locks.drop(owner, flock)
-				c.tidyLocked(h)
-			},
-		})
-		return struct{}{}, err
+		return struct{}{}, c.unlockOwner(ctx, k)
 	}, func(_ context.Context, _ struct{}, err error) { c.logOrphan("unlock", h, err) })
+	return err
+}
+
+func (c *Client) unlockOwner(ctx context.Context, k lockKey) error {
+	if err := c.settle(ctx, k); err != nil {
+		return err
+	}
+	_, err := c.do(ctx, request{
+		to: home(k.handle), frame: rpc.Frame{Op: ionpb.Op_UNLOCKOWNER, Handle: k.handle},
+		body: &ionpb.UnlockOwnerReq{Owner: k.owner, Flock: k.flock},
+		granted: func(*rpc.Frame) {
+			c.heldLocked(k.handle).locks.drop(k.owner, k.flock)
+			c.tidyLocked(k.handle)
+		},
+	})
 	return err
 }

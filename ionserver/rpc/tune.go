@@ -34,7 +34,6 @@ func dialOptions(pool *buf.Pool, probe time.Duration) []grpc.DialOption {
 		grpc.WithStaticConnWindowSize(windowSize),
 		grpc.WithWriteBufferSize(bufferSize),
 		grpc.WithReadBufferSize(bufferSize),
-		grpc.WithSharedWriteBuffer(true),
 		grpc.WithDisableRetry(),
 		grpc.WithIdleTimeout(0),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
@@ -54,7 +53,6 @@ func serverOptions(pool *buf.Pool) []grpc.ServerOption {
 		grpc.StaticConnWindowSize(windowSize),
 		grpc.WriteBufferSize(bufferSize),
 		grpc.ReadBufferSize(bufferSize),
-		grpc.SharedWriteBuffer(true),
 		grpc.MaxConcurrentStreams(64), // of one connection; ours has one
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),

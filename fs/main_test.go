@@ -13,7 +13,11 @@ func TestMain(m *testing.M) {
 		os.Exit(workerMain(os.Stdin, os.Stdout))
 	}
 	if args := os.Getenv(mountEnv); args != "" {
-		os.Exit(mountMain(args))
+		if err := mountMain(args, os.Stdin, os.Stdout); err != nil {
+			os.Stderr.WriteString("mount process: " + err.Error() + "\n")
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
 }

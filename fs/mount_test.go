@@ -1,15 +1,12 @@
 package fs
 
 import (
-	"bufio"
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -67,7 +64,7 @@ func TestMountIsShown(t *testing.T) {
 func TestMountOptions(t *testing.T) {
 	r := newRig(t, 1)
 	require.NoError(t, os.WriteFile(r.path(0, "f"), []byte("x"), 0o644))
-	s := r.mount(t, Options{ReadOnly: true, FSName: "tcp://host/name"})
+	s := r.mount(t, mountArgs{ReadOnly: true, FSName: "tcp://host/name"})
 	require.True(t, strings.HasPrefix(mountLine(t, s.Mountpoint()), "tcp://host/name "))
 	dir := filepath.Join(s.Mountpoint(), filepath.Base(r.dirs[0]))
 	b, err := os.ReadFile(filepath.Join(dir, "f"))
@@ -80,32 +77,21 @@ func TestUnmountFromOutside(t *testing.T) {
 	r := newRig(t, 1)
 	point := r.nodes[0].Mountpoint()
 	eventually(t, func() bool { return unix.Unmount(point, 0) == nil }, "unmount")
-	// The cleanup of the rig finds that Run returned nil.
+	// The cleanup of the rig finds that the process ended well.
 }
 
 // TestRunEndsWhileInUse ends a mount that a process has a file, a mapping and
 // a working directory in.
 func TestRunEndsWhileInUse(t *testing.T) {
 	r := newRig(t, 2)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	client, err := ionclient.Dial(ctx, ionclient.Options{Addrs: r.ions.addrs})
-	require.NoError(t, err)
-	defer client.Close(ctx)
-	s, err := Mount(ctx, Options{Mountpoint: mountpoint(t), Client: client})
-	require.NoError(t, err)
-	life, end := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- s.Run(life) }()
-
+	s := r.startMount(t, mountArgs{})
 	w := startWorker(t)
 	name := filepath.Join(filepath.Base(r.dirs[0]), "f")
 	fd := w.open(filepath.Join(s.Mountpoint(), name), unix.O_RDWR|unix.O_CREAT)
 	w.write(fd, 0, "0123456789")
 	w.do(request{Op: "mmap", FD: fd, Len: 10, Flags: unix.MAP_SHARED})
 	w.do(request{Op: "mset", FD: fd, Off: 2, Data: []byte("mapped")})
-	end()
-	require.NoError(t, <-done)
+	require.NoError(t, s.stop())
 	require.Empty(t, mountLine(t, s.Mountpoint()))
 	b, err := os.ReadFile(r.path(1, "f"))
 	require.NoError(t, err)
@@ -113,46 +99,17 @@ func TestRunEndsWhileInUse(t *testing.T) {
 	require.Contains(t, []syscall.Errno{syscall.ENOTCONN, syscall.EIO}, w.try(request{Op: "pread", FD: fd, Len: 1}).Errno)
 }
 
-// mountEnv makes the test binary a mount: MOUNTPOINT and the I/O nodes.
-const mountEnv = "ZOIDFS_FS_TEST_MOUNT"
-
-func mountMain(args string) int {
-	point, addrs, _ := strings.Cut(args, " ")
-	ctx := context.Background()
-	client, err := ionclient.Dial(ctx, ionclient.Options{Addrs: strings.Split(addrs, ",")})
-	if err != nil {
-		return 1
-	}
-	s, err := Mount(ctx, Options{Mountpoint: point, Client: client})
-	if err != nil {
-		os.Stderr.WriteString(err.Error() + "\n")
-		return 1
-	}
-	os.Stdout.WriteString("mounted\n")
-	if s.Run(ctx) != nil {
-		return 1
-	}
-	return 0
-}
-
 func TestStaleMountIsReplaced(t *testing.T) {
 	r := newRig(t, 1)
 	point := mountpoint(t)
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), mountEnv+"="+point+" "+strings.Join(r.ions.addrs, ","))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
+	m := r.startMount(t, mountArgs{Mountpoint: point})
+	_, err := os.Stat(point)
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	_, err = bufio.NewReader(out).ReadString('\n')
-	require.NoError(t, err)
-	_, err = os.Stat(point)
-	require.NoError(t, err)
-	cmd.Process.Kill()
-	cmd.Wait()
+	require.NoError(t, m.cmd.Process.Kill())
+	require.Error(t, m.stop())
 	_, err = os.Stat(point)
 	require.ErrorIs(t, err, syscall.ENOTCONN, "a crash leaves a dead mount")
-	s := r.mount(t, Options{Mountpoint: point})
-	_, err = os.Stat(filepath.Join(s.Mountpoint(), filepath.Base(r.dirs[0])))
+	r.mount(t, mountArgs{Mountpoint: point})
+	_, err = os.Stat(filepath.Join(point, filepath.Base(r.dirs[0])))
 	require.NoError(t, err)
 }

@@ -3,6 +3,7 @@ package fs
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -27,6 +28,7 @@ import (
 type rawFS struct {
 	fuse.RawFileSystem // go-fuse's bridge to our nodes
 	owners             lockOwners
+	writingBack        atomic.Int64 // writes of mapped pages in progress
 }
 
 // fuseReleaseFlockUnlock is FUSE_RELEASE_FLOCK_UNLOCK, which go-fuse lacks.
@@ -80,6 +82,10 @@ func unpackWrite(v int64) (off int64, f writeFlags) {
 func (r *rawFS) Writev(cancel <-chan struct{}, in *fuse.WriteIn, data [][]byte) (uint32, fuse.Status) {
 	if in.Offset > maxOffset || in.Offset+uint64(in.Size) > maxOffset {
 		return 0, fuse.Status(syscall.EFBIG)
+	}
+	if in.WriteFlags&fuse.WRITE_CACHE != 0 {
+		r.writingBack.Add(1)
+		defer r.writingBack.Add(-1)
 	}
 	in.Offset = packWrite(in)
 	return r.RawFileSystem.Writev(cancel, in, data)

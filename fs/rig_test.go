@@ -1,15 +1,21 @@
 package fs
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
@@ -17,40 +23,103 @@ import (
 // rig is a file system mounted on some nodes of this machine.
 type rig struct {
 	ions  *ions
-	nodes []*Server
+	nodes []*mountProc
 	dirs  []string // one a node: the same directory, made for the test
 }
 
-// mount mounts the file system once more, until the test ends.
-func (r *rig) mount(t testing.TB, opt Options) *Server {
-	t.Helper()
+// mountEnv makes the test binary a mount, described by mountArgs in JSON. A
+// mount in the process that uses it could deadlock the Go runtime, and neither
+// would die if it were killed.
+const mountEnv = "ZOIDFS_FS_TEST_MOUNT"
+
+type mountArgs struct {
+	Addrs              []string
+	Mountpoint, FSName string
+	ReadOnly           bool
+}
+
+// mountMain mounts, says so and serves until stdin ends.
+func mountMain(args string, stdin io.Reader, stdout io.Writer) error {
+	var a mountArgs
+	if err := json.Unmarshal([]byte(args), &a); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	life, end := context.WithCancel(context.Background())
+	defer end()
+	client, err := ionclient.Dial(life, ionclient.Options{Addrs: a.Addrs, Mountpoint: a.Mountpoint, Logger: log})
+	if err != nil {
+		return err
+	}
+	s, err := Mount(life, Options{
+		Mountpoint: a.Mountpoint, FSName: a.FSName, ReadOnly: a.ReadOnly,
+		Client: client, AllowOther: os.Geteuid() == 0, Version: "test", Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout, "mounted")
+	go func() {
+		io.Copy(io.Discard, stdin)
+		end()
+	}()
+	if err := s.Run(life); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	logger := slog.New(slog.NewTextHandler(testWriter{t}, nil))
-	client, err := ionclient.Dial(ctx, ionclient.Options{Addrs: r.ions.addrs, Name: t.Name(), Logger: logger})
-	require.NoError(t, err)
-	opt.Client, opt.Logger = client, logger
-	opt.AllowOther = os.Geteuid() == 0
-	if opt.Mountpoint == "" {
-		opt.Mountpoint = mountpoint(t)
+	if err := client.Close(ctx); err != nil {
+		return err
 	}
-	s, err := Mount(ctx, opt)
+	io.Copy(io.Discard, stdin) // the goroutine above ends before leaks are looked for
+	return goleak.Find(goleak.IgnoreAnyFunction("github.com/zoidfs/zoidfs/fs.mountMain.func1"))
+}
+
+// mountProc is the mount process of a node.
+type mountProc struct {
+	point string
+	cmd   *exec.Cmd
+	stdin io.Closer
+}
+
+// Mountpoint is the absolute path of the mount.
+func (m *mountProc) Mountpoint() string { return m.point }
+
+// stop unmounts and returns how the process ended.
+func (m *mountProc) stop() error {
+	m.stdin.Close()
+	return m.cmd.Wait()
+}
+
+// startMount runs a mount process and returns when it has mounted.
+func (r *rig) startMount(t testing.TB, a mountArgs) *mountProc {
+	t.Helper()
+	if a.Mountpoint == "" {
+		a.Mountpoint = mountpoint(t)
+	}
+	a.Addrs = r.ions.addrs
+	args, err := json.Marshal(a)
 	require.NoError(t, err)
-	life, end := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(life) }()
-	// We use the mount in this process, which the Go runtime's poller could
-	// deadlock. A mount process does not do that.
-	require.NoError(t, s.fuse.WaitMount())
-	t.Cleanup(func() {
-		end()
-		require.NoError(t, <-done)
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		require.NoError(t, client.Close(ctx))
-	})
-	r.nodes = append(r.nodes, s)
-	return s
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), mountEnv+"="+string(args), "GORACE=atexit_sleep_ms=0")
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = bufio.NewReader(stdout).ReadString('\n')
+	require.NoError(t, err, "the mount process says on stderr why")
+	return &mountProc{point: a.Mountpoint, cmd: cmd, stdin: stdin}
+}
+
+// mount mounts the file system once more, until the test ends.
+func (r *rig) mount(t testing.TB, a mountArgs) *mountProc {
+	t.Helper()
+	m := r.startMount(t, a)
+	t.Cleanup(func() { require.NoError(t, m.stop(), "mount process") })
+	r.nodes = append(r.nodes, m)
+	return m
 }
 
 // mountpoint makes a directory that all users can reach.
@@ -69,7 +138,7 @@ func newRig(t testing.TB, nodes int) *rig {
 	needFUSE(t)
 	r := &rig{ions: startIONs(t)}
 	for range nodes {
-		s := r.mount(t, Options{Version: "test"})
+		s := r.mount(t, mountArgs{})
 		dir := filepath.Join(s.Mountpoint(), strings.ReplaceAll(t.Name(), "/", "_"))
 		if len(r.dirs) == 0 {
 			require.NoError(t, os.Mkdir(dir, 0o777))
@@ -82,11 +151,3 @@ func newRig(t testing.TB, nodes int) *rig {
 
 // path is a name in the test's directory as a node sees it.
 func (r *rig) path(node int, name string) string { return filepath.Join(r.dirs[node], name) }
-
-// testWriter logs into the test's output.
-type testWriter struct{ t testing.TB }
-
-func (w testWriter) Write(p []byte) (int, error) {
-	w.t.Logf("%s", strings.TrimSpace(string(p)))
-	return len(p), nil
-}

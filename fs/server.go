@@ -6,9 +6,9 @@ import (
 	"fmt"
 	stdlog "log"
 	"log/slog"
-	"math"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -156,7 +156,7 @@ func (s *Server) stop(life context.Context, g *errgroup.Group) error {
 	point := s.Mountpoint()
 	flushed := make(chan error, 1)
 	g.Go(func() error {
-		flushed <- syncfs(point)
+		flushed <- s.flushPages()
 		return nil
 	})
 	timeout := time.NewTimer(flushWait)
@@ -183,25 +183,64 @@ func (s *Server) stop(life context.Context, g *errgroup.Group) error {
 	return nil
 }
 
-// syncfs has the kernel write back the mapped pages of the mount at point.
+// flushPages has the kernel write back the mapped pages of the mount.
 //
-// It is a call to ourselves. If this process were killed while an I/O node
-// keeps the call waiting, the waiting thread could not end before the FUSE
-// device is closed, and the device not be closed before the thread ended: a
-// process and a mount that nothing can remove. So the thread gets a file table
-// of its own, without the device, and is not used for anything afterwards.
-func syncfs(point string) error {
+// It calls ourselves. If this process were killed while an I/O node keeps the
+// call waiting, the waiting thread could not end before the FUSE device is
+// closed, and the device not be closed before the thread ended: a process and
+// a mount that nothing can remove. So the thread gets a file table of its own,
+// without the device, and is not used for anything afterwards.
+func (s *Server) flushPages() error {
 	runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+	if err := unshareDevice(); err != nil {
+		return err
+	}
+	fd, err := unix.Open(s.Mountpoint(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", s.Mountpoint(), err)
+	}
+	defer unix.Close(fd) // now: an open directory would keep the mount in use
+	if err := unix.Syncfs(fd); err != nil {
+		return err
+	}
+	// For FUSE, syncfs(2) starts the writes but does not wait for them. They
+	// reach us in turn, a limited number at a time and ahead of a later
+	// statfs: when that finds none at work a few times, there is none left.
+	for quiet := 0; quiet < 3; time.Sleep(5 * time.Millisecond) {
+		var st unix.Statfs_t
+		if err := unix.Fstatfs(fd, &st); err != nil {
+			return err
+		}
+		if quiet++; s.raw.writingBack.Load() > 0 {
+			quiet = 0
+		}
+	}
+	return nil
+}
+
+// unshareDevice gives the calling thread a copy of the process's file table
+// without FUSE devices. All else stays, as the Go runtime needs its own files
+// in every thread.
+func unshareDevice() error {
 	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
-	if err := unix.CloseRange(0, math.MaxUint32, 0); err != nil {
-		return fmt.Errorf("close_range: %w", err)
-	}
-	fd, err := unix.Open(point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	const table = "/proc/thread-self/fd"
+	fds, err := os.ReadDir(table)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", point, err)
+		return err
 	}
-	defer unix.Close(fd) // now: an open directory would keep the mount in use
-	return unix.Syncfs(fd)
+	for _, f := range fds {
+		if to, err := os.Readlink(table + "/" + f.Name()); err != nil || to != "/dev/fuse" {
+			continue
+		}
+		fd, err := strconv.Atoi(f.Name())
+		if err != nil {
+			return err
+		}
+		if err := unix.Close(fd); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -106,7 +106,7 @@ func TestControlAttributes(t *testing.T) {
 
 	var status Status
 	require.NoError(t, json.Unmarshal(get(statusXattr), &status))
-	require.Equal(t, os.Getpid(), status.PID)
+	require.Equal(t, r.nodes[0].cmd.Process.Pid, status.PID)
 	require.Equal(t, root, status.Mountpoint)
 	require.Equal(t, "test", status.Version)
 	require.Equal(t, "strong", status.Consistency)

@@ -1,6 +1,8 @@
 package fs
 
 import (
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -38,4 +40,36 @@ func TestOutageIsAPause(t *testing.T) {
 	require.Zero(t, got.Errno)
 	require.EqualValues(t, len(" after"), got.N)
 	require.Equal(t, "before after", w.read(fd, 0, 100))
+}
+
+// TestKilledWhileFlushing kills a mount that hangs in its last flush because
+// the I/O nodes are away: it dies, and leaves nothing that cannot be removed.
+func TestKilledWhileFlushing(t *testing.T) {
+	r := newRig(t, 1)
+	m := r.startMount(t, mountArgs{})
+	w := startWorker(t)
+	fd := w.open(filepath.Join(m.Mountpoint(), filepath.Base(r.dirs[0]), "f"), unix.O_RDWR|unix.O_CREAT)
+	w.write(fd, 0, "0123456789")
+	w.do(request{Op: "mmap", FD: fd, Len: 10, Flags: unix.MAP_SHARED})
+	w.do(request{Op: "mset", FD: fd, Data: []byte("dirty")})
+	for i := range r.ions.addrs {
+		r.ions.stop(i)
+	}
+	m.stdin.Close()
+	time.Sleep(300 * time.Millisecond)
+	require.NoError(t, m.cmd.Process.Kill())
+	done := make(chan error, 1)
+	go func() { done <- m.stop() }()
+	select {
+	case err := <-done:
+		require.Error(t, err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("the process does not die")
+	}
+	_, err := os.Stat(m.Mountpoint())
+	require.ErrorIs(t, err, syscall.ENOTCONN)
+	require.NoError(t, unmount(t.Context(), m.Mountpoint(), true))
+	for i := range r.ions.addrs {
+		r.ions.start(i)
+	}
 }

@@ -195,7 +195,9 @@ func (c *Conn) Call(ctx context.Context, f *Frame) (*Frame, error) {
 // answered, cancelled or broken.
 func (c *Conn) CallBytes(ctx context.Context, f *Frame, p []byte) (*Frame, error) {
 	back := make(chan struct{})
-	w, err := c.send(f, lend(p, func() { close(back) }, nil))
+	d := lend(p, func() { close(back) }, c.out)
+	d.lent = false // not to be lent once more
+	w, err := c.send(f, d)
 	if err != nil {
 		return nil, err
 	}

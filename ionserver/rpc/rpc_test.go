@@ -63,14 +63,14 @@ func echo(pool *buf.Pool) func(*Request) {
 }
 
 // serve runs s on a loopback address until the test ends.
-func serve(t *testing.T, s *service, opt ServerOptions) (addr string) {
+func serve(t testing.TB, s *service, opt ServerOptions) (addr string) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	serveOn(t, lis, s, opt)
 	return lis.Addr().String()
 }
 
-func serveOn(t *testing.T, lis net.Listener, s *service, opt ServerOptions) (stop func()) {
+func serveOn(t testing.TB, lis net.Listener, s *service, opt ServerOptions) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, lis, s, opt) }()
@@ -83,7 +83,7 @@ func serveOn(t *testing.T, lis net.Listener, s *service, opt ServerOptions) (sto
 	return stop
 }
 
-func dial(t *testing.T, addr string, opt Options) *Conn {
+func dial(t testing.TB, addr string, opt Options) *Conn {
 	c, err := Dial(t.Context(), addr, opt)
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })

@@ -32,6 +32,10 @@
 // size that this node saw last, and RWF_APPEND on a descriptor without
 // O_APPEND appends there; lseek(2), fstat(2), read(2) and O_APPEND are exact.
 //
+// A file can vanish between the lookup of its name and the open that follows.
+// The kernel is told ESTALE then and looks again, once: an open of a name that
+// others replace hundreds of times a second can fail with ESTALE, as on NFS.
+//
 // # Concurrency
 //
 // Everything here is safe for concurrent use. The only locks are leaves:

@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -112,4 +113,36 @@ func TestStaleMountIsReplaced(t *testing.T) {
 	r.mount(t, mountArgs{Mountpoint: point})
 	_, err = os.Stat(filepath.Join(point, filepath.Base(r.dirs[0])))
 	require.NoError(t, err)
+}
+
+// TestMountAsUser mounts by fusermount3.
+func TestMountAsUser(t *testing.T) {
+	r := newRig(t, 1)
+	if os.Geteuid() != 0 {
+		t.Skip("all mounts of this run are a user's")
+	}
+	user := &syscall.Credential{Uid: 65534, Gid: 65534} // nobody: fusermount3 wants a name
+	point := mountpoint(t)
+	require.NoError(t, os.Chown(point, 65534, 65534))
+	out, err := exec.Command("fusermount3", "--version").CombinedOutput()
+	if err != nil {
+		t.Skipf("fusermount3: %v %s", err, out)
+	}
+	if fi, err := os.Stat("/dev/fuse"); err != nil || fi.Mode().Perm()&0o6 != 0o6 {
+		t.Skip("/dev/fuse is not open to users")
+	}
+	m := r.startMount(t, mountArgs{Mountpoint: point, user: user})
+	line := mountLine(t, point)
+	require.True(t, strings.HasPrefix(line, "zoidfs "), line)
+	require.Contains(t, line, " fuse.zoidfs ")
+	require.Contains(t, line, "user_id=65534")
+	w := startWorkerAs(t, user)
+	name := filepath.Join(point, filepath.Base(r.dirs[0]), "f")
+	fd := w.open(name, unix.O_RDWR|unix.O_CREAT)
+	w.write(fd, 0, "by a user")
+	b, err := os.ReadFile(r.path(0, "f"))
+	require.NoError(t, err)
+	require.Equal(t, "by a user", string(b))
+	require.Error(t, m.stop(), "in use, and the user cannot end that")
+	require.Empty(t, mountLine(t, point))
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,6 +37,7 @@ type mountArgs struct {
 	Addrs              []string
 	Mountpoint, FSName string
 	ReadOnly           bool
+	user               *syscall.Credential // who mounts; nil is the user of the test
 }
 
 // mountMain mounts, says so and serves until stdin ends.
@@ -103,6 +105,7 @@ func (r *rig) startMount(t testing.TB, a mountArgs) *mountProc {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), mountEnv+"="+string(args), "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: a.user}
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	stdout, err := cmd.StdoutPipe()

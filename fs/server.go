@@ -26,6 +26,10 @@ const fsType = "zoidfs"
 // is told to end.
 const flushWait = 10 * time.Second
 
+// letGoWait bounds how long the kernel may take to let go of a mount that was
+// taken away; it does so at once if it does at all.
+const letGoWait = 2 * time.Second
+
 // Server is a mounted file system.
 type Server struct {
 	m    *mount
@@ -129,8 +133,12 @@ func (s *Server) Mountpoint() string { return s.m.opts.Mountpoint }
 
 // Run serves the mount until it is unmounted from outside or ctx is done. Then
 // it writes back mapped pages and unmounts; if the mount is in use, programs
-// that still have files open there get ENOTCONN or EIO. It returns after the last
-// call ended, and must be called exactly once.
+// that still have files open there get ENOTCONN or EIO. It must be called
+// exactly once.
+//
+// It returns after the last call ended. Only where a user who is not root
+// mounted, and Linux gives that user no way to cut off programs that use the
+// mount, it returns while they still can: until this process ends.
 func (s *Server) Run(ctx context.Context) error {
 	var g errgroup.Group
 	life, over := context.WithCancel(context.WithoutCancel(ctx))
@@ -140,14 +148,13 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return s.m.calls.run(life) })
-	g.Go(func() error {
-		select {
-		case <-life.Done():
-			return nil
-		case <-ctx.Done():
-			return s.stop(life, &g)
+	select {
+	case <-life.Done():
+	case <-ctx.Done():
+		if err := s.stop(life, &g); err != nil {
+			return err // there still is something to serve
 		}
-	})
+	}
 	return g.Wait()
 }
 
@@ -180,7 +187,13 @@ func (s *Server) stop(life context.Context, g *errgroup.Group) error {
 	if err != nil && life.Err() == nil {
 		return fmt.Errorf("unmount %s: %w", point, err)
 	}
-	return nil
+	timeout.Reset(letGoWait)
+	select {
+	case <-life.Done():
+		return nil
+	case <-timeout.C:
+		return fmt.Errorf("unmounted %s, but programs still have files open there", point)
+	}
 }
 
 // flushPages has the kernel write back the mapped pages of the mount.

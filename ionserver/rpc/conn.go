@@ -195,7 +195,7 @@ func (c *Conn) Call(ctx context.Context, f *Frame) (*Frame, error) {
 // answered, cancelled or broken.
 func (c *Conn) CallBytes(ctx context.Context, f *Frame, p []byte) (*Frame, error) {
 	back := make(chan struct{})
-	d := lend(p, func() { close(back) }, c.out)
+	d := (&hold{mem: p, back: back, owner: c.out}).data()
 	d.lent = false // not to be lent once more
 	w, err := c.send(f, d)
 	if err != nil {

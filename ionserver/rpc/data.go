@@ -36,17 +36,7 @@ func Pooled(b *buf.Buf) Data {
 // lend is a payload of memory that somebody waits to get back: letGo is
 // called once, when the last reference is gone or owner gives up on it.
 func lend(p []byte, letGo func(), owner *sender) Data {
-	if mem.IsBelowBufferPoolingThreshold(cap(p)) {
-		// mem.NewBuffer would not tell when such a small one is free.
-		d := Static(append([]byte(nil), p...))
-		letGo()
-		return d
-	}
-	h := &hold{mem: p, letGo: letGo, owner: owner}
-	if owner != nil {
-		owner.remember(h)
-	}
-	return Data{bufs: mem.BufferSlice{mem.NewBuffer(&h.mem, h)}, lent: true}
+	return (&hold{mem: p, letGo: letGo, owner: owner}).data()
 }
 
 // Len is the number of bytes.
@@ -74,9 +64,24 @@ func (d Data) Release() { d.bufs.Free() }
 // because a mem.Buffer tells its end to a pool and to nobody else.
 type hold struct {
 	mem   []byte
-	letGo func()
+	letGo func()        // called at the end; may be nil
+	back  chan struct{} // closed at the end; may be nil
 	ended atomic.Bool
 	owner *sender // keeps a list of its holds; may be nil
+}
+
+// data is the payload in h. Its holder releases it; the last one ends h.
+func (h *hold) data() Data {
+	if mem.IsBelowBufferPoolingThreshold(cap(h.mem)) {
+		// mem.NewBuffer would not tell when such a small one is free.
+		d := Static(append([]byte(nil), h.mem...))
+		h.end()
+		return d
+	}
+	if h.owner != nil {
+		h.owner.remember(h)
+	}
+	return Data{bufs: mem.BufferSlice{mem.NewBuffer(&h.mem, h)}, lent: true}
 }
 
 // Get is never called: nothing is allocated from a hold.
@@ -92,5 +97,10 @@ func (h *hold) end() {
 	if h.owner != nil {
 		h.owner.forget(h)
 	}
-	h.letGo()
+	if h.letGo != nil {
+		h.letGo()
+	}
+	if h.back != nil {
+		close(h.back)
+	}
 }

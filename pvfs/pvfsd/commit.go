@@ -28,6 +28,8 @@ type change struct {
 	sync  bool             // answer once it is on disk, whatever the policy
 	frees bool             // gives space back: goes on when the disk is full
 	done  chan error       // capacity 1
+
+	failed error // what apply said on top of changes not yet committed; of run
 }
 
 // commitQueue gathers the changes of many requests. Its run is the only
@@ -146,16 +148,21 @@ func (q *commitQueue) commitBatch(batch []*change) {
 		}
 	}
 	for _, c := range batch {
-		if c != nil {
-			c.done <- err
+		switch {
+		case c == nil:
+		case err != nil:
+			c.done <- err // also if apply failed: on what never happened
+		default:
+			c.done <- c.failed
 		}
 	}
 }
 
 // tryBatch runs the changes of batch in one transaction and commits it. A
-// change that fails is answered and its place in batch set to nil. If it had
-// written something by then the transaction is spoiled, and retry asks for
-// another try without it.
+// change that fails is answered and its place in batch set to nil, or answered
+// after the commit if what it saw is not yet committed: who hears that a name is
+// taken must find it. If it had written something by then the transaction is
+// spoiled, and retry asks for another try without it.
 func (q *commitQueue) tryBatch(batch []*change, durable bool) (retry bool, err error) {
 	if q.failed != nil {
 		return false, q.failed
@@ -188,7 +195,7 @@ func (q *commitQueue) tryBatch(batch []*change, durable bool) (retry bool, err e
 // apply runs the changes of batch on t; full lets only those go on that free space.
 func (q *commitQueue) apply(t *txn, batch []*change, full bool) (spoiled bool) {
 	for i, c := range batch {
-		if c == nil || c.apply == nil {
+		if c == nil || c.apply == nil || c.failed != nil {
 			continue
 		}
 		before, afters := t.dirty, len(t.after)
@@ -198,8 +205,12 @@ func (q *commitQueue) apply(t *txn, batch []*change, full bool) (spoiled bool) {
 			err = c.apply(t)
 		}
 		if err != nil {
-			c.done <- err
-			batch[i] = nil
+			if before {
+				c.failed = err
+			} else {
+				c.done <- err
+				batch[i] = nil
+			}
 			if t.dirty {
 				return true
 			}

@@ -66,6 +66,33 @@ func TestSpoiledBatch(t *testing.T) {
 	require.Equal(t, 300, n)
 }
 
+// Whoever hears that a name is taken finds it.
+func TestFailureIsAnsweredAfterWhatItSaw(t *testing.T) {
+	s := testStore(t)
+	var g errgroup.Group
+	for i := range 2000 {
+		g.Go(func() error {
+			name := fmt.Append(nil, i/8)
+			err := s.commit(context.Background(), func(tx *txn) error {
+				if tx.get(bucketTrash, name) != nil {
+					return syscall.EEXIST
+				}
+				return tx.put(bucketTrash, name, []byte{1})
+			})
+			if !errors.Is(err, syscall.EEXIST) {
+				return err
+			}
+			return s.view(func(tx *txn) error {
+				if tx.get(bucketTrash, name) == nil {
+					return fmt.Errorf("%s exists and cannot be found", name)
+				}
+				return nil
+			})
+		})
+	}
+	require.NoError(t, g.Wait())
+}
+
 func TestAllocator(t *testing.T) {
 	s := testStore(t)
 	var got []wire.Handle

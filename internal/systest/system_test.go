@@ -25,4 +25,7 @@ func TestSystem(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, r) })
 	}
+	if r.cluster != nil {
+		r.cluster.noPanics(t)
+	}
 }

@@ -55,12 +55,16 @@ func zoidfsBinary(t *testing.T) string {
 	return path
 }
 
+// binDir holds what this run has built. TestMain removes it.
+func binDir() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("zoidfs-systest-%d", os.Getpid()))
+}
+
 var buildBinary = sync.OnceValues(func() (string, error) {
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("zoidfs-systest-bin-%d", os.Getuid()))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(binDir(), 0o755); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "zoidfs")
+	path := filepath.Join(binDir(), "zoidfs")
 	args := []string{"build", "-o", path}
 	if os.Getenv("ZOIDFS_SYSTEST_RACE") == "1" {
 		args = append(args, "-race")

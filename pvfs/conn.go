@@ -118,9 +118,13 @@ func (c *conn) kill(err error) {
 		close(c.dead)
 	}
 	c.mu.Unlock()
-	if first {
-		_ = c.nc.Close()
+	if !first {
+		return
 	}
+	if t, ok := c.nc.(*net.TCPConn); ok && !errors.Is(err, errClosed) {
+		_ = t.SetLinger(0) // what was not delivered yet must not be
+	}
+	_ = c.nc.Close()
 }
 
 // usable reports whether new calls may be posted.

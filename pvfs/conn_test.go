@@ -3,7 +3,9 @@ package pvfs
 import (
 	"bytes"
 	"context"
+	"io"
 	"math/rand/v2"
+	"net"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -117,6 +119,52 @@ func TestReadScattersAndFillsHoles(t *testing.T) {
 		require.Equal(t, 90000, n, "the end of server 0's last strip")
 		require.True(t, bytes.Equal(want, got[:n]))
 	})
+}
+
+// TestShortSmallRead has a server that says how much there is and gives less.
+func TestShortSmallRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeFS(t, 1, nil)
+		f.serve = func(p *fakeConn, tag int64, _ wire.RequestHeader, req wire.Request) {
+			p.reply(tag, wire.OpSmallIO, 0, &wire.SmallIOResp{Dir: wire.IORead, BstreamSize: 100, Result: 10, Data: make([]byte, 10)})
+		}
+		_, err := fakeFile(f.client(Options{}), 1000).ReadAt(t.Context(), [][]byte{make([]byte, 50)}, 20)
+		require.ErrorIs(t, err, syscall.EPROTO)
+	})
+}
+
+// TestGivenUpConnectionIsReset writes to a server that reads nothing, until the
+// client gives up. What the server finds in the connection then must be broken
+// off: the rest might come after a second attempt.
+func TestGivenUpConnectionIsReset(t *testing.T) {
+	f := newFakeFS(t, 1, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	f.dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		nc, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		theirs, err := l.Accept()
+		if err != nil {
+			return nil, err
+		}
+		p := &fakeConn{Conn: theirs, fs: f, flows: map[int64]*expectation{}}
+		f.closing.Go(p.run)
+		return nc, nil
+	}
+	given, rest := make(chan struct{}), make(chan error, 1)
+	f.serve = func(p *fakeConn, tag int64, _ wire.RequestHeader, req wire.Request) {
+		<-given
+		_, err := io.Copy(io.Discard, p)
+		rest <- err
+	}
+	c := f.client(Options{Timeout: 300 * time.Millisecond})
+	_, err = fakeFile(c, 1<<30).WriteAt(t.Context(), [][]byte{make([]byte, 32<<20)}, 0)
+	require.ErrorIs(t, err, syscall.EIO)
+	close(given)
+	require.ErrorIs(t, <-rest, syscall.ECONNRESET)
 }
 
 func TestCancelledReadIsDrained(t *testing.T) {

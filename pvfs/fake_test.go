@@ -25,6 +25,7 @@ type fakeFS struct {
 	conf    *fsconf.Config
 	refuse  bool // guarded by mu: dialing fails
 	serve   func(p *fakeConn, tag int64, h wire.RequestHeader, req wire.Request)
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 	mu      sync.Mutex
 	dials   int // guarded by mu
 	closing sync.WaitGroup
@@ -63,10 +64,12 @@ func newFakeFS(t testing.TB, servers int, edit func(*fsconf.GenOptions)) *fakeFS
 	require.NoError(t, err)
 	conf, err := fsconf.Parse(text)
 	require.NoError(t, err)
-	return &fakeFS{t: t, text: text, conf: conf}
+	f := &fakeFS{t: t, text: text, conf: conf}
+	f.dial = f.dialPipe
+	return f
 }
 
-func (f *fakeFS) dial(_ context.Context, _, addr string) (net.Conn, error) {
+func (f *fakeFS) dialPipe(_ context.Context, _, addr string) (net.Conn, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.refuse {

@@ -16,9 +16,10 @@
 // EIO and names the server. Requests that cannot simply be repeated are repaired
 // after the loss: an entry that exists already and names our own new object was
 // made by the first attempt, an entry or object that is gone was removed by it.
-// An object made by an attempt whose reply was lost stays behind unnamed. The
-// protocol cannot fence off a lost attempt: if its server lives, what still lies
-// in its socket may be carried out after the second attempt, with the same bytes.
+// An object made by an attempt whose reply was lost stays behind unnamed. A
+// connection that is given up is reset, which discards what was not delivered.
+// More the protocol cannot do to fence off a lost attempt: what a living server
+// had received may be carried out after the second attempt, with the same bytes.
 //
 // Cancelling a context frees the caller at once, and none of its memory is
 // touched afterwards. Bytes of a write that are under way are still written;

@@ -369,7 +369,7 @@ func (s *server) listattr(ctx context.Context, hs []Handle, idx []int, mask wire
 	}
 	var resp wire.ListAttrResp
 	if _, err := s.ask(ctx, req, &resp); err != nil {
-		return err
+		return s.listattrEach(ctx, hs, idx, mask, out, errs, err)
 	}
 	if len(resp.Attrs) != len(idx) {
 		return protocolError("attributes of %d objects instead of %d", len(resp.Attrs), len(idx))
@@ -379,6 +379,23 @@ func (s *server) listattr(ctx context.Context, hs []Handle, idx []int, mask wire
 		errs[i] = resp.Statuses[j].Err("pvfs.listattr")
 	}
 	return nil
+}
+
+// listattrEach is what follows when the server refused LISTATTR altogether, as
+// it does when it has none of the objects: it asks for each of them.
+func (s *server) listattrEach(ctx context.Context, hs []Handle, idx []int, mask wire.AttrMask, out []wire.Attr, errs []error, err error) error {
+	if !refused(err) {
+		return err
+	}
+	if len(idx) == 1 {
+		errs[idx[0]] = err
+		return nil
+	}
+	var fs []func(context.Context) error
+	for one := range slices.Chunk(idx, 1) {
+		fs = append(fs, func(ctx context.Context) error { return s.listattr(ctx, hs, one, mask, out, errs) })
+	}
+	return together(ctx, fs...)
 }
 
 // wrongType is the error of an operation on an object of another type.

@@ -167,6 +167,19 @@ func (k *call) existing(bstream int64) int64 {
 	return n
 }
 
+// parts is how many separate ranges of the datafile the call's stream has.
+func (k *call) parts() int {
+	n, end := 0, int64(-1)
+	for i := range k.pieces {
+		p := &k.pieces[i]
+		if from := k.dist.PhysSize(k.nr, p.off); from != end {
+			n++
+		}
+		end = k.dist.PhysSize(k.nr, p.off+int64(len(p.mem)))
+	}
+	return n
+}
+
 // scatter copies b to the start of the call's pieces.
 func (k *call) scatter(b []byte) {
 	for i := range k.pieces {

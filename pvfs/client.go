@@ -42,6 +42,7 @@ type Client struct {
 	dialer  func(ctx context.Context, network, addr string) (net.Conn, error)
 	started time.Time
 	dirs    *dirCache
+	turns   turns // of making entries in directories whose buckets split
 	stats   stats
 	tasks   errgroup.Group // all goroutines
 	calls   sync.Pool      // of *call; not shared, as calls hold channels and timers
@@ -391,6 +392,13 @@ func (c *Client) detached(ctx context.Context, f func(ctx context.Context) error
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// refused reports whether a server answered that it did not do what was asked.
+// EIO may also come from here, so it does not count.
+func refused(err error) bool {
+	var e *errno.Error
+	return errors.As(err, &e) && e.Errno != syscall.EIO
 }
 
 // isNotFound reports whether an object or entry does not exist.

@@ -40,6 +40,16 @@ func (d *dirInfo) actives() []Handle {
 	return out
 }
 
+// mayGrow reports whether there are buckets that entries may still move to.
+func (d *dirInfo) mayGrow() bool {
+	for i := range d.Dirdata {
+		if !d.Active(i) {
+			return true
+		}
+	}
+	return false
+}
+
 // bucket returns the object that holds the entry called name. The hash is the
 // end of the name's MD5; fewer of its bits count while buckets are inactive.
 // Source: PROTOCOL.md §9.1; OrangeFS src/common/misc/dist-dir-utils.c.

@@ -327,16 +327,20 @@ func (f *File) Flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	targets := append([]Handle{f.h}, p.DFiles...)
+	return f.c.flushAll(ctx, append([]Handle{f.h}, p.DFiles...))
+}
+
+// flushAll makes targets durable, all at once.
+func (c *Client) flushAll(ctx context.Context, targets []Handle) error {
 	calls := make([]*call, len(targets))
 	for i, h := range targets {
-		k := f.c.newCall(wire.OpFlush, kindPlain, nil)
-		if err := k.encodeNull(&wire.FlushReq{Handle: h, FSID: f.c.fsid}); err != nil {
+		k := c.newCall(wire.OpFlush, kindPlain, nil)
+		if err := k.encodeNull(&wire.FlushReq{Handle: h, FSID: c.fsid}); err != nil {
 			return err
 		}
 		calls[i] = k
 	}
-	return f.c.runAll(ctx, calls, targets)
+	return c.runAll(ctx, calls, targets)
 }
 
 // runAll sends calls[i] to the owner of targets[i], all at once, and frees them.

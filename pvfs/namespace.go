@@ -14,7 +14,10 @@ import (
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
-const maxSplits = 20 // attempts to make an entry while its bucket splits
+const (
+	maxSplits  = 20  // attempts to make an entry while its bucket splits
+	sureTarget = 255 // bytes of a symlink's target that every server gives back
+)
 
 // checkName refuses what cannot be the name of an entry.
 func checkName(op, name string) error {
@@ -84,7 +87,24 @@ func (c *Client) Link(ctx context.Context, dir Handle, name string, h Handle) er
 	return c.detached(ctx, func(ctx context.Context) error { return c.link(ctx, dir, name, h) })
 }
 
+// link makes an entry. While a directory still splits it makes one at a time:
+// servers that split a bucket for several new entries at once wait for each
+// other until they time out.
 func (c *Client) link(ctx context.Context, dir Handle, name string, h Handle) error {
+	info, err := c.dirInfo(ctx, dir)
+	if err != nil {
+		return err
+	}
+	if info.mayGrow() {
+		if err := c.turns.take(ctx, dir); err != nil {
+			return err
+		}
+		defer c.turns.leave(dir)
+	}
+	return c.linkNow(ctx, dir, name, h)
+}
+
+func (c *Client) linkNow(ctx context.Context, dir Handle, name string, h Handle) error {
 	anyLost := false
 	err := c.inBucket(ctx, dir, name, func(bucket Handle) error {
 		lost, err := c.ownerTell(ctx, &wire.CrDirentReq{
@@ -185,8 +205,9 @@ func (c *Client) Mkdir(ctx context.Context, dir Handle, name string, o CreateOpt
 }
 
 // Symlink makes a symlink to target, called name in dir. Three requests; errors
-// are those of Create, and ENAMETOOLONG for a target above 4095 bytes. The
-// times returned are this machine's.
+// are those of Create, and ENAMETOOLONG for a target above 4095 bytes, or above
+// 255 from OrangeFS servers, which would cut it off. The times returned are this
+// machine's.
 func (c *Client) Symlink(ctx context.Context, dir Handle, name, target string, uid, gid uint32) (Attr, error) {
 	switch {
 	case target == "" || strings.Contains(target, "\x00"):
@@ -216,8 +237,7 @@ func (c *Client) makeObject(ctx context.Context, op string, dir Handle, name str
 			return err
 		}
 		if err := c.link(ctx, dir, name, a.Handle); err != nil {
-			var st *errno.Error
-			if errors.As(err, &st) && st.Errno != syscall.EIO {
+			if refused(err) {
 				c.undo(ctx, &a)
 			}
 			return err
@@ -239,6 +259,11 @@ func (c *Client) undo(ctx context.Context, a *Attr) {
 }
 
 func (c *Client) createFile(ctx context.Context, dir Handle, info *dirInfo, o CreateOptions) (Attr, error) {
+	return c.createOn(ctx, c.anyMeta(), dir, info, o)
+}
+
+// createOn makes a file on s that nothing names.
+func (c *Client) createOn(ctx context.Context, s *server, dir Handle, info *dirInfo, o CreateOptions) (Attr, error) {
 	sh, err := c.shapeFor(o, &info.hint)
 	if err != nil {
 		return Attr{}, err
@@ -251,7 +276,7 @@ func (c *Client) createFile(ctx context.Context, dir Handle, info *dirInfo, o Cr
 		},
 	}
 	var resp wire.CreateResp
-	if _, err := c.anyMeta().tell(ctx, req, &resp, dir, dir); err != nil {
+	if _, err := s.tell(ctx, req, &resp, dir, dir); err != nil {
 		return Attr{}, err
 	}
 	w := resp.Attr
@@ -314,11 +339,25 @@ func (c *Client) createSymlink(ctx context.Context, dir Handle, target string, u
 	set := &wire.SetAttrReq{Handle: h, FSID: c.fsid, Cred: c.cred(), Attr: wire.Attr{
 		UID: uid, GID: gid, Perms: a.Mode, Type: wire.TypeSymlink, Target: target, Mask: wire.AttrCommon | wire.AttrTarget,
 	}}
-	if _, err := s.tell(ctx, set, nil, h, h); err != nil {
+	_, err := s.tell(ctx, set, nil, h, h)
+	if err == nil && len(target) > sureTarget {
+		err = c.checkTarget(ctx, h, target)
+	}
+	if err != nil {
 		c.undo(ctx, &a)
 		return Attr{}, err
 	}
 	return a, nil
+}
+
+// checkTarget reads a symlink's target back, as servers take longer ones than
+// they give. Source: OrangeFS src/server/get-attr.sm.
+func (c *Client) checkTarget(ctx context.Context, h Handle, target string) error {
+	w, err := c.getattr(ctx, h, wire.AttrCommon|wire.AttrTarget)
+	if err == nil && w.Target != target {
+		err = errno.Wrap("pvfs.Symlink", syscall.ENAMETOOLONG, fmt.Errorf("the server keeps %d bytes of %d", len(w.Target), len(target)))
+	}
+	return err
 }
 
 // metaRanges is the handles of new objects that s may choose from.

@@ -6,12 +6,15 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
@@ -28,6 +31,9 @@ type fakeDir struct {
 	dontDo   bool            // what is lost is not done
 	fail     map[wire.Op]syscall.Errno
 	once     bool // fail once
+	flushed  []wire.Handle
+	targets  map[wire.Handle]string
+	cut      int // bytes of a target that are given back
 	requests []wire.Op
 }
 
@@ -58,11 +64,21 @@ func (d *fakeDir) do(req wire.Request) (wire.Status, wire.Response) {
 	enoent := wire.StatusOf(syscall.ENOENT)
 	switch m := req.(type) {
 	case *wire.GetAttrReq:
+		if to, ok := d.targets[m.Handle]; ok {
+			return 0, &wire.GetAttrResp{Attr: wire.Attr{Type: wire.TypeSymlink, Mask: wire.AttrCommon | wire.AttrTarget, Target: to[:min(len(to), d.cut)]}}
+		}
 		if m.Handle > 5000 && m.Handle < 6000 {
 			return 0, &wire.GetAttrResp{Attr: wire.Attr{Type: wire.TypeMetafile, Mask: wire.AttrCommon | wire.AttrDist | wire.AttrDFiles,
 				Dist: wire.NewSimpleStripe(65536), DFiles: []wire.Handle{1 << 62}}}
 		}
 		return 0, &wire.GetAttrResp{Attr: wire.Attr{Type: wire.TypeDirectory, Mask: wire.AttrCommon | wire.AttrDistDir | wire.AttrDirHint, DistDir: d.dd}}
+	case *wire.FlushReq:
+		d.flushed = append(d.flushed, m.Handle)
+	case *wire.BatchCreateReq:
+		d.next++
+		return 0, &wire.BatchCreateResp{Handles: []wire.Handle{d.next}}
+	case *wire.SetAttrReq:
+		d.targets[m.Handle] = m.Attr.Target
 	case *wire.CreateReq:
 		d.next++
 		return 0, &wire.CreateResp{Handle: d.next, Stuffed: 1, Attr: wire.Attr{Type: wire.TypeMetafile, Mask: wire.AttrCommon | wire.AttrDFiles, DFiles: []wire.Handle{1 << 62}}}
@@ -132,7 +148,7 @@ func inFakeDir(t *testing.T, f func(t *testing.T, c *Client, d *fakeDir)) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := newFakeFS(t, 1, nil)
 		d := &fakeDir{dd: wire.DistDir{Bitmap: []uint32{1}, Dirdata: []wire.Handle{1000}}, entries: map[string]wire.Handle{},
-			next: 5000, lose: map[wire.Op]int{}, fail: map[wire.Op]syscall.Errno{}}
+			next: 5000, targets: map[wire.Handle]string{}, lose: map[wire.Op]int{}, fail: map[wire.Op]syscall.Errno{}}
 		fs.serve = d.serve
 		f(t, fs.client(Options{}), d)
 	})
@@ -277,6 +293,71 @@ func TestSplitDirectory(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, d.requests, wire.OpGetAttr)
 		require.Equal(t, wire.Handle(1001), c.dirs.peek(c.Root()).bucket("a"))
+	})
+}
+
+// TestEntriesOfASplittingDirectory makes entries from many goroutines: while
+// buckets can split, one at a time.
+func TestEntriesOfASplittingDirectory(t *testing.T) {
+	for bitmap, want := range map[uint32]int{0b0011: 1, 0b1111: 20} {
+		synctest.Test(t, func(t *testing.T) {
+			fs := newFakeFS(t, 1, nil)
+			d := &fakeDir{dd: wire.DistDir{TreeHeight: 2, Bitmap: []uint32{bitmap}, Dirdata: []wire.Handle{1000, 1001, 1002, 1003}},
+				entries: map[string]wire.Handle{}, next: 5000}
+			var mu sync.Mutex
+			now, most := 0, 0
+			fs.serve = func(p *fakeConn, tag int64, h wire.RequestHeader, req wire.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				if h.Op != wire.OpCrDirent {
+					d.serve(p, tag, h, req)
+					return
+				}
+				now++
+				most = max(most, now)
+				time.AfterFunc(10*time.Millisecond, func() {
+					mu.Lock()
+					defer mu.Unlock()
+					now--
+					d.serve(p, tag, h, req)
+				})
+			}
+			c := fs.client(Options{})
+			var g errgroup.Group
+			for i := range 20 {
+				g.Go(func() error { return c.Link(context.Background(), c.Root(), fmt.Sprint(i), Handle(i+1)) })
+			}
+			require.NoError(t, g.Wait())
+			require.Len(t, d.entries, 20)
+			require.Equal(t, want, most)
+		})
+	}
+}
+
+// TestFlush checks that no server is asked to flush anything but a file.
+func TestFlush(t *testing.T) {
+	inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+		require.NoError(t, c.Flush(t.Context(), c.Root()))
+		require.Equal(t, []wire.Handle{5001}, d.flushed)
+		require.Contains(t, d.removed, wire.Handle(5001))
+		c.fs.Hints.SyncMeta = true
+		d.requests = nil
+		require.NoError(t, c.Flush(t.Context(), c.Root()))
+		require.Empty(t, d.requests, "all is durable")
+	})
+}
+
+// TestLongTargetIsReadBack has a server that cuts off the targets of symlinks.
+func TestLongTargetIsReadBack(t *testing.T) {
+	inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+		d.cut = 255
+		_, err := c.Symlink(t.Context(), c.Root(), "l", strings.Repeat("x", 256), 0, 0)
+		require.ErrorIs(t, err, syscall.ENAMETOOLONG)
+		require.Empty(t, d.entries)
+		require.Len(t, d.removed, 1)
+		a, err := c.Symlink(t.Context(), c.Root(), "l", strings.Repeat("x", 255), 0, 0)
+		require.NoError(t, err)
+		require.Equal(t, a.Handle, d.entries["l"])
 	})
 }
 

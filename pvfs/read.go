@@ -102,6 +102,9 @@ func (c *conn) smallLocked(k *call) error {
 		if int64(len(data)) > k.total {
 			return protocolError("%d bytes for a read of %d", len(data), k.total)
 		}
+		if want := k.existing(r.BstreamSize); int64(len(data)) != want {
+			return protocolError("%d bytes of %d read", len(data), want)
+		}
 		k.bstream, k.moved = r.BstreamSize, int64(len(data))
 		if !k.st.abandoned {
 			k.scatter(data)

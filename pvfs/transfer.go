@@ -14,6 +14,11 @@ const (
 	smallReply   = wire.MaxRequest - 40 // bytes of data that a SMALL_IO response holds
 	smallRequest = wire.MaxRequest - 400
 	maxPiece     = 1 << 30 // bytes of one extent in a request
+
+	// maxSmallParts is how many separate ranges of a datafile a SMALL_IO may
+	// have. Servers stop without a word when they find the 64th, even if its
+	// bytes go on. Source: OrangeFS src/server/small-io.sm.
+	maxSmallParts = 63
 )
 
 // transfer is one read or write: a call for each server that has some of its
@@ -95,7 +100,7 @@ func (t *transfer) planOne(e extent.Extent) error {
 	}
 	typ := wire.Contiguous(e.Len)
 	for _, k := range t.calls {
-		if err := t.encode(k, typ, e.Off, e.Len); err != nil {
+		if err := t.encode(k, typ, e.Off, e.Len, t.fits(k)); err != nil {
 			return err
 		}
 	}
@@ -182,7 +187,8 @@ func (t *transfer) planShare(server int, s *share) error {
 		for _, p := range s.pieces[lo:hi] {
 			k.addPiece(p.mem, p.off)
 		}
-		if err := t.encode(k, typ, 0, extent.Total(s.exts[from:to])); err != nil {
+		small := t.fits(k) && k.parts() <= maxSmallParts
+		if err := t.encode(k, typ, 0, extent.Total(s.exts[from:to]), small); err != nil {
 			return err
 		}
 		from = to
@@ -216,11 +222,19 @@ func even(exts []extent.Extent) int {
 	return n
 }
 
-// encode builds k's request: SMALL_IO if the data fit into it or its response.
-func (t *transfer) encode(k *call, typ wire.Datatype, off, aggregate int64) error {
+// fits reports whether k's data fit into a SMALL_IO or its response.
+func (t *transfer) fits(k *call) bool {
+	if t.dir == wire.IORead {
+		return k.total <= smallReply
+	}
+	return k.total <= smallRequest
+}
+
+// encode builds k's request: SMALL_IO if small, unless the header is too long.
+func (t *transfer) encode(k *call, typ wire.Datatype, off, aggregate int64, small bool) error {
 	f, p := t.f, t.p
 	d := p.DFiles[k.nr]
-	if (t.dir == wire.IORead && k.total <= smallReply) || (t.dir == wire.IOWrite && k.total <= smallRequest) {
+	if small {
 		k.op, k.kind, k.resp = wire.OpSmallIO, kindSmallRead, &k.scratch.smResp
 		carried := int64(0)
 		if t.dir == wire.IOWrite {

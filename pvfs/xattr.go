@@ -16,7 +16,7 @@ const (
 	maxXattrs = 10000                // keys of one object that ListXattr collects
 	hidden    = "system.pvfs2."      // attributes in which servers keep their own things
 	hints     = "user.pvfs2."        // attributes that change how files are made
-	perList   = 64                   // keys asked for at once
+	perList   = wire.MaxEattrs       // keys asked for at once; servers refuse more
 	xattrRoom = wire.MaxEattrValue   // bytes we have for a value
 	keyRoom   = wire.MaxEattrKey     // bytes we have for a key
 	maxKey    = wire.MaxEattrKey - 1 // bytes of a key without NUL

@@ -2,6 +2,7 @@ package pvfstest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -127,6 +128,14 @@ func (s *suite) testListAttr(t *testing.T) {
 	require.NoError(t, errs[2])
 	require.Error(t, errs[3])
 	require.Equal(t, want[hs[1]], attrs[2])
+	for _, n := range []int{1, 2, 5} {
+		_, errs, err = s.c.ListAttr(ctx, slices.Repeat([]pvfs.Handle{gone.Handle}, n), true)
+		require.NoError(t, err, "of objects that are all gone")
+		require.Len(t, errs, n)
+		for _, err := range errs {
+			require.ErrorIs(t, err, syscall.ENOENT)
+		}
+	}
 	ents, _, eof, err := s.c.ReadDirPlus(ctx, d, 0, 100)
 	require.NoError(t, err)
 	require.True(t, eof)

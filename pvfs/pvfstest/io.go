@@ -155,6 +155,7 @@ func (s *suite) testExtents(t *testing.T) {
 	}{
 		{"evenly spaced", 2000, 100, 300, 5}, {"whole strips apart", 50, 4096, 65536, 0}, {"two", 2, 5, 200000, 10},
 		{"large pieces", 10, 100000, 50000, 33}, {"one strip in two", 20, 65536, 65536, 65536},
+		{"as many as small requests have", 63, 3, 5, 1}, {"one more", 64, 3, 5, 1}, {"many more", 200, 3, 5, 1},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			_, a := s.create(t, pvfs.CreateOptions{})

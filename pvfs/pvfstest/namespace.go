@@ -63,9 +63,14 @@ func (s *suite) testNames(t *testing.T) {
 
 func (s *suite) testSymlink(t *testing.T) {
 	ctx := s.ctx(t)
-	for _, target := range []string{"x", "../a/b", strings.Repeat("long/", 819)} {
+	for _, target := range []string{"x", "../a/b", strings.Repeat("x", 255), strings.Repeat("long/", 819)} {
 		name := s.name("l")
 		a, err := s.c.Symlink(ctx, s.dir, name, target, 3, 4)
+		if len(target) > 255 && errors.Is(err, syscall.ENAMETOOLONG) {
+			_, err = s.c.Lookup(ctx, s.dir, name)
+			require.ErrorIs(t, err, syscall.ENOENT, "servers may refuse it, but altogether")
+			continue
+		}
 		require.NoError(t, err)
 		h, err := s.c.Lookup(ctx, s.dir, name)
 		require.NoError(t, err)
@@ -145,9 +150,27 @@ func (s *suite) testRemove(t *testing.T) {
 	_, err = s.c.Create(ctx, d.Handle, "y", pvfs.CreateOptions{})
 	require.ErrorIs(t, err, syscall.ENOENT, "in a directory that is gone")
 
-	dangling := s.name("dangling")
-	require.NoError(t, s.c.Link(ctx, s.dir, dangling, d.Handle))
+	dangling, a := s.create(t, pvfs.CreateOptions{})
+	require.NoError(t, s.c.Destroy(ctx, a.Handle))
 	require.NoError(t, s.c.Remove(ctx, s.dir, dangling), "an entry that names nothing")
+}
+
+// testFlush flushes what servers know of objects of every type, which must all
+// be good for use afterwards.
+func (s *suite) testFlush(t *testing.T) {
+	ctx := s.ctx(t)
+	d := s.mkdir(t)
+	f, err := s.c.Create(ctx, d, "f", pvfs.CreateOptions{})
+	require.NoError(t, err)
+	l, err := s.c.Symlink(ctx, d, "l", "f", 0, 0)
+	require.NoError(t, err)
+	for _, h := range []pvfs.Handle{d, f.Handle, l.Handle} {
+		require.NoError(t, s.c.Flush(ctx, h))
+		_, err := s.c.GetAttr(ctx, h)
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.c.File(f).Flush(ctx))
+	require.Len(t, s.list(t, d, 10), 2)
 }
 
 func (s *suite) testRename(t *testing.T) {

@@ -51,6 +51,7 @@ func Run(t *testing.T, url string) {
 		{"Symlink", (*suite).testSymlink},
 		{"LinkUnlinkRelink", (*suite).testLinkUnlinkRelink},
 		{"Remove", (*suite).testRemove},
+		{"Flush", (*suite).testFlush},
 		{"Rename", (*suite).testRename},
 		{"ReadDir", (*suite).testReadDir},
 		{"LargeDirectory", (*suite).testLargeDirectory},

@@ -2,6 +2,7 @@ package pvfsd
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"syscall"
 
@@ -135,6 +136,9 @@ func (s *Server) changeEattrs(ctx context.Context, h wire.Handle, fn func(*txn, 
 func (s *Server) listEattr(req *wire.ListEattrReq) (*wire.ListEattrResp, error) {
 	if err := s.checkFSID(req.FSID); err != nil {
 		return nil, err
+	}
+	if len(req.Rooms) > wire.MaxEattrs {
+		return nil, errno.Wrap("pvfsd.listeattr", syscall.EINVAL, fmt.Errorf("%d keys at once", len(req.Rooms)))
 	}
 	resp := &wire.ListEattrResp{Token: wire.TokenEnd}
 	if req.Token == wire.TokenEnd {

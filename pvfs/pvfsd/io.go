@@ -17,6 +17,11 @@ import (
 // smallReadRoom is what a SMALL_IO response can hold besides its 40 bytes of head.
 const smallReadRoom = wire.MaxEager - 40
 
+// smallExtents is how many extents of a datafile a SMALL_IO may have. Real
+// servers pass over the rest and say nothing. Source: OrangeFS
+// src/server/small-io.sm.
+const smallExtents = 64
+
 // needs is the right that a transfer in this direction takes.
 func needs(dir wire.IOType) wire.OpMask {
 	if dir == wire.IOWrite {
@@ -66,6 +71,7 @@ func (s *Server) transferSmall(hdr *wire.RequestHeader, req *wire.SmallIOReq) (*
 	if err != nil {
 		return nil, nil, err
 	}
+	r.most = smallExtents
 	resp := &wire.SmallIOResp{Dir: req.Dir, BstreamSize: size}
 	if req.Dir == wire.IOWrite {
 		segs, n, err := r.next(nil, int64(len(req.Data)), math.MaxInt64)

@@ -20,6 +20,7 @@ type runs struct {
 	cur    *wire.Cursor
 	dist   dist.Distribution
 	server int
+	most   int // extents that next returns; 0: any number
 	steps  int
 	ahead  extent.Extent // found and not yet taken
 }
@@ -92,6 +93,9 @@ func (r *runs) next(segs []extent.Extent, limit, eof int64) ([]extent.Extent, in
 		if e.Off >= eof {
 			r.take(e.Len)
 			continue
+		}
+		if r.most > 0 && len(segs) == r.most {
+			return segs, total, errno.Wrap("pvfsd.io", syscall.EINVAL, fmt.Errorf("request of more than %d extents", r.most))
 		}
 		n := min(e.Len, limit-total, eof-e.Off)
 		if k := len(segs) - 1; k >= 0 && segs[k].End() == e.Off {

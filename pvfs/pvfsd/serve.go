@@ -3,6 +3,8 @@ package pvfsd
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
@@ -142,6 +144,9 @@ func (s *Server) listAttr(req *wire.ListAttrReq) (*wire.ListAttrResp, error) {
 		}
 		return nil
 	})
+	if err == nil && len(resp.Statuses) > 0 && !slices.Contains(resp.Statuses, 0) {
+		err = statusError(resp.Statuses[0]) // as real servers: nothing but a status
+	}
 	return resp, err
 }
 
@@ -201,7 +206,7 @@ func (s *Server) truncate(hdr *wire.RequestHeader, req *wire.TruncateReq) error 
 	return s.streams.truncate(req.Handle, req.Size)
 }
 
-// flush makes an object durable: its bytestream if it has one, and the metadata.
+// flush makes a file's bytestream durable, or the metadata of all objects.
 func (s *Server) flush(ctx context.Context, req *wire.FlushReq) error {
 	if err := s.checkFSID(req.FSID); err != nil {
 		return err
@@ -217,10 +222,14 @@ func (s *Server) flush(ctx context.Context, req *wire.FlushReq) error {
 	if err != nil {
 		return err
 	}
-	if typ == wire.TypeDatafile {
+	switch typ {
+	case wire.TypeMetafile:
+	case wire.TypeDatafile:
 		if err := s.streams.flush(req.Handle); err != nil {
 			return err
 		}
+	default: // real servers never answer this and keep the object locked
+		return errno.Wrap("pvfsd.flush", syscall.EINVAL, fmt.Errorf("flush of a %v", typ))
 	}
 	return s.store.syncAll(ctx)
 }

@@ -47,6 +47,7 @@ type inode struct {
 	opens    map[uint64]uint32 // by session; none 0
 	orphan   bool              // has no name; kept in the directory of orphans
 	linked   bool              // has its entry there
+	linger   time.Time         // an orphan is not destroyed before
 	gone     bool              // is being destroyed: cannot be opened any more
 	writers  map[int]uint64    // owners that announced writes, with the number of the announcement
 	announce uint64            // announcements so far

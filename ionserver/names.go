@@ -2,7 +2,9 @@ package ionserver
 
 import (
 	"encoding/binary"
+	"sync"
 	"syscall"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -113,6 +115,9 @@ func (c *call) create() (*rpc.Frame, error) {
 		}
 		return c.entry(a.Handle, false)
 	}
+	if err == nil {
+		c.srv.newcomers.add(uint64(a.Handle), time.Now())
+	}
 	release()
 	if err != nil {
 		return nil, err
@@ -176,22 +181,27 @@ func (c *call) unlink() (*rpc.Frame, error) {
 	if _, err := c.srv.pvfs.Unlink(c.ctx, c.dir(), name); err != nil {
 		return nil, err
 	}
-	open, err := c.orphan(uint64(h))
+	open, err := c.orphan(uint64(h), c.srv.newcomers.has(uint64(h), time.Now()))
 	if err != nil {
 		return nil, err
 	}
 	return okay(&ionpb.UnlinkResp{Handle: uint64(h), Open: open})
 }
 
-// orphan tells the home of an inode that it has lost its name.
-func (c *call) orphan(handle uint64) (open bool, err error) {
+// orphan tells the home of an inode that it has lost its name, and whether it
+// is to linger.
+func (c *call) orphan(handle uint64, linger bool) (open bool, err error) {
 	at := c.srv.placement.Home(handle)
 	if at == c.srv.self {
-		return c.srv.home.orphan(c.ctx, handle), nil
+		return c.srv.home.orphan(c.ctx, handle, linger), nil
+	}
+	f := rpc.Frame{Op: ionpb.Op_ORPHAN, Handle: handle}
+	if linger {
+		f.Flags = uint32(ionpb.Flag_LINGER)
 	}
 	var r ionpb.OrphanResp
 	err = c.wait(func() error {
-		return c.srv.peers[at].call(c.ctx, rpc.Frame{Op: ionpb.Op_ORPHAN, Handle: handle}, nil, &r)
+		return c.srv.peers[at].call(c.ctx, f, nil, &r)
 	})
 	return r.Open, err
 }
@@ -301,4 +311,47 @@ func (c *call) fillTypes(r *ionpb.ReadDirResp, ents []pvfs.Dirent) error {
 		r.Entries = append(r.Entries, d)
 	}
 	return nil
+}
+
+// newcomers are the files made here a moment ago that nobody has opened here
+// since: whoever made one is about to. If it is unlinked before that, it
+// lingers, so that an open(2) that creates does not create twice. The zero
+// value is ready.
+type newcomers struct {
+	mu   sync.Mutex
+	made map[uint64]time.Time // by handle; guarded by mu
+}
+
+func (n *newcomers) add(handle uint64, now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.made == nil {
+		n.made = make(map[uint64]time.Time)
+	}
+	n.made[handle] = now
+}
+
+// opened takes note that a file was opened.
+func (n *newcomers) opened(handle uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.made, handle)
+}
+
+func (n *newcomers) has(handle uint64, now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t, ok := n.made[handle]
+	return ok && now.Sub(t) < lingerTime
+}
+
+// expire forgets those that are new no more.
+func (n *newcomers) expire(now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for handle, t := range n.made {
+		if now.Sub(t) >= lingerTime {
+			delete(n.made, handle)
+		}
+	}
 }

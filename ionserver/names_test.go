@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -77,6 +78,12 @@ func (s *system) exists(h uint64) bool {
 	return err == nil
 }
 
+// awaitGone waits until the object has lingered and is gone.
+func (s *system) awaitGone(h uint64) {
+	s.t.Helper()
+	until(s.t, "what lingered is gone", func() bool { return !s.exists(h) })
+}
+
 // leftovers lists the directory of orphans.
 func (s *system) leftovers() (names []string) {
 	require.NoError(s.t, s.nodes[0].eachLeftover(s.t.Context(), func(e pvfs.Dirent) { names = append(names, e.Name) }))
@@ -110,8 +117,8 @@ func TestUnlinkWhileOpen(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "still here", string(got))
 		a.closeFile(h)
-		require.False(t, s.exists(h))
-		require.NotContains(t, s.leftovers(), orphanName(h))
+		s.awaitGone(h)
+		until(t, "its entry is gone", func() bool { return !slices.Contains(s.leftovers(), orphanName(h)) })
 		_, err = a.stat(h)
 		require.ErrorIs(t, err, syscall.ESTALE)
 		_, err = a.open(h, 0)
@@ -142,7 +149,57 @@ func TestRenameOverOpenFile(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "old", string(got))
 	b.closeFile(old)
-	require.False(t, s.exists(old))
+	s.awaitGone(old)
+}
+
+// TestOpenAfterTheNameIsGone: open(2) looks a file up and opens it in two
+// steps. Whoever has taken the first still succeeds with the second if the
+// file was replaced in between, or unlinked right after it was made.
+func TestOpenAfterTheNameIsGone(t *testing.T) {
+	s := startSystem(t, 2, 2, nil)
+	a, b := s.mount(t), s.mount(t)
+	for home := range 2 {
+		old, name := a.fileHomedAt(a.root, fmt.Sprint("replaced", home, "."), home)
+		_, err := a.open(old, 0) // no newcomer any more
+		require.NoError(t, err)
+		a.closeFile(old)
+		a.file(a.root, "tmp")
+		r, err := a.rename(a.root, "tmp", a.root, name, 0)
+		require.NoError(t, err)
+		require.False(t, r.Open)
+		at, err := b.open(old, 0)
+		require.NoError(t, err, "home %d: looked up before the rename", home)
+		require.Zero(t, at.Nlink)
+
+		made, name := a.fileHomedAt(a.root, fmt.Sprint("made", home, "."), home)
+		_, err = b.unlink(b.root, name)
+		require.NoError(t, err)
+		_, err = a.open(made, 0)
+		require.NoError(t, err, "home %d: made, and unlinked by another", home)
+		require.NoError(t, a.write(made, 0, []byte("mine"), 0))
+		a.closeFile(made)
+		s.awaitGone(made)
+		require.True(t, s.exists(old), "lives until its last close")
+		b.closeFile(old)
+		s.awaitGone(old)
+	}
+}
+
+// TestOldFileDoesNotLinger: the space of a file that is unlinked later than
+// right after it was made is free at once.
+func TestOldFileDoesNotLinger(t *testing.T) {
+	s := startSystem(t, 2, 2, nil)
+	m := s.mount(t)
+	var files []uint64
+	for i := range 8 { // on both homes
+		files = append(files, m.file(m.root, fmt.Sprint("f", i)))
+	}
+	time.Sleep(lingerTime)
+	for i, h := range files {
+		_, err := m.unlink(m.root, fmt.Sprint("f", i))
+		require.NoError(t, err)
+		require.False(t, s.exists(h))
+	}
 }
 
 func TestRenameRules(t *testing.T) {

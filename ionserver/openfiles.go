@@ -32,6 +32,7 @@ func (c *call) open() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.srv.newcomers.opened(c.Handle)
 	a, err := c.opened(m.Flags)
 	if err != nil {
 		n := uint32(1)
@@ -236,19 +237,27 @@ func (c *call) fsync() (*rpc.Frame, error) {
 	return okay(nil)
 }
 
+// lingerTime is how long an inode that lost its name lives on for those who
+// have looked it up and will open it next. open(2) is two requests, and who
+// finds the inode gone at the second starts again, but only once.
+const lingerTime = 2 * time.Second
+
 // orphan decides about an inode that has just lost its name: destroyed if
-// nobody has it open, else kept until the last close. It may be asked twice.
+// nobody has it open, else kept until the last close; with linger in any case
+// kept for a moment. It may be asked twice.
 // The name is gone in any case, so a failure of PVFS2 is no failure of the
 // caller: what could not be destroyed is tried again by and by.
-func (h *home) orphan(ctx context.Context, handle uint64) (open bool) {
+func (h *home) orphan(ctx context.Context, handle uint64, linger bool) (open bool) {
 	h.mu.Lock()
 	i := h.inodeLocked(handle)
 	i.orphan = true
-	if open = len(i.opens) > 0; !open {
-		i.gone = true
+	if linger {
+		i.linger = time.Now().Add(lingerTime)
 	}
+	open = len(i.opens) > 0
+	i.gone = !open && !linger
 	h.mu.Unlock()
-	if open {
+	if open || linger {
 		if err := h.link(ctx, handle); err != nil {
 			h.srv.log.Warn("orphan would be lost in a crash", "handle", handle, "err", err)
 		}
@@ -279,8 +288,8 @@ func (h *home) link(ctx context.Context, handle uint64) error {
 	return nil
 }
 
-// destroyOrphan destroys an orphan that nobody has open, and forgets it. If
-// PVFS2 fails, it is tried again later.
+// destroyOrphan destroys an orphan that nobody has open and that does not
+// linger, and forgets it. If PVFS2 fails, it is tried again later.
 func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
 	release, err := h.destroying.Lock(ctx, handle, true)
 	if err != nil {
@@ -289,7 +298,7 @@ func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
 	defer release()
 	h.mu.Lock()
 	i := h.inodes[handle]
-	if i == nil || !i.orphan || len(i.opens) > 0 {
+	if i == nil || !i.orphan || len(i.opens) > 0 || time.Now().Before(i.linger) {
 		h.mu.Unlock()
 		return nil
 	}
@@ -310,7 +319,8 @@ func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
 	return nil
 }
 
-// retryOrphans destroys orphans whose last close could not.
+// retryOrphans destroys orphans that have lingered, and those whose last close
+// could not.
 func (h *home) retryOrphans(ctx context.Context) {
 	if h.srv.inGrace(time.Now()) {
 		return

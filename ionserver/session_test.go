@@ -55,7 +55,7 @@ func TestSessionSettles(t *testing.T) {
 }
 
 // until polls for what another goroutine is about to do.
-func until(t *testing.T, what string, ok func() bool, explain ...func()) {
+func until(t testing.TB, what string, ok func() bool, explain ...func()) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().Before(deadline) {

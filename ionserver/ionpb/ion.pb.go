@@ -212,6 +212,9 @@ const (
 	Flag_SYNC Flag = 2
 	// On FENCE: keep out writes only, not reads.
 	Flag_SHARED Flag = 4
+	// On ORPHAN: a call that has looked the inode up may be about to open it,
+	// so it lives on for a moment.
+	Flag_LINGER Flag = 8
 	// On replies with errno ESTALE, to tell apart what is stale.
 	// The view: fetch it again and send the request to whom it now belongs.
 	Flag_STALE_VIEW Flag = 65536
@@ -226,6 +229,7 @@ var (
 		1:      "KILL_PRIV",
 		2:      "SYNC",
 		4:      "SHARED",
+		8:      "LINGER",
 		65536:  "STALE_VIEW",
 		131072: "STALE_SESSION",
 	}
@@ -234,6 +238,7 @@ var (
 		"KILL_PRIV":     1,
 		"SYNC":          2,
 		"SHARED":        4,
+		"LINGER":        8,
 		"STALE_VIEW":    65536,
 		"STALE_SESSION": 131072,
 	}
@@ -3971,13 +3976,15 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"\x06ORPHAN\x10B\x12\r\n" +
 	"\tNAME_LOCK\x10C\x12\x0f\n" +
-	"\vNAME_UNLOCK\x10D*a\n" +
+	"\vNAME_UNLOCK\x10D*m\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
 	"\x04SYNC\x10\x02\x12\n" +
 	"\n" +
-	"\x06SHARED\x10\x04\x12\x10\n" +
+	"\x06SHARED\x10\x04\x12\n" +
+	"\n" +
+	"\x06LINGER\x10\b\x12\x10\n" +
 	"\n" +
 	"STALE_VIEW\x10\x80\x80\x04\x12\x13\n" +
 	"\rSTALE_SESSION\x10\x80\x80\b*0\n" +

@@ -246,6 +246,28 @@ func TestDirectoryHints(t *testing.T) {
 	require.Equal(t, hint, c.getattr(child.Handle, wire.AttrAll).DirHint)
 }
 
+// Repair tools compare the handles that are not available with those listed.
+func TestHandlesInUse(t *testing.T) {
+	cl := pvfsdtest.Start(t, 1, pvfsdtest.Options{})
+	c := dial(t, cl.Addr(0), cl.Config())
+	check := func() int {
+		t.Helper()
+		var st wire.StatFSResp
+		c.call(nil, 0, &wire.StatFSReq{FSID: c.fsid}, &st)
+		var resp wire.IterateHandlesResp
+		c.call(nil, 0, &wire.IterateHandlesReq{FSID: c.fsid, Count: 1000, Position: wire.TokenStart}, &resp)
+		require.EqualValues(t, len(resp.Handles), st.HandlesTotal-st.HandlesAvailable)
+		return len(resp.Handles)
+	}
+	require.Equal(t, 2, check(), "the root and its dirdata")
+	d, f := c.mkdir(), c.create(1, wire.LayoutRoundRobin)
+	require.Equal(t, 6, check())
+	c.call(c.all(root), root, &wire.RemoveReq{Handle: d, FSID: c.fsid, Cred: c.cred}, nil)
+	c.call(c.all(root), root, &wire.RemoveReq{Handle: f.Handle, FSID: c.fsid, Cred: c.cred}, nil)
+	c.refuse(syscall.ENOENT, c.all(root), root, &wire.RemoveReq{Handle: d, FSID: c.fsid, Cred: c.cred})
+	require.Equal(t, 3, check(), "a datafile is left")
+}
+
 func TestManagement(t *testing.T) {
 	cl := pvfsdtest.Start(t, 2, pvfsdtest.Options{})
 	c := dial(t, cl.Addr(0), cl.Config())

@@ -50,25 +50,16 @@ func (a *allocator) take(t *txn, typ wire.ObjType, within []wire.HandleRange) (w
 	return 0, errno.Wrap("pvfsd.alloc", syscall.ENOSPC, fmt.Errorf("no handle left for a %v", typ))
 }
 
-// left is the number of handles that can still be given out and of all there were.
+// left is the number of handles that no object has and of all there are. Handles
+// are not given out twice, so the former is what repair tools expect it to be
+// and not what can still be given out.
 func (a *allocator) left(t *txn) (free, total uint64) {
-	for _, isData := range []bool{false, true} {
-		var next uint64
-		if b := t.get(bucketIdentity, keyNext[isData]); len(b) == 8 {
-			next = binary.BigEndian.Uint64(b)
-		}
-		ranges := a.meta
-		if isData {
-			ranges = a.data
-		}
+	for _, ranges := range [][]fsconf.Range{a.meta, a.data} {
 		for _, r := range ranges {
 			total += r.Last - r.First + 1
-			if from := max(next, r.First); from <= r.Last {
-				free += r.Last - from + 1
-			}
 		}
 	}
-	return free, total
+	return total - t.objects(), total
 }
 
 func overlaps(ranges []fsconf.Range, within []wire.HandleRange) bool {

@@ -242,7 +242,35 @@ func (t *txn) typed(h wire.Handle, typ wire.ObjType) (*object, error) {
 }
 
 func (t *txn) putObject(h wire.Handle, o *object) error {
-	return t.put(bucketObjects, handleKey(h), o.encode())
+	key := handleKey(h)
+	if t.get(bucketObjects, key) == nil {
+		if err := t.setObjects(t.objects() + 1); err != nil {
+			return err
+		}
+	}
+	return t.put(bucketObjects, key, o.encode())
+}
+
+// delObject deletes an object that is there.
+func (t *txn) delObject(h wire.Handle) error {
+	if err := t.setObjects(t.objects() - 1); err != nil {
+		return err
+	}
+	return t.del(bucketObjects, handleKey(h))
+}
+
+var keyObjects = []byte("objects")
+
+// objects is the number of objects.
+func (t *txn) objects() uint64 {
+	if b := t.get(bucketIdentity, keyObjects); len(b) == 8 {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (t *txn) setObjects(n uint64) error {
+	return t.put(bucketIdentity, keyObjects, binary.BigEndian.AppendUint64(nil, n))
 }
 
 // isDatafile is ENOENT unless h is a datafile.
@@ -274,7 +302,7 @@ func (t *txn) remove(h wire.Handle) error {
 		if d.entries != 0 {
 			return errno.New("pvfsd.remove", syscall.ENOTEMPTY)
 		}
-		if err := t.del(bucketObjects, handleKey(o.other)); err != nil {
+		if err := t.delObject(o.other); err != nil {
 			return err
 		}
 	case wire.TypeDatafile:
@@ -284,7 +312,7 @@ func (t *txn) remove(h wire.Handle) error {
 	case wire.TypeDirdata:
 		return errno.New("pvfsd.remove", syscall.EINVAL)
 	}
-	if err := t.del(bucketObjects, handleKey(h)); err != nil {
+	if err := t.delObject(h); err != nil {
 		return err
 	}
 	return t.removeEattrs(h)

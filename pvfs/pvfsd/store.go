@@ -127,7 +127,15 @@ func initStore(tx *bolt.Tx, id identity) error {
 	if got := b.Get(keyAlias); string(got) != id.alias {
 		return errno.Wrap("pvfsd.Open", syscall.EINVAL, fmt.Errorf("the store belongs to server %q, this is server %q", got, id.alias))
 	}
-	return nil
+	if b.Get(keyObjects) != nil {
+		return nil
+	}
+	t, n := &txn{tx: tx}, uint64(0) // a store from before they were counted
+	c := t.cursor(bucketObjects)
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		n++
+	}
+	return t.setObjects(n)
 }
 
 // close closes the database and gives up the lock. The committer has ended.

@@ -338,11 +338,17 @@ func (c *Client) addParts(ctx context.Context, out []Attr, errs []error, parts [
 }
 
 // listattr asks the owners of hs for attributes; errs[i] is set where there
-// are none for hs[i].
+// are none for hs[i]. It asks once for a handle that is in hs several times, as
+// real servers answer only the first in a request.
 func (c *Client) listattr(ctx context.Context, hs []Handle, mask wire.AttrMask, errs []error) ([]wire.Attr, error) {
 	out := make([]wire.Attr, len(hs))
 	groups := map[*server][]int{}
+	first := make(map[Handle]int, len(hs))
 	for i, h := range hs {
+		if _, again := first[h]; again {
+			continue
+		}
+		first[h] = i
 		s, err := c.owner(h)
 		if err != nil {
 			errs[i] = err
@@ -356,10 +362,15 @@ func (c *Client) listattr(ctx context.Context, hs []Handle, mask wire.AttrMask, 
 			fs = append(fs, func(ctx context.Context) error { return s.listattr(ctx, hs, idx, mask, out, errs) })
 		}
 	}
-	if len(fs) == 0 {
-		return out, nil
+	if len(fs) > 0 {
+		if err := together(ctx, fs...); err != nil {
+			return out, err
+		}
 	}
-	return out, together(ctx, fs...)
+	for i, h := range hs {
+		out[i], errs[i] = out[first[h]], errs[first[h]]
+	}
+	return out, nil
 }
 
 func (s *server) listattr(ctx context.Context, hs []Handle, idx []int, mask wire.AttrMask, out []wire.Attr, errs []error) error {

@@ -121,13 +121,16 @@ func (s *suite) testListAttr(t *testing.T) {
 	}
 	_, gone := s.create(t, pvfs.CreateOptions{})
 	require.NoError(t, s.c.Remove(ctx, s.dir, fmt.Sprintf("f-%d", s.seq.Load())))
-	attrs, errs, err = s.c.ListAttr(ctx, []pvfs.Handle{hs[0], gone.Handle, hs[1], 0}, true)
+	attrs, errs, err = s.c.ListAttr(ctx, []pvfs.Handle{hs[0], gone.Handle, hs[1], 0, hs[0], gone.Handle, hs[2], hs[2]}, true)
 	require.NoError(t, err)
 	require.NoError(t, errs[0])
 	require.ErrorIs(t, errs[1], syscall.ENOENT)
 	require.NoError(t, errs[2])
 	require.Error(t, errs[3])
 	require.Equal(t, want[hs[1]], attrs[2])
+	require.Equal(t, want[hs[0]], attrs[4], "for the second time")
+	require.ErrorIs(t, errs[5], syscall.ENOENT)
+	require.Equal(t, []pvfs.Attr{want[hs[2]], want[hs[2]]}, attrs[6:])
 	for _, n := range []int{1, 2, 5} {
 		_, errs, err = s.c.ListAttr(ctx, slices.Repeat([]pvfs.Handle{gone.Handle}, n), true)
 		require.NoError(t, err, "of objects that are all gone")

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	maxSplits  = 20  // attempts to make an entry while its bucket splits
+	maxSplits  = 20  // attempts to find an entry while its bucket splits
 	sureTarget = 255 // bytes of a symlink's target that every server gives back
 )
 
@@ -54,6 +54,7 @@ func (c *Client) inBucket(ctx context.Context, dir Handle, name string, f func(b
 	if err != nil {
 		return err
 	}
+	limit := time.Now().Add(c.timeout)
 	for try := 0; ; try++ {
 		at := info.bucket(name)
 		err := f(at)
@@ -62,10 +63,10 @@ func (c *Client) inBucket(ctx context.Context, dir Handle, name string, f func(b
 			return err
 		}
 		if again {
-			if try >= maxSplits {
+			if time.Now().After(limit) {
 				return err
 			}
-			if serr := sleep(ctx, time.Duration(try)*5*time.Millisecond); serr != nil {
+			if serr := sleep(ctx, min(time.Duration(try)*5*time.Millisecond, maxBackoff)); serr != nil {
 				return serr
 			}
 		}

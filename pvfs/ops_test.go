@@ -30,7 +30,8 @@ type fakeDir struct {
 	lose     map[wire.Op]int // answers to lose, after the work was done
 	dontDo   bool            // what is lost is not done
 	fail     map[wire.Op]syscall.Errno
-	once     bool // fail once
+	once     bool      // fail once
+	busy     time.Time // changes are put off until then
 	flushed  []wire.Handle
 	targets  map[wire.Handle]string
 	cut      int // bytes of a target that are given back
@@ -45,7 +46,9 @@ func (d *fakeDir) serve(p *fakeConn, tag int64, h wire.RequestHeader, req wire.R
 	}
 	var st wire.Status
 	var resp wire.Response
-	if e, ok := d.fail[h.Op]; ok {
+	if h.Op != wire.OpGetAttr && time.Now().Before(d.busy) {
+		st = wire.StatusOf(syscall.EAGAIN)
+	} else if e, ok := d.fail[h.Op]; ok {
 		st = wire.StatusOf(e)
 		if d.once {
 			delete(d.fail, h.Op)
@@ -331,6 +334,33 @@ func TestEntriesOfASplittingDirectory(t *testing.T) {
 			require.Len(t, d.entries, 20)
 			require.Equal(t, want, most)
 		})
+	}
+}
+
+// TestChangesArePutOff has servers that a repair tool keeps from changing.
+func TestChangesArePutOff(t *testing.T) {
+	for _, busy := range []time.Duration{DefaultTimeout / 2, 2 * DefaultTimeout} {
+		for _, link := range []bool{false, true} {
+			inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+				begun := time.Now()
+				d.busy = begun.Add(busy)
+				do := func() error {
+					_, err := c.Create(t.Context(), c.Root(), "x", CreateOptions{})
+					return err
+				}
+				if link {
+					do = func() error { return c.Link(t.Context(), c.Root(), "x", 5) }
+				}
+				if busy > DefaultTimeout {
+					require.ErrorIs(t, do(), syscall.EAGAIN)
+					require.Less(t, time.Since(begun), DefaultTimeout+2*time.Second)
+					return
+				}
+				require.NoError(t, do())
+				require.Less(t, time.Since(begun), busy+2*time.Second)
+				require.Contains(t, d.entries, "x")
+			})
+		}
 	}
 }
 

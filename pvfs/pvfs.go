@@ -13,13 +13,15 @@
 //
 // A call waits for a server that cannot be reached and sends its request again
 // when the connection was lost, for up to Options.Timeout; then it fails with
-// EIO and names the server. Requests that cannot simply be repeated are repaired
-// after the loss: an entry that exists already and names our own new object was
-// made by the first attempt, an entry or object that is gone was removed by it.
-// An object made by an attempt whose reply was lost stays behind unnamed. A
-// connection that is given up is reset, which discards what was not delivered.
-// More the protocol cannot do to fence off a lost attempt: what a living server
-// had received may be carried out after the second attempt, with the same bytes.
+// EIO and names the server. As long it waits for a server that puts off
+// changes, as while a repair tool is at work, and then fails with EAGAIN.
+// Requests that cannot simply be repeated are repaired after the loss: an entry
+// that exists already and names our own new object was made by the first
+// attempt, an entry or object that is gone was removed by it. An object made by
+// an attempt whose reply was lost stays behind unnamed. A connection that is
+// given up is reset, which discards what was not delivered. More the protocol
+// cannot do to fence off a lost attempt: what a living server had received may
+// be carried out after the second attempt, with the same bytes.
 //
 // Cancelling a context frees the caller at once, and none of its memory is
 // touched afterwards. Bytes of a write that are under way are still written;

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
 const (
@@ -168,6 +169,7 @@ func (s *server) post(c *conn, k *call) bool {
 func (s *server) finish(ctx context.Context, k *call) (reusable bool, err error) {
 	limit := k.begun.Add(s.client.timeout)
 	var last error
+	pause := minBackoff
 	for losses := 0; ; {
 		if k.conn == nil {
 			if err := s.repost(ctx, k, limit); err != nil {
@@ -180,7 +182,15 @@ func (s *server) finish(ctx context.Context, k *call) (reusable bool, err error)
 		}
 		k.conn = nil
 		if err == nil {
-			return true, nil
+			if !k.putOff() || time.Now().Add(pause).After(limit) {
+				return true, nil
+			}
+			if err := sleep(ctx, pause); err != nil {
+				return true, s.explain(ctx, k, err, last)
+			}
+			pause = min(2*pause, maxBackoff)
+			s.client.stats.retries.Add(1)
+			continue
 		}
 		var lost *lostError
 		if !errors.As(err, &lost) {
@@ -197,6 +207,17 @@ func (s *server) finish(ctx context.Context, k *call) (reusable bool, err error)
 		s.client.stats.retries.Add(1)
 		s.client.log.Debug("connection lost, sending again", "server", s.Alias, "op", k.op.String(), "err", last)
 	}
+}
+
+// putOff reports whether the server refuses changes for a while, as while a
+// repair tool is at work. Of entries it may mean that their bucket has split,
+// which is inBucket's business.
+func (k *call) putOff() bool {
+	switch k.op {
+	case wire.OpCrDirent, wire.OpRmDirent, wire.OpChDirent:
+		return false
+	}
+	return k.status != 0 && k.status.Errno() == syscall.EAGAIN
 }
 
 // repost posts k, waiting for a connection until limit.

@@ -70,11 +70,27 @@ func TestCheckersBite(t *testing.T) {
 			{0, 4, 20, namesCall{do: "rename", name: 1, to: 0}}, {1, 5, 15, namesCall{do: "stat", errno: unix.ENOENT}}}},
 		{"names: both renames of one file succeed", namesModel, false, []at{
 			{0, 0, 1, namesCall{do: "create", ino: 5}}, {0, 2, 9, namesCall{do: "rename", name: 0, to: 1}}, {1, 2, 9, namesCall{do: "rename", name: 0, to: 2}}}},
+		{"names: one rename twice at the same time", namesModel, true, []at{
+			{0, 0, 1, namesCall{do: "create", ino: 5}}, {0, 2, 9, namesCall{do: "rename", name: 0, to: 1}}, {1, 3, 8, namesCall{do: "rename", name: 0, to: 1}}}},
+		{"names: one rename twice in a row", namesModel, false, []at{
+			{0, 0, 1, namesCall{do: "create", ino: 5}}, {0, 2, 4, namesCall{do: "rename", name: 0, to: 1}}, {1, 5, 8, namesCall{do: "rename", name: 0, to: 1}}}},
+		{"names: a rename between the two halves of which an exchange came", namesModel, true, []at{
+			{0, 0, 1, namesCall{do: "create", ino: 5}}, {0, 2, 3, namesCall{do: "create", name: 1, ino: 6}},
+			{0, 4, 9, namesCall{do: "rename", name: 0, to: 1}}, {1, 5, 8, namesCall{do: "exchange", name: 1, to: 0}},
+			{0, 10, 11, namesCall{do: "stat", ino: 6}}, {0, 12, 13, namesCall{do: "stat", name: 1, ino: 5}}}},
+		{"names: taken, and its own name unlinked meanwhile", namesModel, true, []at{
+			{0, 0, 1, namesCall{do: "create", ino: 5}}, {0, 2, 4, namesCall{do: "unlink"}}, {1, 3, 9, namesCall{do: "noreplace", to: 1, errno: unix.EEXIST}},
+			{0, 5, 6, namesCall{do: "create", name: 1, ino: 6}}}},
+		{"names: taken, and its own name unlinked before", namesModel, false, []at{
+			{0, 0, 1, namesCall{do: "create", ino: 5}}, {0, 2, 4, namesCall{do: "unlink"}}, {1, 5, 9, namesCall{do: "noreplace", to: 1, errno: unix.EEXIST}},
+			{0, 5, 6, namesCall{do: "create", name: 1, ino: 6}}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := historyOf(tt.calls)
 			if tt.model.Init == nil {
 				tt.model = logModel(h)
+			} else if _, names := h[0].Input.(namesCall); names {
+				h.markRaces()
 			}
 			require.Equal(t, tt.ok, h.linearizable(tt.model))
 		})

@@ -279,6 +279,7 @@ func testNames(t *testing.T, r *rig) {
 				h.add(i, got, c)
 			}
 		}
+		h.markRaces()
 		h.requireLinearizable(t, namesModel, dirs[0])
 	}
 }

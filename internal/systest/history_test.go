@@ -144,6 +144,7 @@ type namesCall struct {
 	name, to int
 	ino      uint64
 	errno    syscall.Errno
+	raced    bool // see markRaces
 }
 
 const maxNames = 4
@@ -151,14 +152,51 @@ const maxNames = 4
 // namesState has the inode number that each name stands for, 0 if none.
 type namesState [maxNames]uint64
 
-var namesModel = porcupine.Model{
-	Init: func() any { return namesState{} },
-	Step: func(state, in, _ any) (bool, any) {
+var namesModel = (&porcupine.NondeterministicModel{
+	Init: func() []any { return []any{namesState{}} },
+	Step: func(state, in, _ any) (next []any) {
 		s, c := state.(namesState), in.(namesCall)
-		errno, next := s.step(c)
-		return errno == c.errno, next
+		if c.raced && s[c.to] != 0 {
+			next = append(next, s)
+		}
+		if errno, after := s.step(c); errno == c.errno {
+			next = append(next, after)
+		}
+		return next
 	},
 	DescribeOperation: func(in, _ any) string { return fmt.Sprintf("%+v", in) },
+}).ToModel()
+
+// markRaces marks the renames that may have done nothing because another call
+// moved the name in the middle. rename(2) looks up one name after the other in
+// the kernel, which then decides some cases by itself, on any file system that
+// other nodes change:
+//
+//   - the old name and, a moment later, the new one stand for the same inode:
+//     success, and nothing is done;
+//   - RENAME_NOREPLACE, and the new name is taken: EEXIST, though the old name
+//     is gone by then.
+func (h history) markRaces() {
+	for i := range h {
+		c := h[i].Input.(namesCall)
+		left, came := false, false
+		for k := range h {
+			o := h[k].Input.(namesCall)
+			if i == k || h[k].Call > h[i].Return || h[i].Call > h[k].Return || o.errno != 0 {
+				continue
+			}
+			moved := o.do == "rename" || o.do == "noreplace" || o.do == "exchange"
+			left = left || (moved || o.do == "unlink") && o.name == c.name || o.do == "exchange" && o.to == c.name
+			came = came || moved && o.to == c.to || o.do == "exchange" && o.name == c.to
+		}
+		switch c.do {
+		case "rename", "exchange":
+			c.raced = c.errno == 0 && left && came
+		case "noreplace":
+			c.raced = c.errno == unix.EEXIST && left
+		}
+		h[i].Input = c
+	}
 }
 
 // step returns the errno that the call must have returned and the state that

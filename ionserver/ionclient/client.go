@@ -374,6 +374,8 @@ func (c *Client) do(ctx context.Context, r request) (*rpc.Frame, error) {
 		case reply.Errno == syscall.ESTALE && reply.Flags&uint32(ionpb.Flag_STALE_VIEW) != 0:
 			c.kickView()
 			err = c.newer(ctx, p)
+		case doneBefore(r.frame.Op, reply):
+			return &rpc.Frame{}, nil
 		default:
 			if err := reply.Err(); err != nil {
 				return nil, err

@@ -194,6 +194,37 @@ func TestRestartedNodeIsToldWhatWeHold(t *testing.T) {
 	require.Eventually(t, func() bool { return c.Sessions()[i].Up }, time.Second, time.Millisecond)
 }
 
+// TestUnlinkOverARestart: the I/O node unlinks, dies before it answers, and
+// comes back without a record of it. The name is gone, as asked. A name that
+// was not there in the first place is no success, restart or not, and one that
+// is made may be somebody else's.
+func TestUnlinkOverARestart(t *testing.T) {
+	r := newRig(t, 1, 1<<16)
+	c := r.dial(t)
+	_, _, err := c.Create(t.Context(), 1, "a", 0o644, 0, 0, true)
+	require.NoError(t, err)
+	overRestart := func(op ionpb.Op, call func() error) error {
+		r.ions[0].mute.Store(true)
+		before, done := r.applied(op), make(chan error, 1)
+		go func() { done <- call() }()
+		require.Eventually(t, func() bool { return r.applied(op) > before }, 5*time.Second, time.Millisecond)
+		r.stop(0)
+		r.start(0)
+		return <-done
+	}
+	unlink := func() error {
+		_, _, err := c.Unlink(t.Context(), 1, "a")
+		return err
+	}
+	require.NoError(t, overRestart(ionpb.Op_UNLINK, unlink))
+	require.Equal(t, 2, r.applied(ionpb.Op_UNLINK))
+	require.ErrorIs(t, unlink(), syscall.ENOENT)
+	require.ErrorIs(t, overRestart(ionpb.Op_CREATE, func() error {
+		_, _, err := c.Create(t.Context(), 1, "b", 0o644, 0, 0, true)
+		return err
+	}), syscall.EEXIST)
+}
+
 // TestForgottenSession: an I/O node that lives on but has dropped our session.
 func TestForgottenSession(t *testing.T) {
 	r := newRig(t, 1, 1<<16)

@@ -66,21 +66,23 @@ func (c *Client) Symlink(ctx context.Context, dir uint64, name, target string, u
 }
 
 // Unlink removes a name that is no directory. It returns the handle of what
-// it meant, and whether that lives on because it is open.
+// it meant, and whether that lives on because it is open; handle 0 if the I/O
+// node was restarted in the middle and cannot tell any more.
 func (c *Client) Unlink(ctx context.Context, dir uint64, name string) (h uint64, open bool, err error) {
 	var r ionpb.UnlinkResp
 	err = c.ask(ctx, ionpb.Op_UNLINK, dir, &ionpb.NameReq{Name: []byte(name)}, &r)
 	return r.Handle, r.Open, err
 }
 
-// Rmdir removes an empty directory and returns its handle.
+// Rmdir removes an empty directory and returns its handle, 0 as for Unlink.
 func (c *Client) Rmdir(ctx context.Context, dir uint64, name string) (h uint64, err error) {
 	var r ionpb.UnlinkResp
 	err = c.ask(ctx, ionpb.Op_RMDIR, dir, &ionpb.NameReq{Name: []byte(name)}, &r)
 	return r.Handle, err
 }
 
-// Rename moves a name; flags are those of renameat2(2).
+// Rename moves a name; flags are those of renameat2(2). What it returns is
+// zero if the I/O node was restarted in the middle and cannot tell any more.
 func (c *Client) Rename(ctx context.Context, oldDir uint64, oldName string, newDir uint64, newName string, flags uint32) (Renamed, error) {
 	var r ionpb.RenameResp
 	err := c.ask(ctx, ionpb.Op_RENAME, newDir, &ionpb.RenameReq{

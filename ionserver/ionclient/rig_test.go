@@ -40,6 +40,7 @@ type ion struct {
 	store *store
 	boot  uint64
 	pings atomic.Int64
+	mute  atomic.Bool // what is recorded is carried out and not answered
 
 	mu       sync.Mutex
 	view     *ionpb.View
@@ -132,8 +133,8 @@ func (s *ionStream) Handle(r *rpc.Request) {
 	sess.acked = max(sess.acked, r.Acked)
 	n.mu.Unlock()
 	out := n.carryOut(sess, r)
-	if out == nil {
-		return // answered later
+	if out == nil || r.Op.Recorded() && n.mute.Load() {
+		return // answered later, or never
 	}
 	if !r.Op.Recorded() {
 		r.Reply(out)
@@ -230,6 +231,12 @@ func (n *ion) carryOut(sess *ionSession, r *rpc.Request) *rpc.Frame {
 			return reply(nil, err)
 		}
 		return reply(st.create(fmt.Sprintf("%d/%s", r.Handle, m.Name)))
+	case ionpb.Op_UNLINK:
+		var m ionpb.NameReq
+		if err := r.Decode(&m); err != nil {
+			return reply(nil, err)
+		}
+		return reply(st.unlink(fmt.Sprintf("%d/%s", r.Handle, m.Name)))
 	case ionpb.Op_GETATTR:
 		st.mu.Lock()
 		defer st.mu.Unlock()
@@ -385,6 +392,17 @@ func (st *store) create(path string) (proto.Message, error) {
 	st.next++
 	st.names[path], st.files[st.next] = st.next, []byte{}
 	return &ionpb.EntryResp{Handle: st.next, Created: true, Attr: &ionpb.Attr{Handle: st.next, Type: ionpb.ObjType_FILE}}, nil
+}
+
+func (st *store) unlink(path string) (proto.Message, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	h, ok := st.names[path]
+	if !ok {
+		return nil, errno.New("ion.unlink", syscall.ENOENT)
+	}
+	delete(st.names, path)
+	return &ionpb.UnlinkResp{Handle: h}, nil
 }
 
 func (st *store) read(h uint64, off, n int64) []byte {

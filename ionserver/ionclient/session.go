@@ -286,7 +286,8 @@ func (s *session) ready(ctx context.Context) (*link, error) {
 
 // call has one request answered, sending it again, under the same id, as
 // often as connections break meanwhile. The link returned carried the answer.
-// t, if not nil, learns the id.
+// t, if not nil, learns the id. In an answer from an I/O node that has
+// forgotten us since the request was first sent, Flags has inDoubt.
 func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, payload []byte, t *ticket) (*rpc.Frame, *link, error) {
 	s.mu.Lock()
 	id := s.ids.next(f.Op.Recorded())
@@ -299,6 +300,7 @@ func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, payload 
 		s.mu.Unlock()
 	}()
 	t.set(s, id)
+	var first *link
 	for {
 		l, err := s.ready(ctx)
 		if err != nil {
@@ -307,11 +309,17 @@ func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, payload 
 		if !t.mayLeave() {
 			return nil, nil, errno.New("ionclient", syscall.EINTR)
 		}
+		if first == nil {
+			first = l
+		}
 		reply, err := s.send(ctx, l, id, epoch, f, payload)
 		switch {
 		case err == nil && reply.Flags&uint32(ionpb.Flag_STALE_SESSION) != 0 && reply.Errno == syscall.ESTALE:
 			s.lost(l)
 		case err == nil:
+			if l.fresh != first.fresh {
+				reply.Flags |= inDoubt
+			}
 			return reply, l, nil
 		case errors.Is(err, rpc.ErrBroken):
 			s.lost(l)
@@ -319,6 +327,20 @@ func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, payload 
 			return nil, nil, err
 		}
 	}
+}
+
+// inDoubt marks an answer to a request that may have been carried out before,
+// by an I/O node that has no record of it any more. No Flag uses the bit.
+const inDoubt = 1 << 31
+
+// doneBefore reports whether a failed answer in doubt means that the request
+// was carried out the first time: the name it should take away is gone. The
+// kernel had seen the name there just before.
+func doneBefore(op ionpb.Op, reply *rpc.Frame) bool {
+	if reply.Flags&inDoubt == 0 || reply.Errno != syscall.ENOENT {
+		return false
+	}
+	return op == ionpb.Op_UNLINK || op == ionpb.Op_RMDIR || op == ionpb.Op_RENAME
 }
 
 // send sends f once.

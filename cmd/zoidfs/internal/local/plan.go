@@ -200,7 +200,7 @@ func writeConf(d cluster.Dir, f *cluster.File) error {
 	if len(f.PVFSD) == 0 {
 		return nil
 	}
-	opt := fsconf.GenOptions{FSName: FSName, FSID: f.FSID}
+	opt := fsconf.GenOptions{FSName: FSName, FSID: f.FSID, SyncMeta: true}
 	for _, s := range f.PVFSD {
 		opt.Servers = append(opt.Servers, fsconf.ServerSpec{Alias: s.Alias, Addr: s.Addr, Dir: d.Data(s.Alias)})
 	}

@@ -1,6 +1,7 @@
 package pvfs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -63,6 +64,9 @@ func (c *Client) GetXattr(ctx context.Context, h Handle, name string) ([]byte, e
 	if err := resp.Statuses[0].Err("pvfs.GetXattr"); err != nil {
 		return nil, noData("GetXattr", err)
 	}
+	if strings.HasPrefix(name, hints) {
+		return bytes.TrimSuffix(resp.Values[0], []byte{0}), nil
+	}
 	return resp.Values[0], nil
 }
 
@@ -75,7 +79,7 @@ func (c *Client) SetXattr(ctx context.Context, h Handle, name string, value []by
 	if err != nil {
 		return err
 	}
-	if len(value) > wire.MaxEattrValue {
+	if len(value) > wire.MaxEattrValue || len(value) == wire.MaxEattrValue && strings.HasPrefix(name, hints) {
 		return errno.Wrap("pvfs.SetXattr", syscall.ENOSPC, fmt.Errorf("value of %d bytes", len(value)))
 	}
 	if flags&^(XattrCreate|XattrReplace) != 0 || flags == XattrCreate|XattrReplace {
@@ -87,6 +91,9 @@ func (c *Client) SetXattr(ctx context.Context, h Handle, name string, value []by
 		} else if !errors.Is(err, syscall.ENODATA) {
 			return err
 		}
+	}
+	if strings.HasPrefix(name, hints) && !bytes.HasSuffix(value, []byte{0}) {
+		value = append(bytes.Clone(value), 0) // servers read it as a C string
 	}
 	req := &wire.SetEattrReq{Handle: h, FSID: c.fsid, Keys: [][]byte{key}, Values: [][]byte{value}}
 	if flags == XattrReplace {

@@ -197,7 +197,10 @@ func (s *suite) testDirectoryWishes(t *testing.T) {
 	d := s.mkdir(t)
 	set := func(key, v string) {
 		t.Helper()
-		require.NoError(t, s.c.SetXattr(ctx, d, key, append([]byte(v), 0), 0))
+		require.NoError(t, s.c.SetXattr(ctx, d, key, []byte(v), 0))
+		got, err := s.c.GetXattr(ctx, d, key)
+		require.NoError(t, err)
+		require.Equal(t, v, string(got))
 	}
 	set("user.pvfs2.dist_name", "simple_stripe")
 	set("user.pvfs2.dist_params", "strip_size:4096")

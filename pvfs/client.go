@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,7 +43,8 @@ type Client struct {
 	dialer  func(ctx context.Context, network, addr string) (net.Conn, error)
 	started time.Time
 	dirs    *dirCache
-	turns   turns // of making entries in directories whose buckets split
+	losses  atomic.Uint64 // see Generation
+	turns   turns         // of making entries in directories whose buckets split
 	stats   stats
 	tasks   errgroup.Group // all goroutines
 	calls   sync.Pool      // of *call; not shared, as calls hold channels and timers
@@ -188,6 +190,18 @@ func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, erro
 		return nil, errClosed
 	}
 	return c.dialer(ctx, network, addr)
+}
+
+// Generation counts the connections that ended. A restarted server may give the
+// handles of removed objects to new ones at once, so what is remembered by
+// handle holds only while Generation stays the same: it changes before any
+// answer of a restarted server arrives.
+func (c *Client) Generation() uint64 { return c.losses.Load() }
+
+// lostConn forgets what may be about other objects once a server restarted.
+func (c *Client) lostConn() {
+	c.losses.Add(1)
+	c.dirs.reset()
 }
 
 // now is the time since the client was made, in nanoseconds.

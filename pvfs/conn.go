@@ -111,6 +111,7 @@ func (c *conn) run() error {
 
 // kill ends the connection because of err; only the first one counts.
 func (c *conn) kill(err error) {
+	c.srv.client.lostConn() // before anybody opens another connection
 	c.mu.Lock()
 	first := c.err == nil
 	if first {

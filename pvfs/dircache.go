@@ -133,6 +133,14 @@ func (d *dirCache) put(h Handle, w *wire.Attr) *dirInfo {
 	return info
 }
 
+// reset forgets everything.
+func (d *dirCache) reset() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.byH)
+	d.order.Init()
+}
+
 func (d *dirCache) drop(h Handle) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -34,6 +34,23 @@ func TestLostConnectionIsRetried(t *testing.T) {
 	})
 }
 
+// TestGenerationChangesWithAConnection checks that what is kept by handle is
+// known to be doubtful once a server may have restarted.
+func TestGenerationChangesWithAConnection(t *testing.T) {
+	inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+		require.NoError(t, c.Link(t.Context(), c.Root(), "a", 5))
+		require.NotNil(t, c.dirs.peek(c.Root()))
+		before := c.Generation()
+		require.NoError(t, c.Link(t.Context(), c.Root(), "b", 5))
+		require.Equal(t, before, c.Generation())
+		d.lose[wire.OpLookupPath] = 1
+		_, err := c.Lookup(t.Context(), c.Root(), "a")
+		require.NoError(t, err)
+		require.Greater(t, c.Generation(), before)
+		require.Nil(t, c.dirs.peek(c.Root()))
+	})
+}
+
 func TestUnreachableServerIsNamedAfterTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeFS(t, 2, nil)

@@ -19,7 +19,8 @@ import (
 )
 
 // layoutLife is how long an unused layout is kept. It is far below the time
-// after which PVFS2 servers give a removed object's handle to a new one.
+// after which a PVFS2 server that was not restarted gives a removed object's
+// handle to a new one.
 const layoutLife = 20 * time.Second
 
 // owner carries out reads and writes of the file domains that this node owns.
@@ -44,6 +45,7 @@ type ownedFile struct {
 
 	mu        sync.Mutex
 	layout    *pvfs.File // guarded by mu; nil if not known
+	learned   uint64     // guarded by mu; pvfs.Client.Generation before layout was asked for
 	writers   int        // guarded by mu; writes at work, from before their announcement
 	announced bool       // guarded by mu; the home will collect
 	killed    bool       // guarded by mu; the home has cleared setuid and setgid since the last collect
@@ -93,12 +95,15 @@ func (o *owner) expire(now time.Time) {
 }
 
 // file returns the means to read and write f. Only regular files have one. It
-// finds out by itself when another owner has spread a stuffed file.
+// finds out by itself when another owner has spread a stuffed file. A layout
+// does not outlive a connection to the PVFS2 servers: one that was restarted
+// may have given the handles to another file.
 func (o *owner) file(ctx context.Context, f *ownedFile) (*pvfs.File, error) {
+	now := o.srv.pvfs.Generation()
 	f.mu.Lock()
-	l := f.layout
+	l, learned := f.layout, f.learned
 	f.mu.Unlock()
-	if l != nil {
+	if l != nil && learned == now {
 		return l, nil
 	}
 	a, err := o.srv.pvfs.GetAttr(ctx, pvfs.Handle(f.handle))
@@ -116,7 +121,7 @@ func (o *owner) file(ctx context.Context, f *ownedFile) (*pvfs.File, error) {
 	}
 	l = o.srv.pvfs.File(a)
 	f.mu.Lock()
-	f.layout = l
+	f.layout, f.learned = l, now
 	f.mu.Unlock()
 	return l, nil
 }

@@ -1,7 +1,6 @@
 package pvfsd
 
 import (
-	"errors"
 	"math"
 	"syscall"
 
@@ -222,6 +221,3 @@ func setTime(p *int64, v int64, wanted, explicit bool, now int64) {
 		*p = now
 	}
 }
-
-// errWrongServer is for handles of another server's ranges.
-var errWrongServer error = errno.Wrap("pvfsd", syscall.ENOENT, errors.New("handle of another server"))

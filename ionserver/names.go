@@ -116,7 +116,7 @@ func (c *call) create() (*rpc.Frame, error) {
 		return c.entry(a.Handle, false)
 	}
 	if err == nil {
-		c.srv.newcomers.add(uint64(a.Handle), time.Now())
+		c.srv.made.add(uint64(a.Handle), time.Now())
 	}
 	release()
 	if err != nil {
@@ -181,24 +181,25 @@ func (c *call) unlink() (*rpc.Frame, error) {
 	if _, err := c.srv.pvfs.Unlink(c.ctx, c.dir(), name); err != nil {
 		return nil, err
 	}
-	open, err := c.orphan(uint64(h), c.srv.newcomers.has(uint64(h), time.Now()))
+	var how ionpb.Flag
+	if c.srv.made.has(uint64(h), time.Now()) {
+		how = ionpb.Flag_NEWCOMER
+	}
+	open, err := c.orphan(uint64(h), how)
 	if err != nil {
 		return nil, err
 	}
 	return okay(&ionpb.UnlinkResp{Handle: uint64(h), Open: open})
 }
 
-// orphan tells the home of an inode that it has lost its name, and whether it
-// is to linger.
-func (c *call) orphan(handle uint64, linger bool) (open bool, err error) {
+// orphan tells the home of an inode that it has lost its name; how is LINGER,
+// NEWCOMER or 0.
+func (c *call) orphan(handle uint64, how ionpb.Flag) (open bool, err error) {
 	at := c.srv.placement.Home(handle)
 	if at == c.srv.self {
-		return c.srv.home.orphan(c.ctx, handle, linger), nil
+		return c.srv.home.orphan(c.ctx, handle, c.srv.lingers(handle, how)), nil
 	}
-	f := rpc.Frame{Op: ionpb.Op_ORPHAN, Handle: handle}
-	if linger {
-		f.Flags = uint32(ionpb.Flag_LINGER)
-	}
+	f := rpc.Frame{Op: ionpb.Op_ORPHAN, Handle: handle, Flags: uint32(how)}
 	var r ionpb.OrphanResp
 	err = c.wait(func() error {
 		return c.srv.peers[at].call(c.ctx, f, nil, &r)
@@ -313,45 +314,43 @@ func (c *call) fillTypes(r *ionpb.ReadDirResp, ents []pvfs.Dirent) error {
 	return nil
 }
 
-// newcomers are the files made here a moment ago that nobody has opened here
-// since: whoever made one is about to. If it is unlinked before that, it
-// lingers, so that an open(2) that creates does not create twice. The zero
-// value is ready.
-type newcomers struct {
+// lingers reports whether an inode that has lost its name is to live on for a
+// moment. A newcomer that was not opened is about to be, by whoever made it:
+// were it gone, an open(2) that creates would create twice.
+func (s *Server) lingers(handle uint64, how ionpb.Flag) bool {
+	return how&ionpb.Flag_LINGER != 0 || how&ionpb.Flag_NEWCOMER != 0 && !s.opened.has(handle, time.Now())
+}
+
+// recent is the inodes to which something happened within lingerTime. The
+// zero value is ready.
+type recent struct {
 	mu   sync.Mutex
-	made map[uint64]time.Time // by handle; guarded by mu
+	when map[uint64]time.Time // by handle; guarded by mu
 }
 
-func (n *newcomers) add(handle uint64, now time.Time) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.made == nil {
-		n.made = make(map[uint64]time.Time)
+func (r *recent) add(handle uint64, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.when == nil {
+		r.when = make(map[uint64]time.Time)
 	}
-	n.made[handle] = now
+	r.when[handle] = now
 }
 
-// opened takes note that a file was opened.
-func (n *newcomers) opened(handle uint64) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.made, handle)
-}
-
-func (n *newcomers) has(handle uint64, now time.Time) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	t, ok := n.made[handle]
+func (r *recent) has(handle uint64, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t, ok := r.when[handle]
 	return ok && now.Sub(t) < lingerTime
 }
 
-// expire forgets those that are new no more.
-func (n *newcomers) expire(now time.Time) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for handle, t := range n.made {
+// expire forgets what is recent no more.
+func (r *recent) expire(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for handle, t := range r.when {
 		if now.Sub(t) >= lingerTime {
-			delete(n.made, handle)
+			delete(r.when, handle)
 		}
 	}
 }

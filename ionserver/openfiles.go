@@ -32,7 +32,7 @@ func (c *call) open() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.srv.newcomers.opened(c.Handle)
+	c.srv.opened.add(c.Handle, time.Now())
 	a, err := c.opened(m.Flags)
 	if err != nil {
 		n := uint32(1)

@@ -346,7 +346,7 @@ func (c *call) peerOrphan() (*rpc.Frame, error) {
 	if err := c.checkHome(); err != nil {
 		return nil, err
 	}
-	return okay(&ionpb.OrphanResp{Open: c.srv.home.orphan(c.ctx, c.Handle, c.Flags&uint32(ionpb.Flag_LINGER) != 0)})
+	return okay(&ionpb.OrphanResp{Open: c.srv.home.orphan(c.ctx, c.Handle, c.srv.lingers(c.Handle, ionpb.Flag(c.Flags)))})
 }
 
 func (c *call) peerNameLock() (*rpc.Frame, error) {

@@ -287,7 +287,7 @@ func (v *move) replace() (open bool, err error) {
 	if v.target == 0 || v.dstType == wire.TypeDirectory {
 		return false, nil
 	}
-	return v.orphan(uint64(v.target), true)
+	return v.orphan(uint64(v.target), ionpb.Flag_LINGER)
 }
 
 // replaceDir puts the source in the place of an empty directory.

@@ -102,15 +102,16 @@ type Server struct {
 	counters  *rpc.Counters
 	ended     context.Context // has ended: locks that would have to wait fail at once
 
-	sched     *scheduler
-	sessions  *sessionTable
-	guard     *viewGuard
-	home      *home
-	owner     *owner
-	locks     *lockService
-	names     keyLock[nameKey]
-	newcomers newcomers
-	peers     []*peerLink // by index in the view's members; nil for this node
+	sched    *scheduler
+	sessions *sessionTable
+	guard    *viewGuard
+	home     *home
+	owner    *owner
+	locks    *lockService
+	names    keyLock[nameKey]
+	made     recent      // files, by the home of their directory
+	opened   recent      // files, by their home
+	peers    []*peerLink // by index in the view's members; nil for this node
 
 	// Set by Run before the first request, constant after.
 	work        context.Context // of requests at work
@@ -328,7 +329,8 @@ func (s *Server) sweepFiles(ctx context.Context) error {
 		now := time.Now()
 		s.endGrace(ctx, now)
 		s.owner.expire(now)
-		s.newcomers.expire(now)
+		s.made.expire(now)
+		s.opened.expire(now)
 		s.home.persistAll(ctx, s.opt.Lease)
 		s.home.retryOrphans(ctx)
 	}

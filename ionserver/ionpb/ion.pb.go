@@ -215,6 +215,8 @@ const (
 	// On ORPHAN: a call that has looked the inode up may be about to open it,
 	// so it lives on for a moment.
 	Flag_LINGER Flag = 8
+	// On ORPHAN: it was made a moment ago; LINGER unless it was opened since.
+	Flag_NEWCOMER Flag = 16
 	// On replies with errno ESTALE, to tell apart what is stale.
 	// The view: fetch it again and send the request to whom it now belongs.
 	Flag_STALE_VIEW Flag = 65536
@@ -230,6 +232,7 @@ var (
 		2:      "SYNC",
 		4:      "SHARED",
 		8:      "LINGER",
+		16:     "NEWCOMER",
 		65536:  "STALE_VIEW",
 		131072: "STALE_SESSION",
 	}
@@ -239,6 +242,7 @@ var (
 		"SYNC":          2,
 		"SHARED":        4,
 		"LINGER":        8,
+		"NEWCOMER":      16,
 		"STALE_VIEW":    65536,
 		"STALE_SESSION": 131072,
 	}
@@ -3976,7 +3980,7 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"\x06ORPHAN\x10B\x12\r\n" +
 	"\tNAME_LOCK\x10C\x12\x0f\n" +
-	"\vNAME_UNLOCK\x10D*m\n" +
+	"\vNAME_UNLOCK\x10D*{\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
@@ -3984,7 +3988,8 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"\x06SHARED\x10\x04\x12\n" +
 	"\n" +
-	"\x06LINGER\x10\b\x12\x10\n" +
+	"\x06LINGER\x10\b\x12\f\n" +
+	"\bNEWCOMER\x10\x10\x12\x10\n" +
 	"\n" +
 	"STALE_VIEW\x10\x80\x80\x04\x12\x13\n" +
 	"\rSTALE_SESSION\x10\x80\x80\b*0\n" +

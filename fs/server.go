@@ -131,14 +131,18 @@ func (s *Server) Status() Status { return s.m.status() }
 // Mountpoint is the absolute path of the mount.
 func (s *Server) Mountpoint() string { return s.m.opts.Mountpoint }
 
+// ErrInUse is what Run returns when it has unmounted, everything is flushed, and
+// programs still use the mount: they do until this process ends.
+var ErrInUse = errors.New("programs still have files open there")
+
 // Run serves the mount until it is unmounted from outside or ctx is done. Then
 // it writes back mapped pages and unmounts; if the mount is in use, programs
 // that still have files open there get ENOTCONN or EIO. It must be called
 // exactly once.
 //
-// It returns after the last call ended. Only where a user who is not root
-// mounted, and Linux gives that user no way to cut off programs that use the
-// mount, it returns while they still can: until this process ends.
+// It returns after the last call ended. Only where there is no way to cut off
+// programs that use the mount, in other mount namespaces or because the user is
+// not root, it returns ErrInUse while they still can.
 func (s *Server) Run(ctx context.Context) error {
 	var g errgroup.Group
 	life, over := context.WithCancel(context.WithoutCancel(ctx))
@@ -192,7 +196,7 @@ func (s *Server) stop(life context.Context, g *errgroup.Group) error {
 	case <-life.Done():
 		return nil
 	case <-timeout.C:
-		return fmt.Errorf("unmounted %s, but programs still have files open there", point)
+		return fmt.Errorf("unmounted %s, but %w", point, ErrInUse)
 	}
 }
 

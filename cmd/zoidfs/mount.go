@@ -235,7 +235,14 @@ func (a *app) serveMount(ctx context.Context, f mountFlags, opt mountOptions, re
 // when this process ends, which runMount therefore does not put off.
 func runMount(ctx context.Context, srv *fs.Server, log *slog.Logger) error {
 	done := make(chan error, 1)
-	go func() { done <- srv.Run(ctx) }() // ends with the process at the latest
+	go func() { // ends with the process at the latest
+		err := srv.Run(ctx)
+		if errors.Is(err, fs.ErrInUse) {
+			log.Warn("taken away from programs that use it", "mountpoint", srv.Mountpoint())
+			err = nil
+		}
+		done <- err
+	}()
 	select {
 	case err := <-done:
 		return err

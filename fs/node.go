@@ -141,7 +141,7 @@ func (n *node) child(ctx context.Context, name string, a *ionclient.Attr, out *f
 func fillAttr(out *fuse.Attr, a *ionclient.Attr) {
 	out.Ino = a.Handle
 	out.Mode = typeMode(a.Type) | a.Mode&07777
-	out.Nlink = min(a.Nlink, 1) // 1 of a directory: subdirectories are not counted
+	out.Nlink = a.Nlink
 	out.Uid, out.Gid = a.UID, a.GID
 	out.Size = uint64(a.Size)
 	out.Blocks = uint64(a.Blocks)

@@ -27,7 +27,8 @@ func (h *home) attrMsg(a pvfs.Attr) *ionpb.Attr {
 	}
 	switch {
 	case a.Type == wire.TypeDirectory:
-		m.Nlink, m.Size, m.Blocks, m.Blksize = 2, defaultBlock, defaultBlock/512, defaultBlock
+		// One link, that is: subdirectories are not counted.
+		m.Size, m.Blocks, m.Blksize = defaultBlock, defaultBlock/512, defaultBlock
 	case h.orphaned(m.Handle):
 		m.Nlink = 0
 	}

@@ -54,7 +54,7 @@ type conn struct {
 	lastRecv atomic.Int64 // see Client.now
 
 	mu        sync.Mutex
-	idle      sync.Cond       // told when reading or a call's busy becomes unset
+	idle      sync.Cond       // told when reading becomes unset, and with every batch
 	pending   map[int64]*call // guarded by mu
 	lastTag   int64           // guarded by mu
 	reqs      []*call         // guarded by mu; posted, not sent
@@ -63,6 +63,7 @@ type conn struct {
 	reading   *call           // guarded by mu; whose memory the reader is filling
 	readKick  bool            // guarded by mu; the reader's deadline was set to interrupt it
 	writeKick bool            // guarded by mu; so was the writer's
+	batches   uint64          // guarded by mu; that the writer has let go of
 	retired   *time.Timer     // guarded by mu; no new calls, ends the connection
 	err       error           // guarded by mu; why it is dead
 
@@ -273,7 +274,9 @@ func (c *conn) abandon(k *call) (finished bool) {
 		c.writeKick = true
 		_ = c.nc.SetWriteDeadline(past)
 	}
-	for c.reading == k || k.st.busy {
+	// Only the batch that is being written can hold the owner's memory. A later
+	// one may make k busy again, with what takeOver copied.
+	for batch := c.batches; c.reading == k || k.st.busy && c.batches == batch; {
 		c.idle.Wait()
 	}
 	return false
@@ -396,6 +399,7 @@ func (c *conn) wrote(err error) (again bool, _ error) {
 		}
 	}
 	w.batch = w.batch[:0]
+	c.batches++
 	c.idle.Broadcast()
 	return again, err
 }

@@ -53,13 +53,11 @@ func operations() map[ionpb.Op]operation {
 		ionpb.Op_REMOVEXATTR: {classControl, (*call).removeXattr},
 		ionpb.Op_STATFS:      {classControl, (*call).statFS},
 
-		ionpb.Op_OPEN:        {classControl, (*call).open},
-		ionpb.Op_CLOSE:       {classControl, (*call).close},
-		ionpb.Op_FLUSH:       {classControl, (*call).flush},
-		ionpb.Op_FSYNC:       {classControl, (*call).fsync},
-		ionpb.Op_LOCK:        {classControl, (*call).setLock},
-		ionpb.Op_GETLOCK:     {classControl, (*call).getLock},
-		ionpb.Op_UNLOCKOWNER: {classControl, (*call).unlockOwner},
+		ionpb.Op_OPEN:    {classControl, (*call).open},
+		ionpb.Op_CLOSE:   {classControl, (*call).close},
+		ionpb.Op_FSYNC:   {classControl, (*call).fsync},
+		ionpb.Op_LOCK:    {classControl, (*call).setLock},
+		ionpb.Op_GETLOCK: {classControl, (*call).getLock},
 
 		ionpb.Op_READ:   {classData, (*call).read},
 		ionpb.Op_WRITE:  {classData, (*call).write},

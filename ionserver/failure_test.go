@@ -299,7 +299,7 @@ func TestNothingIsKept(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, m.write(h, m.offOwnedBy(h, i%2), []byte("x"), uint32(ionpb.Flag_KILL_PRIV)))
 		require.NoError(t, m.lock(t.Context(), h, 1, ionpb.LockType_WRITE_LOCK, false))
-		require.NoError(t, m.atHome(ionpb.Op_UNLOCKOWNER, h, &ionpb.UnlockOwnerReq{Owner: 1}, nil))
+		require.NoError(t, m.lock(t.Context(), h, 1, ionpb.LockType_UNLOCK, false))
 		m.closeFile(h)
 		require.ErrorIs(t, m.write(h+1000, 0, []byte("x"), 0), syscall.ESTALE)
 		require.ErrorIs(t, m.truncate(h+1000, 5), syscall.ESTALE)

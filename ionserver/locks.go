@@ -174,16 +174,11 @@ func (t *lockTable) Cancel(r *lockReq) (found bool, granted []*lockReq) {
 	return true, granted
 }
 
-// UnlockOwner drops every lock and blocked request of o on one file; dropped
-// are the requests that were blocked, granted is as in Set.
-func (t *lockTable) UnlockOwner(handle uint64, o lockOwner) (dropped, granted []*lockReq) {
-	return t.unlock(handle, func(p lockOwner) bool { return p == o })
-}
-
-// DropSession drops everything of a session, in every file.
+// DropSession drops everything of a session, in every file; dropped are the
+// requests that were blocked, granted is as in Set.
 func (t *lockTable) DropSession(session uint64) (dropped, granted []*lockReq) {
 	for _, h := range slices.Sorted(maps.Keys(t.files)) {
-		d, g := t.unlock(h, func(p lockOwner) bool { return p.session == session })
+		d, g := t.dropFile(h, session)
 		dropped, granted = append(dropped, d...), append(granted, g...)
 	}
 	return dropped, granted
@@ -192,20 +187,17 @@ func (t *lockTable) DropSession(session uint64) (dropped, granted []*lockReq) {
 // Held reports whether any lock of the file is held or waited for.
 func (t *lockTable) Held(handle uint64) bool { return t.files[handle] != nil }
 
-func (t *lockTable) unlock(handle uint64, match func(lockOwner) bool) (dropped, granted []*lockReq) {
+func (t *lockTable) dropFile(handle, session uint64) (dropped, granted []*lockReq) {
 	f := t.files[handle]
-	if f == nil {
-		return nil, nil
-	}
 	for _, r := range slices.Clone(f.waiting) {
-		if match(r.owner) {
+		if r.owner.session == session {
 			t.unwait(f, r)
 			dropped = append(dropped, r)
 		}
 	}
 	for o, spans := range f.held {
-		if match(o) {
-			t.count(o.session, -len(spans))
+		if o.session == session {
+			t.count(session, -len(spans))
 			delete(f.held, o)
 		}
 	}

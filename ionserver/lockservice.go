@@ -87,12 +87,6 @@ func (l *lockService) drop(dropped, granted []*lockReq) {
 	wake(granted)
 }
 
-func (l *lockService) unlockOwner(handle uint64, o lockOwner) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.drop(l.table.UnlockOwner(handle, o))
-}
-
 func (l *lockService) dropSession(session uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -190,18 +184,6 @@ func (c *call) getLock() (*rpc.Frame, error) {
 		return okay(&ionpb.GetLockResp{})
 	}
 	return okay(&ionpb.GetLockResp{Type: ionpb.LockType(s.mode), Start: s.start, End: s.end, Pid: s.pid})
-}
-
-func (c *call) unlockOwner() (*rpc.Frame, error) {
-	var m ionpb.UnlockOwnerReq
-	if err := c.Decode(&m); err != nil {
-		return nil, err
-	}
-	if err := c.checkHome(); err != nil {
-		return nil, err
-	}
-	c.srv.locks.unlockOwner(c.Handle, lockOwner{c.sess.id, m.Owner, m.Flock})
-	return okay(nil)
 }
 
 // cancel answers CANCEL.

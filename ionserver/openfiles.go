@@ -185,21 +185,6 @@ func (s *session) isDead() bool {
 	return s.dead
 }
 
-// flush answers FLUSH, which comes with every close(2): the times of what was
-// written are final from then on.
-func (c *call) flush() (*rpc.Frame, error) {
-	if err := c.checkHome(); err != nil {
-		return nil, err
-	}
-	if !c.srv.home.dirty(c.Handle) {
-		return okay(nil)
-	}
-	if err := c.srv.home.save(c.ctx, c, c.Handle, false); err != nil {
-		return nil, err
-	}
-	return okay(nil)
-}
-
 // dirty reports whether a modification time may be unsaved.
 func (h *home) dirty(handle uint64) bool {
 	h.mu.Lock()

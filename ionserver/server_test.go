@@ -179,7 +179,7 @@ func TestModificationTime(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, past, at.Mtime, "an explicit time after the write")
 		}
-		require.NoError(t, a.atHome(ionpb.Op_FLUSH, h, &ionpb.FlushReq{}, nil))
+		require.NoError(t, a.atHome(ionpb.Op_FSYNC, h, &ionpb.FsyncReq{}, nil))
 		at, err = b.stat(h)
 		require.NoError(t, err)
 		require.Equal(t, past, at.Mtime, "nothing was written since")

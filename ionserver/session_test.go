@@ -116,8 +116,7 @@ func TestBye(t *testing.T) {
 	require.NotContains(t, s.leftovers(), s.nodes[0].sessionName(a.links[0].session))
 }
 
-// TestLocksAcrossMounts: conflict, GETLOCK, blocking, cancel, deadlock, unlock
-// of an owner.
+// TestLocksAcrossMounts: conflict, GETLOCK, blocking, cancel, deadlock.
 func TestLocksAcrossMounts(t *testing.T) {
 	s := startSystem(t, 2, 1, nil)
 	a, b := s.mount(t), s.mount(t)
@@ -130,11 +129,11 @@ func TestLocksAcrossMounts(t *testing.T) {
 	require.Equal(t, write, g.Type)
 	require.EqualValues(t, 1, g.Pid)
 
-	// Blocked, then granted by UNLOCKOWNER.
+	// Blocked, then granted by an unlock.
 	got := make(chan error, 1)
 	go func() { got <- b.lock(context.Background(), h, 7, read, true) }()
 	until(t, "the request waits", func() bool { return s.nodes[0].locks.waits() == 1 })
-	require.NoError(t, a.atHome(ionpb.Op_UNLOCKOWNER, h, &ionpb.UnlockOwnerReq{Owner: 1}, nil))
+	require.NoError(t, a.lock(t.Context(), h, 1, ionpb.LockType_UNLOCK, false))
 	require.NoError(t, <-got)
 
 	// Cancelled.

@@ -107,7 +107,7 @@ func (m *memoryION) other(r *rpc.Request) (proto.Message, error) {
 		return &ionpb.PingResp{Epoch: 1}, nil
 	case ionpb.Op_VIEW:
 		return m.view, nil
-	case ionpb.Op_BYE, ionpb.Op_CLOSE, ionpb.Op_FLUSH, ionpb.Op_FSYNC, ionpb.Op_UNLOCKOWNER:
+	case ionpb.Op_BYE, ionpb.Op_CLOSE, ionpb.Op_FSYNC:
 		return nil, nil
 	case ionpb.Op_LOOKUP:
 		var req ionpb.NameReq

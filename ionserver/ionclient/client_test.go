@@ -300,11 +300,18 @@ func TestLockWaitsAndIsCancelled(t *testing.T) {
 	time.Sleep(10 * time.Millisecond)
 	r.proxies[0].cut() // the wait survives
 	time.Sleep(10 * time.Millisecond)
-	require.NoError(t, a.UnlockOwner(t.Context(), 77, 1, false))
+	free := l
+	free.Type = ionpb.LockType_UNLOCK
+	require.NoError(t, a.SetLock(t.Context(), 77, free, false))
 	require.NoError(t, <-got)
-	before := a.Stats().Requests["unlockowner"]
-	require.NoError(t, a.UnlockOwner(t.Context(), 77, 1, false))
-	require.Equal(t, before, a.Stats().Requests["unlockowner"], "nothing held, nobody asked")
+	before := a.Stats().Requests["lock"]
+	require.NoError(t, a.SetLock(t.Context(), 77, free, false))
+	require.Equal(t, before, a.Stats().Requests["lock"], "nothing held, nobody asked")
+	free.Start = 99
+	require.NoError(t, b.SetLock(t.Context(), 77, free, false))
+	free.Start, free.End = 98, 98
+	require.NoError(t, b.SetLock(t.Context(), 77, free, false))
+	require.Empty(t, r.ions[0].locks[77].within(Lock{Owner: r.ions[0].last<<8 | 1, Start: 98, End: 99}))
 }
 
 // TestLockCancelRace: whether the grant or the cancellation wins, what the

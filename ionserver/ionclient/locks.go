@@ -1,10 +1,6 @@
 package ionclient
 
-import (
-	"slices"
-
-	"github.com/zoidfs/zoidfs/ionserver/ionpb"
-)
+import "github.com/zoidfs/zoidfs/ionserver/ionpb"
 
 // lockTable is the locks that this mount holds on one file, so that they can
 // be taken again at an I/O node that has forgotten them. The zero value is
@@ -35,16 +31,6 @@ func (t *lockTable) apply(l Lock) {
 		out = append(out, l)
 	}
 	*t = out
-}
-
-// drop forgets all locks of owner of one kind.
-func (t *lockTable) drop(owner uint64, flock bool) {
-	*t = slices.DeleteFunc(*t, func(h Lock) bool { return h.Owner == owner && h.Flock == flock })
-}
-
-// has tells whether owner holds a lock of this kind.
-func (t lockTable) has(owner uint64, flock bool) bool {
-	return slices.ContainsFunc(t, func(h Lock) bool { return h.Owner == owner && h.Flock == flock })
 }
 
 // within is the parts of owner's locks that lie in l's range.

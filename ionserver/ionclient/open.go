@@ -90,11 +90,6 @@ func (c *Client) logOrphan(what string, h uint64, err error) {
 	}
 }
 
-// Flush is for each close(2) of a descriptor, whose lock owner is owner.
-func (c *Client) Flush(ctx context.Context, h, owner uint64) error {
-	return c.ask(ctx, ionpb.Op_FLUSH, h, &ionpb.FlushReq{Owner: owner}, nil)
-}
-
 // Fsync returns when everything written to h is durable; with dataOnly,
 // attributes that reading does not need may not be.
 func (c *Client) Fsync(ctx context.Context, h uint64, dataOnly bool) error {

@@ -280,18 +280,6 @@ func (n *ion) carryOut(sess *ionSession, r *rpc.Request) *rpc.Frame {
 			return reply(nil, err)
 		}
 		return reply(&ionpb.CancelResp{Found: n.cancel(sess, m.Id)}, nil)
-	case ionpb.Op_UNLOCKOWNER:
-		var m ionpb.UnlockOwnerReq
-		if err := r.Decode(&m); err != nil {
-			return reply(nil, err)
-		}
-		n.mu.Lock()
-		t := n.locks[r.Handle]
-		t.drop(sess.id<<8|m.Owner, m.Flock)
-		n.locks[r.Handle] = t
-		n.mu.Unlock()
-		n.grant()
-		return reply(nil, nil)
 	}
 	return reply(nil, errno.New("ion", syscall.EOPNOTSUPP))
 }

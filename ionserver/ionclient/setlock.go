@@ -13,7 +13,8 @@ import (
 // before the cancellation, which may have overtaken it, is sent again.
 const cancelRetry = 20 * time.Millisecond
 
-// SetLock takes a lock or, with Type UNLOCK, drops one. If another stands in
+// SetLock takes a lock or, with Type UNLOCK, drops what its owner has in the
+// range; if that is nothing, no I/O node is asked. If another stands in
 // the way it waits with wait, else fails with EAGAIN. When ctx ends, the wait
 // is cancelled at the I/O node: then the error is EINTR and nothing has
 // changed, unless the lock was granted just before, which is no error.
@@ -21,6 +22,9 @@ func (c *Client) SetLock(ctx context.Context, h uint64, l Lock, wait bool) error
 	w := &lockWait{c: c, h: h, l: l, wait: wait, answer: make(chan error), abandoned: make(chan struct{}), settled: make(chan struct{})}
 	if err := c.settle(ctx, w.key()); err != nil {
 		return err
+	}
+	if l.Type == ionpb.LockType_UNLOCK && !c.holds(h, l) {
+		return nil
 	}
 	if !c.spawn(w.run) {
 		return errClosed
@@ -45,6 +49,14 @@ func (c *Client) SetLock(ctx context.Context, h uint64, l Lock, wait bool) error
 	c.mu.Unlock()
 	close(w.abandoned)
 	return errno.Wrap("ionclient.SetLock", errno.Of(context.Cause(ctx)), context.Cause(ctx))
+}
+
+// holds reports whether l's owner has a lock in l's range.
+func (c *Client) holds(h uint64, l Lock) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.files[h]
+	return f != nil && len(f.locks.within(l)) > 0
 }
 
 // lockWait is one lock request. It lives until it is answered, which may be
@@ -194,36 +206,4 @@ func (c *Client) GetLock(ctx context.Context, h uint64, l Lock) (Lock, error) {
 		return Lock{}, err
 	}
 	return Lock{Start: r.Start, End: r.End, Type: r.Type, Flock: l.Flock, PID: r.Pid}, nil
-}
-
-// UnlockOwner drops all fcntl or all flock locks of owner on h. If it holds
-// none, no I/O node is asked. It is carried out even if ctx ends first.
-func (c *Client) UnlockOwner(ctx context.Context, h, owner uint64, flock bool) error {
-	k := lockKey{h, owner, flock}
-	c.mu.Lock()
-	f := c.files[h]
-	held := c.settling[k] != nil || f != nil && f.locks.has(owner, flock)
-	c.mu.Unlock()
-	if !held {
-		return nil
-	}
-	_, err := outlive(ctx, c, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, c.unlockOwner(ctx, k)
-	}, func(_ context.Context, _ struct{}, err error) { c.logOrphan("unlock", h, err) })
-	return err
-}
-
-func (c *Client) unlockOwner(ctx context.Context, k lockKey) error {
-	if err := c.settle(ctx, k); err != nil {
-		return err
-	}
-	_, err := c.do(ctx, request{
-		to: home(k.handle), frame: rpc.Frame{Op: ionpb.Op_UNLOCKOWNER, Handle: k.handle},
-		body: &ionpb.UnlockOwnerReq{Owner: k.owner, Flock: k.flock},
-		granted: func(*rpc.Frame) {
-			c.heldLocked(k.handle).locks.drop(k.owner, k.flock)
-			c.tidyLocked(k.handle)
-		},
-	})
-	return err
 }

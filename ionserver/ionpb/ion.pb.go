@@ -60,13 +60,11 @@ const (
 	Op_REMOVEXATTR Op = 26 // R NameReq ->
 	Op_STATFS      Op = 27 // -> StatFSResp; at any I/O node
 	// Open files, at the home of handle.
-	Op_OPEN        Op = 30 // R OpenReq -> Attr
-	Op_CLOSE       Op = 31 // R CloseReq ->
-	Op_FLUSH       Op = 32 // FlushReq ->
-	Op_FSYNC       Op = 33 // FsyncReq ->
-	Op_LOCK        Op = 34 // LockReq -> ; may be answered late, see Cancel
-	Op_GETLOCK     Op = 35 // LockReq -> GetLockResp
-	Op_UNLOCKOWNER Op = 36 // UnlockOwnerReq ->
+	Op_OPEN    Op = 30 // R OpenReq -> Attr
+	Op_CLOSE   Op = 31 // R CloseReq ->
+	Op_FSYNC   Op = 33 // FsyncReq ->
+	Op_LOCK    Op = 34 // LockReq -> ; may be answered late, see Cancel
+	Op_GETLOCK Op = 35 // LockReq -> GetLockResp
 	// Data, on data connections, at the owner of the file domain of off; a
 	// request never crosses the border of a domain. APPEND goes to the home.
 	Op_READ   Op = 40 // off, len -> data, shorter than len only at end of file
@@ -112,11 +110,9 @@ var (
 		27: "STATFS",
 		30: "OPEN",
 		31: "CLOSE",
-		32: "FLUSH",
 		33: "FSYNC",
 		34: "LOCK",
 		35: "GETLOCK",
-		36: "UNLOCKOWNER",
 		40: "READ",
 		41: "WRITE",
 		42: "APPEND",
@@ -155,11 +151,9 @@ var (
 		"STATFS":       27,
 		"OPEN":         30,
 		"CLOSE":        31,
-		"FLUSH":        32,
 		"FSYNC":        33,
 		"LOCK":         34,
 		"GETLOCK":      35,
-		"UNLOCKOWNER":  36,
 		"READ":         40,
 		"WRITE":        41,
 		"APPEND":       42,
@@ -2303,50 +2297,6 @@ func (x *CloseReq) GetCount() uint32 {
 	return 0
 }
 
-type FlushReq struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Owner         uint64                 `protobuf:"varint,1,opt,name=owner,proto3" json:"owner,omitempty"` // lock owner of the descriptor that closes
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *FlushReq) Reset() {
-	*x = FlushReq{}
-	mi := &file_ion_proto_msgTypes[29]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *FlushReq) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*FlushReq) ProtoMessage() {}
-
-func (x *FlushReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[29]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use FlushReq.ProtoReflect.Descriptor instead.
-func (*FlushReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{29}
-}
-
-func (x *FlushReq) GetOwner() uint64 {
-	if x != nil {
-		return x.Owner
-	}
-	return 0
-}
-
 type FsyncReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DataOnly      bool                   `protobuf:"varint,1,opt,name=data_only,json=dataOnly,proto3" json:"data_only,omitempty"`
@@ -2356,7 +2306,7 @@ type FsyncReq struct {
 
 func (x *FsyncReq) Reset() {
 	*x = FsyncReq{}
-	mi := &file_ion_proto_msgTypes[30]
+	mi := &file_ion_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2318,7 @@ func (x *FsyncReq) String() string {
 func (*FsyncReq) ProtoMessage() {}
 
 func (x *FsyncReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[30]
+	mi := &file_ion_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2331,7 @@ func (x *FsyncReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FsyncReq.ProtoReflect.Descriptor instead.
 func (*FsyncReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{30}
+	return file_ion_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FsyncReq) GetDataOnly() bool {
@@ -2409,7 +2359,7 @@ type LockReq struct {
 
 func (x *LockReq) Reset() {
 	*x = LockReq{}
-	mi := &file_ion_proto_msgTypes[31]
+	mi := &file_ion_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2421,7 +2371,7 @@ func (x *LockReq) String() string {
 func (*LockReq) ProtoMessage() {}
 
 func (x *LockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[31]
+	mi := &file_ion_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2434,7 +2384,7 @@ func (x *LockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReq.ProtoReflect.Descriptor instead.
 func (*LockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{31}
+	return file_ion_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LockReq) GetOwner() uint64 {
@@ -2505,7 +2455,7 @@ type GetLockResp struct {
 
 func (x *GetLockResp) Reset() {
 	*x = GetLockResp{}
-	mi := &file_ion_proto_msgTypes[32]
+	mi := &file_ion_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2517,7 +2467,7 @@ func (x *GetLockResp) String() string {
 func (*GetLockResp) ProtoMessage() {}
 
 func (x *GetLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[32]
+	mi := &file_ion_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2530,7 +2480,7 @@ func (x *GetLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLockResp.ProtoReflect.Descriptor instead.
 func (*GetLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{32}
+	return file_ion_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetLockResp) GetType() LockType {
@@ -2561,58 +2511,6 @@ func (x *GetLockResp) GetPid() uint32 {
 	return 0
 }
 
-type UnlockOwnerReq struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Owner         uint64                 `protobuf:"varint,1,opt,name=owner,proto3" json:"owner,omitempty"`
-	Flock         bool                   `protobuf:"varint,2,opt,name=flock,proto3" json:"flock,omitempty"` // drop its flock locks, else its fcntl locks
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *UnlockOwnerReq) Reset() {
-	*x = UnlockOwnerReq{}
-	mi := &file_ion_proto_msgTypes[33]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *UnlockOwnerReq) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*UnlockOwnerReq) ProtoMessage() {}
-
-func (x *UnlockOwnerReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[33]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use UnlockOwnerReq.ProtoReflect.Descriptor instead.
-func (*UnlockOwnerReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{33}
-}
-
-func (x *UnlockOwnerReq) GetOwner() uint64 {
-	if x != nil {
-		return x.Owner
-	}
-	return 0
-}
-
-func (x *UnlockOwnerReq) GetFlock() bool {
-	if x != nil {
-		return x.Flock
-	}
-	return false
-}
-
 type PeerHelloReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -2625,7 +2523,7 @@ type PeerHelloReq struct {
 
 func (x *PeerHelloReq) Reset() {
 	*x = PeerHelloReq{}
-	mi := &file_ion_proto_msgTypes[34]
+	mi := &file_ion_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2535,7 @@ func (x *PeerHelloReq) String() string {
 func (*PeerHelloReq) ProtoMessage() {}
 
 func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[34]
+	mi := &file_ion_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2548,7 @@ func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloReq.ProtoReflect.Descriptor instead.
 func (*PeerHelloReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{34}
+	return file_ion_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PeerHelloReq) GetVersion() uint32 {
@@ -2691,7 +2589,7 @@ type PeerHelloResp struct {
 
 func (x *PeerHelloResp) Reset() {
 	*x = PeerHelloResp{}
-	mi := &file_ion_proto_msgTypes[35]
+	mi := &file_ion_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +2601,7 @@ func (x *PeerHelloResp) String() string {
 func (*PeerHelloResp) ProtoMessage() {}
 
 func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[35]
+	mi := &file_ion_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +2614,7 @@ func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloResp.ProtoReflect.Descriptor instead.
 func (*PeerHelloResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{35}
+	return file_ion_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PeerHelloResp) GetBoot() uint64 {
@@ -2745,7 +2643,7 @@ type AnnounceReq struct {
 
 func (x *AnnounceReq) Reset() {
 	*x = AnnounceReq{}
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +2655,7 @@ func (x *AnnounceReq) String() string {
 func (*AnnounceReq) ProtoMessage() {}
 
 func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +2668,7 @@ func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceReq.ProtoReflect.Descriptor instead.
 func (*AnnounceReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{36}
+	return file_ion_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AnnounceReq) GetKillPriv() bool {
@@ -2802,7 +2700,7 @@ type CollectResp struct {
 
 func (x *CollectResp) Reset() {
 	*x = CollectResp{}
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2814,7 +2712,7 @@ func (x *CollectResp) String() string {
 func (*CollectResp) ProtoMessage() {}
 
 func (x *CollectResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2827,7 +2725,7 @@ func (x *CollectResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResp.ProtoReflect.Descriptor instead.
 func (*CollectResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{37}
+	return file_ion_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CollectResp) GetWrote() bool {
@@ -2867,7 +2765,7 @@ type FenceResp struct {
 
 func (x *FenceResp) Reset() {
 	*x = FenceResp{}
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2879,7 +2777,7 @@ func (x *FenceResp) String() string {
 func (*FenceResp) ProtoMessage() {}
 
 func (x *FenceResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2892,7 +2790,7 @@ func (x *FenceResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResp.ProtoReflect.Descriptor instead.
 func (*FenceResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{38}
+	return file_ion_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FenceResp) GetToken() uint64 {
@@ -2911,7 +2809,7 @@ type TokenReq struct {
 
 func (x *TokenReq) Reset() {
 	*x = TokenReq{}
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2923,7 +2821,7 @@ func (x *TokenReq) String() string {
 func (*TokenReq) ProtoMessage() {}
 
 func (x *TokenReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2936,7 +2834,7 @@ func (x *TokenReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenReq.ProtoReflect.Descriptor instead.
 func (*TokenReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{39}
+	return file_ion_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TokenReq) GetToken() uint64 {
@@ -2955,7 +2853,7 @@ type OrphanResp struct {
 
 func (x *OrphanResp) Reset() {
 	*x = OrphanResp{}
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2967,7 +2865,7 @@ func (x *OrphanResp) String() string {
 func (*OrphanResp) ProtoMessage() {}
 
 func (x *OrphanResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2980,7 +2878,7 @@ func (x *OrphanResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanResp.ProtoReflect.Descriptor instead.
 func (*OrphanResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{40}
+	return file_ion_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *OrphanResp) GetOpen() bool {
@@ -3000,7 +2898,7 @@ type NameLockReq struct {
 
 func (x *NameLockReq) Reset() {
 	*x = NameLockReq{}
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3012,7 +2910,7 @@ func (x *NameLockReq) String() string {
 func (*NameLockReq) ProtoMessage() {}
 
 func (x *NameLockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3025,7 +2923,7 @@ func (x *NameLockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockReq.ProtoReflect.Descriptor instead.
 func (*NameLockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{41}
+	return file_ion_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *NameLockReq) GetName() []byte {
@@ -3051,7 +2949,7 @@ type NameLockResp struct {
 
 func (x *NameLockResp) Reset() {
 	*x = NameLockResp{}
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3063,7 +2961,7 @@ func (x *NameLockResp) String() string {
 func (*NameLockResp) ProtoMessage() {}
 
 func (x *NameLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3076,7 +2974,7 @@ func (x *NameLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockResp.ProtoReflect.Descriptor instead.
 func (*NameLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{42}
+	return file_ion_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *NameLockResp) GetToken() uint64 {
@@ -3095,7 +2993,7 @@ type StatsReq struct {
 
 func (x *StatsReq) Reset() {
 	*x = StatsReq{}
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3107,7 +3005,7 @@ func (x *StatsReq) String() string {
 func (*StatsReq) ProtoMessage() {}
 
 func (x *StatsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3120,7 +3018,7 @@ func (x *StatsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsReq.ProtoReflect.Descriptor instead.
 func (*StatsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{43}
+	return file_ion_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StatsReq) GetReset_() bool {
@@ -3144,7 +3042,7 @@ type StatsResp struct {
 
 func (x *StatsResp) Reset() {
 	*x = StatsResp{}
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3156,7 +3054,7 @@ func (x *StatsResp) String() string {
 func (*StatsResp) ProtoMessage() {}
 
 func (x *StatsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3169,7 +3067,7 @@ func (x *StatsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResp.ProtoReflect.Descriptor instead.
 func (*StatsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{44}
+	return file_ion_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *StatsResp) GetRpcRequests() map[string]uint64 {
@@ -3222,7 +3120,7 @@ type StatusReq struct {
 
 func (x *StatusReq) Reset() {
 	*x = StatusReq{}
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +3132,7 @@ func (x *StatusReq) String() string {
 func (*StatusReq) ProtoMessage() {}
 
 func (x *StatusReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +3145,7 @@ func (x *StatusReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReq.ProtoReflect.Descriptor instead.
 func (*StatusReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{45}
+	return file_ion_proto_rawDescGZIP(), []int{43}
 }
 
 type StatusResp struct {
@@ -3274,7 +3172,7 @@ type StatusResp struct {
 
 func (x *StatusResp) Reset() {
 	*x = StatusResp{}
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3286,7 +3184,7 @@ func (x *StatusResp) String() string {
 func (*StatusResp) ProtoMessage() {}
 
 func (x *StatusResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3299,7 +3197,7 @@ func (x *StatusResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResp.ProtoReflect.Descriptor instead.
 func (*StatusResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{46}
+	return file_ion_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *StatusResp) GetAddress() string {
@@ -3432,7 +3330,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3444,7 +3342,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3457,7 +3355,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{47}
+	return file_ion_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SessionStatus) GetSession() uint64 {
@@ -3541,7 +3439,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3553,7 +3451,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3566,7 +3464,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{48}
+	return file_ion_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PeerStatus) GetAddress() string {
@@ -3602,7 +3500,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3614,7 +3512,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3627,7 +3525,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{49}
+	return file_ion_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ServerStatus) GetAlias() string {
@@ -3819,9 +3717,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05flags\x18\x01 \x01(\rR\x05flags\x12\x18\n" +
 	"\areclaim\x18\x02 \x01(\rR\areclaim\" \n" +
 	"\bCloseReq\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\rR\x05count\" \n" +
-	"\bFlushReq\x12\x14\n" +
-	"\x05owner\x18\x01 \x01(\x04R\x05owner\"'\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\"'\n" +
 	"\bFsyncReq\x12\x1b\n" +
 	"\tdata_only\x18\x01 \x01(\bR\bdataOnly\"\xc6\x01\n" +
 	"\aLockReq\x12\x14\n" +
@@ -3837,10 +3733,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x04type\x18\x01 \x01(\x0e2\x13.zoidfs.v1.LockTypeR\x04type\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x04R\x05start\x12\x10\n" +
 	"\x03end\x18\x03 \x01(\x04R\x03end\x12\x10\n" +
-	"\x03pid\x18\x04 \x01(\rR\x03pid\"<\n" +
-	"\x0eUnlockOwnerReq\x12\x14\n" +
-	"\x05owner\x18\x01 \x01(\x04R\x05owner\x12\x14\n" +
-	"\x05flock\x18\x02 \x01(\bR\x05flock\"u\n" +
+	"\x03pid\x18\x04 \x01(\rR\x03pid\"u\n" +
 	"\fPeerHelloReq\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x12\n" +
@@ -3928,7 +3821,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*\x8a\x04\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*\x8e\x04\n" +
 	"\x02Op\x12\v\n" +
 	"\aINVALID\x10\x00\x12\t\n" +
 	"\x05HELLO\x10\x01\x12\b\n" +
@@ -3961,11 +3854,9 @@ const file_ion_proto_rawDesc = "" +
 	"\x06STATFS\x10\x1b\x12\b\n" +
 	"\x04OPEN\x10\x1e\x12\t\n" +
 	"\x05CLOSE\x10\x1f\x12\t\n" +
-	"\x05FLUSH\x10 \x12\t\n" +
 	"\x05FSYNC\x10!\x12\b\n" +
 	"\x04LOCK\x10\"\x12\v\n" +
-	"\aGETLOCK\x10#\x12\x0f\n" +
-	"\vUNLOCKOWNER\x10$\x12\b\n" +
+	"\aGETLOCK\x10#\x12\b\n" +
 	"\x04READ\x10(\x12\t\n" +
 	"\x05WRITE\x10)\x12\n" +
 	"\n" +
@@ -3980,7 +3871,7 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"\x06ORPHAN\x10B\x12\r\n" +
 	"\tNAME_LOCK\x10C\x12\x0f\n" +
-	"\vNAME_UNLOCK\x10D*{\n" +
+	"\vNAME_UNLOCK\x10D\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*{\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
@@ -4022,64 +3913,62 @@ func file_ion_proto_rawDescGZIP() []byte {
 }
 
 var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_ion_proto_goTypes = []any{
-	(Op)(0),                // 0: zoidfs.v1.Op
-	(Flag)(0),              // 1: zoidfs.v1.Flag
-	(ObjType)(0),           // 2: zoidfs.v1.ObjType
-	(LockType)(0),          // 3: zoidfs.v1.LockType
-	(*Packet)(nil),         // 4: zoidfs.v1.Packet
-	(*Frame)(nil),          // 5: zoidfs.v1.Frame
-	(*ErrorDetail)(nil),    // 6: zoidfs.v1.ErrorDetail
-	(*View)(nil),           // 7: zoidfs.v1.View
-	(*HelloReq)(nil),       // 8: zoidfs.v1.HelloReq
-	(*HelloResp)(nil),      // 9: zoidfs.v1.HelloResp
-	(*PingResp)(nil),       // 10: zoidfs.v1.PingResp
-	(*CancelReq)(nil),      // 11: zoidfs.v1.CancelReq
-	(*CancelResp)(nil),     // 12: zoidfs.v1.CancelResp
-	(*Attr)(nil),           // 13: zoidfs.v1.Attr
-	(*NameReq)(nil),        // 14: zoidfs.v1.NameReq
-	(*EntryResp)(nil),      // 15: zoidfs.v1.EntryResp
-	(*CreateReq)(nil),      // 16: zoidfs.v1.CreateReq
-	(*MkdirReq)(nil),       // 17: zoidfs.v1.MkdirReq
-	(*SymlinkReq)(nil),     // 18: zoidfs.v1.SymlinkReq
-	(*UnlinkResp)(nil),     // 19: zoidfs.v1.UnlinkResp
-	(*RenameReq)(nil),      // 20: zoidfs.v1.RenameReq
-	(*RenameResp)(nil),     // 21: zoidfs.v1.RenameResp
-	(*ReadDirReq)(nil),     // 22: zoidfs.v1.ReadDirReq
-	(*ReadDirResp)(nil),    // 23: zoidfs.v1.ReadDirResp
-	(*Dirent)(nil),         // 24: zoidfs.v1.Dirent
-	(*SetAttrReq)(nil),     // 25: zoidfs.v1.SetAttrReq
-	(*ReadlinkResp)(nil),   // 26: zoidfs.v1.ReadlinkResp
-	(*XattrResp)(nil),      // 27: zoidfs.v1.XattrResp
-	(*SetXattrReq)(nil),    // 28: zoidfs.v1.SetXattrReq
-	(*ListXattrResp)(nil),  // 29: zoidfs.v1.ListXattrResp
-	(*StatFSResp)(nil),     // 30: zoidfs.v1.StatFSResp
-	(*OpenReq)(nil),        // 31: zoidfs.v1.OpenReq
-	(*CloseReq)(nil),       // 32: zoidfs.v1.CloseReq
-	(*FlushReq)(nil),       // 33: zoidfs.v1.FlushReq
-	(*FsyncReq)(nil),       // 34: zoidfs.v1.FsyncReq
-	(*LockReq)(nil),        // 35: zoidfs.v1.LockReq
-	(*GetLockResp)(nil),    // 36: zoidfs.v1.GetLockResp
-	(*UnlockOwnerReq)(nil), // 37: zoidfs.v1.UnlockOwnerReq
-	(*PeerHelloReq)(nil),   // 38: zoidfs.v1.PeerHelloReq
-	(*PeerHelloResp)(nil),  // 39: zoidfs.v1.PeerHelloResp
-	(*AnnounceReq)(nil),    // 40: zoidfs.v1.AnnounceReq
-	(*CollectResp)(nil),    // 41: zoidfs.v1.CollectResp
-	(*FenceResp)(nil),      // 42: zoidfs.v1.FenceResp
-	(*TokenReq)(nil),       // 43: zoidfs.v1.TokenReq
-	(*OrphanResp)(nil),     // 44: zoidfs.v1.OrphanResp
-	(*NameLockReq)(nil),    // 45: zoidfs.v1.NameLockReq
-	(*NameLockResp)(nil),   // 46: zoidfs.v1.NameLockResp
-	(*StatsReq)(nil),       // 47: zoidfs.v1.StatsReq
-	(*StatsResp)(nil),      // 48: zoidfs.v1.StatsResp
-	(*StatusReq)(nil),      // 49: zoidfs.v1.StatusReq
-	(*StatusResp)(nil),     // 50: zoidfs.v1.StatusResp
-	(*SessionStatus)(nil),  // 51: zoidfs.v1.SessionStatus
-	(*PeerStatus)(nil),     // 52: zoidfs.v1.PeerStatus
-	(*ServerStatus)(nil),   // 53: zoidfs.v1.ServerStatus
-	nil,                    // 54: zoidfs.v1.StatsResp.RpcRequestsEntry
-	nil,                    // 55: zoidfs.v1.StatsResp.PvfsRequestsEntry
+	(Op)(0),               // 0: zoidfs.v1.Op
+	(Flag)(0),             // 1: zoidfs.v1.Flag
+	(ObjType)(0),          // 2: zoidfs.v1.ObjType
+	(LockType)(0),         // 3: zoidfs.v1.LockType
+	(*Packet)(nil),        // 4: zoidfs.v1.Packet
+	(*Frame)(nil),         // 5: zoidfs.v1.Frame
+	(*ErrorDetail)(nil),   // 6: zoidfs.v1.ErrorDetail
+	(*View)(nil),          // 7: zoidfs.v1.View
+	(*HelloReq)(nil),      // 8: zoidfs.v1.HelloReq
+	(*HelloResp)(nil),     // 9: zoidfs.v1.HelloResp
+	(*PingResp)(nil),      // 10: zoidfs.v1.PingResp
+	(*CancelReq)(nil),     // 11: zoidfs.v1.CancelReq
+	(*CancelResp)(nil),    // 12: zoidfs.v1.CancelResp
+	(*Attr)(nil),          // 13: zoidfs.v1.Attr
+	(*NameReq)(nil),       // 14: zoidfs.v1.NameReq
+	(*EntryResp)(nil),     // 15: zoidfs.v1.EntryResp
+	(*CreateReq)(nil),     // 16: zoidfs.v1.CreateReq
+	(*MkdirReq)(nil),      // 17: zoidfs.v1.MkdirReq
+	(*SymlinkReq)(nil),    // 18: zoidfs.v1.SymlinkReq
+	(*UnlinkResp)(nil),    // 19: zoidfs.v1.UnlinkResp
+	(*RenameReq)(nil),     // 20: zoidfs.v1.RenameReq
+	(*RenameResp)(nil),    // 21: zoidfs.v1.RenameResp
+	(*ReadDirReq)(nil),    // 22: zoidfs.v1.ReadDirReq
+	(*ReadDirResp)(nil),   // 23: zoidfs.v1.ReadDirResp
+	(*Dirent)(nil),        // 24: zoidfs.v1.Dirent
+	(*SetAttrReq)(nil),    // 25: zoidfs.v1.SetAttrReq
+	(*ReadlinkResp)(nil),  // 26: zoidfs.v1.ReadlinkResp
+	(*XattrResp)(nil),     // 27: zoidfs.v1.XattrResp
+	(*SetXattrReq)(nil),   // 28: zoidfs.v1.SetXattrReq
+	(*ListXattrResp)(nil), // 29: zoidfs.v1.ListXattrResp
+	(*StatFSResp)(nil),    // 30: zoidfs.v1.StatFSResp
+	(*OpenReq)(nil),       // 31: zoidfs.v1.OpenReq
+	(*CloseReq)(nil),      // 32: zoidfs.v1.CloseReq
+	(*FsyncReq)(nil),      // 33: zoidfs.v1.FsyncReq
+	(*LockReq)(nil),       // 34: zoidfs.v1.LockReq
+	(*GetLockResp)(nil),   // 35: zoidfs.v1.GetLockResp
+	(*PeerHelloReq)(nil),  // 36: zoidfs.v1.PeerHelloReq
+	(*PeerHelloResp)(nil), // 37: zoidfs.v1.PeerHelloResp
+	(*AnnounceReq)(nil),   // 38: zoidfs.v1.AnnounceReq
+	(*CollectResp)(nil),   // 39: zoidfs.v1.CollectResp
+	(*FenceResp)(nil),     // 40: zoidfs.v1.FenceResp
+	(*TokenReq)(nil),      // 41: zoidfs.v1.TokenReq
+	(*OrphanResp)(nil),    // 42: zoidfs.v1.OrphanResp
+	(*NameLockReq)(nil),   // 43: zoidfs.v1.NameLockReq
+	(*NameLockResp)(nil),  // 44: zoidfs.v1.NameLockResp
+	(*StatsReq)(nil),      // 45: zoidfs.v1.StatsReq
+	(*StatsResp)(nil),     // 46: zoidfs.v1.StatsResp
+	(*StatusReq)(nil),     // 47: zoidfs.v1.StatusReq
+	(*StatusResp)(nil),    // 48: zoidfs.v1.StatusResp
+	(*SessionStatus)(nil), // 49: zoidfs.v1.SessionStatus
+	(*PeerStatus)(nil),    // 50: zoidfs.v1.PeerStatus
+	(*ServerStatus)(nil),  // 51: zoidfs.v1.ServerStatus
+	nil,                   // 52: zoidfs.v1.StatsResp.RpcRequestsEntry
+	nil,                   // 53: zoidfs.v1.StatsResp.PvfsRequestsEntry
 }
 var file_ion_proto_depIdxs = []int32{
 	5,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
@@ -4093,18 +3982,18 @@ var file_ion_proto_depIdxs = []int32{
 	3,  // 8: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
 	7,  // 9: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
 	7,  // 10: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
-	54, // 11: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	55, // 12: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	52, // 11: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	53, // 12: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
 	7,  // 13: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	51, // 14: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	52, // 15: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	53, // 16: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	49, // 14: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	50, // 15: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	51, // 16: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
 	4,  // 17: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	47, // 18: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	49, // 19: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	45, // 18: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	47, // 19: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
 	4,  // 20: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	48, // 21: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	50, // 22: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	46, // 21: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	48, // 22: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
 	20, // [20:23] is the sub-list for method output_type
 	17, // [17:20] is the sub-list for method input_type
 	17, // [17:17] is the sub-list for extension type_name
@@ -4124,7 +4013,7 @@ func file_ion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ion_proto_rawDesc), len(file_ion_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   52,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -129,6 +129,10 @@ func TestSetuidIsCleared(t *testing.T) {
 			require.Equal(t, uint32(0o777), mode())
 		})
 	}
+	arm(0o6777)
+	before := r.nodes[0].requests(t, "setattr")
+	w.open(f, unix.O_RDWR|unix.O_TRUNC)
+	require.Equal(t, before, r.nodes[0].requests(t, "setattr"), "by the OPEN itself")
 	arm(0o6766)
 	w.write(w.open(f, unix.O_RDWR), 0, "x")
 	require.Equal(t, uint32(0o2766), mode(), "setgid without group execute is not a privilege")

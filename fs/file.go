@@ -22,15 +22,8 @@ type openFile struct{}
 func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
 	c := n.begin(ctx, opOpen)
 	defer c.end()
-	a, err := n.m.client.Open(c, n.handle, flags&^openKillPriv)
-	if err != nil {
+	if _, err := n.m.client.Open(c, n.handle, flags&^openKillPriv, flags&openKillPriv != 0); err != nil {
 		return nil, 0, n.failGone(opOpen, err)
-	}
-	if flags&openKillPriv != 0 && a.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0 {
-		if _, err := n.m.client.SetAttr(c, n.handle, ionclient.SetAttr{KillSUID: true}); err != nil {
-			n.closeFile(ctx)
-			return nil, 0, n.failGone(opOpen, err)
-		}
 	}
 	return &openFile{}, fileOpenFlags, 0
 }
@@ -38,10 +31,6 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 // Release ends an open; nobody waits for it.
 func (n *node) Release(ctx context.Context, _ fusefs.FileHandle) syscall.Errno {
 	n.m.stats.calls[opRelease].Add(1)
-	return n.closeFile(ctx)
-}
-
-func (n *node) closeFile(ctx context.Context) syscall.Errno {
 	c := n.m.calls.begin(ctx, true)
 	defer c.end()
 	if err := n.m.client.CloseFile(c, n.handle); err != nil {

@@ -52,6 +52,16 @@ func TestPosixLocks(t *testing.T) {
 	}, "a killed process holds no locks")
 }
 
+// TestLockRequests: a close asks nobody about locks that were dropped before.
+func TestLockRequests(t *testing.T) {
+	r, a, _, fa, _ := lockers(t)
+	before := r.nodes[0].requests(t, "lock")
+	a.do(lockReq(unix.F_SETLK, unix.F_WRLCK, fa, 100, 100))
+	a.do(lockReq(unix.F_SETLK, unix.F_UNLCK, fa, 0, 0))
+	a.do(request{Op: "close", FD: fa})
+	require.Equal(t, before+2, r.nodes[0].requests(t, "lock"))
+}
+
 func TestLocksOfOpenFileDescriptions(t *testing.T) {
 	r, a, b, fa, fb := lockers(t)
 	a.do(lockReq(unix.F_OFD_SETLK, unix.F_WRLCK, fa, 0, 10))

@@ -44,7 +44,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	if e != 0 {
 		return nil, nil, 0, e
 	}
-	if _, err := n.m.client.Open(c, out.Attr.Ino, flags&^(syscall.O_CREAT|syscall.O_EXCL|syscall.O_TRUNC)); err != nil {
+	if _, err := n.m.client.Open(c, out.Attr.Ino, flags&^(syscall.O_CREAT|syscall.O_EXCL|syscall.O_TRUNC), false); err != nil {
 		return nil, nil, 0, n.failGone(opCreate, err)
 	}
 	return inode, &openFile{}, fileOpenFlags, 0

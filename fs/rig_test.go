@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
@@ -86,6 +87,25 @@ type mountProc struct {
 
 // Mountpoint is the absolute path of the mount.
 func (m *mountProc) Mountpoint() string { return m.point }
+
+// get reads an attribute of the root in which the mount describes itself.
+func (m *mountProc) get(t testing.TB, name string, v any) {
+	t.Helper()
+	size, err := unix.Getxattr(m.point, name, nil)
+	require.NoError(t, err)
+	b := make([]byte, 2*size) // it may have grown
+	size, err = unix.Getxattr(m.point, name, b)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(b[:size], v))
+}
+
+// requests is how many requests of a kind the mount has sent.
+func (m *mountProc) requests(t testing.TB, kind string) uint64 {
+	t.Helper()
+	var s Snapshot
+	m.get(t, statsXattr, &s)
+	return s.RPC.Requests[kind]
+}
 
 // stop unmounts and returns how the process ended.
 func (m *mountProc) stop() error {

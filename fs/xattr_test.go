@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"encoding/json"
 	"os"
 	"strings"
 	"syscall"
@@ -70,18 +69,9 @@ func TestXattrs(t *testing.T) {
 func TestControlAttributes(t *testing.T) {
 	r := newRig(t, 1)
 	root := r.nodes[0].Mountpoint()
-	get := func(name string) []byte {
-		t.Helper()
-		size, err := unix.Getxattr(root, name, nil)
-		require.NoError(t, err)
-		buf := make([]byte, size)
-		size, err = unix.Getxattr(root, name, buf)
-		require.NoError(t, err)
-		return buf[:size]
-	}
 	stats := func() (s Snapshot) {
 		t.Helper()
-		require.NoError(t, json.Unmarshal(get(statsXattr), &s))
+		r.nodes[0].get(t, statsXattr, &s)
 		return s
 	}
 	f := r.path(0, "f")
@@ -105,7 +95,7 @@ func TestControlAttributes(t *testing.T) {
 	require.Zero(t, zero.RPC.Requests["write"])
 
 	var status Status
-	require.NoError(t, json.Unmarshal(get(statusXattr), &status))
+	r.nodes[0].get(t, statusXattr, &status)
 	require.Equal(t, r.nodes[0].cmd.Process.Pid, status.PID)
 	require.Equal(t, root, status.Mountpoint)
 	require.Equal(t, "test", status.Version)

@@ -141,6 +141,26 @@ func TestOpenTruncates(t *testing.T) {
 	got, err := a.read(h, 0, 10)
 	require.NoError(t, err)
 	require.Empty(t, got)
+	for _, c := range []struct {
+		name        string
+		open        *ionpb.OpenReq
+		armed, left uint32
+	}{
+		{"of one who keeps them", &ionpb.OpenReq{Flags: syscall.O_TRUNC}, 0o6755, 0o6755},
+		{"without O_TRUNC", &ionpb.OpenReq{KillSuid: true}, 0o6755, 0o6755},
+		{"setgid without group execute", &ionpb.OpenReq{Flags: syscall.O_TRUNC, KillSuid: true}, 0o6644, 0o2644},
+		{"both", &ionpb.OpenReq{Flags: syscall.O_TRUNC, KillSuid: true}, 0o6755, 0o755},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := a.setAttr(h, &ionpb.SetAttrReq{Mode: &c.armed})
+			require.NoError(t, err)
+			require.NoError(t, b.atHome(ionpb.Op_OPEN, h, c.open, at))
+			require.Equal(t, c.left, at.Mode)
+			at, err = a.stat(h)
+			require.NoError(t, err)
+			require.Equal(t, c.left, at.Mode)
+		})
+	}
 	d := a.mkdir(a.root, "d")
 	_, err = a.open(d, syscall.O_TRUNC)
 	require.ErrorIs(t, err, syscall.EISDIR)

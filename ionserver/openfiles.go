@@ -33,7 +33,7 @@ func (c *call) open() (*rpc.Frame, error) {
 		return nil, err
 	}
 	c.srv.opened.add(c.Handle, time.Now())
-	a, err := c.opened(m.Flags)
+	a, err := c.opened(&m)
 	if err != nil {
 		n := uint32(1)
 		if m.Reclaim > 0 {
@@ -50,9 +50,9 @@ func (c *call) open() (*rpc.Frame, error) {
 
 // opened is the part of OPEN that comes after the count, so that the object
 // cannot go away under it.
-func (c *call) opened(flags uint32) (*ionpb.Attr, error) {
+func (c *call) opened(m *ionpb.OpenReq) (*ionpb.Attr, error) {
 	h := c.srv.home
-	trunc := flags&syscall.O_TRUNC != 0
+	trunc := m.Flags&syscall.O_TRUNC != 0
 	release, err := lockKey(c, c.ctx, &h.ops, c.Handle, trunc)
 	if err != nil {
 		return nil, err
@@ -64,14 +64,20 @@ func (c *call) opened(flags uint32) (*ionpb.Attr, error) {
 		}
 	}
 	a, err := h.attr(c, c.Handle)
+	if err == nil && trunc && m.KillSuid && withoutPriv(a.Mode) != a.Mode {
+		if err := c.change(&ionpb.SetAttrReq{KillSuid: true}); err != nil {
+			return nil, err
+		}
+		a, err = h.attr(c, c.Handle)
+	}
 	if err != nil {
 		return nil, err
 	}
-	m := h.attrMsg(a)
-	if m.Type == ionpb.ObjType_NONE {
+	out := h.attrMsg(a)
+	if out.Type == ionpb.ObjType_NONE {
 		return nil, errno.New("ionserver.open", syscall.ESTALE)
 	}
-	return m, nil
+	return out, nil
 }
 
 // addOpens counts n more opens of the inode by the session, or exactly

@@ -162,7 +162,7 @@ func TestRestartedNodeIsToldWhatWeHold(t *testing.T) {
 	const h = 77
 	i := r.homeOf(c, h)
 	for range 3 {
-		_, err := c.Open(t.Context(), h, 0)
+		_, err := c.Open(t.Context(), h, 0, false)
 		require.NoError(t, err)
 	}
 	require.NoError(t, c.CloseFile(t.Context(), h))
@@ -229,7 +229,7 @@ func TestUnlinkOverARestart(t *testing.T) {
 func TestForgottenSession(t *testing.T) {
 	r := newRig(t, 1, 1<<16)
 	c := r.dial(t)
-	_, err := c.Open(t.Context(), 77, 0)
+	_, err := c.Open(t.Context(), 77, 0, false)
 	require.NoError(t, err)
 	n := r.ions[0]
 	n.mu.Lock()
@@ -253,7 +253,7 @@ func TestCancelWhileTheNodeIsAway(t *testing.T) {
 	for name, call := range map[string]func(context.Context) error{
 		"getattr": func(ctx context.Context) error { _, err := c.GetAttr(ctx, 77); return err },
 		"write":   func(ctx context.Context) error { _, err := c.Write(ctx, 77, 0, make([]byte, 1<<17), 0); return err },
-		"open":    func(ctx context.Context) error { _, err := c.Open(ctx, 77, 0); return err },
+		"open":    func(ctx context.Context) error { _, err := c.Open(ctx, 77, 0, false); return err },
 		"lock": func(ctx context.Context) error {
 			return c.SetLock(ctx, 77, Lock{Owner: 1, End: 5, Type: ionpb.LockType_READ_LOCK}, true)
 		},
@@ -354,7 +354,7 @@ func TestNewView(t *testing.T) {
 	r := newRig(t, 3, 4096)
 	c := r.dial(t)
 	for h := uint64(1); h <= 20; h++ {
-		_, err := c.Open(t.Context(), h, 0)
+		_, err := c.Open(t.Context(), h, 0, false)
 		require.NoError(t, err)
 	}
 	next := proto.CloneOf(r.view)
@@ -393,7 +393,7 @@ func TestCloseEndsWhatWaits(t *testing.T) {
 	c, err := Dial(t.Context(), Options{Addrs: r.view.Members})
 	require.NoError(t, err)
 	i := r.homeOf(c, 77)
-	_, err = c.Open(t.Context(), 77, 0)
+	_, err = c.Open(t.Context(), 77, 0, false)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return c.Sessions()[1-i].Up }, time.Second, time.Millisecond)
 	r.stop(i)
@@ -409,7 +409,7 @@ func TestCloseEndsWhatWaits(t *testing.T) {
 	require.Equal(t, syscall.ESHUTDOWN, errno.Of(<-got))
 	_, err = c.GetAttr(t.Context(), 77)
 	require.Equal(t, syscall.ESHUTDOWN, errno.Of(err))
-	_, err = c.Open(t.Context(), 77, 0)
+	_, err = c.Open(t.Context(), 77, 0, false)
 	require.Equal(t, syscall.ESHUTDOWN, errno.Of(err))
 	require.Empty(t, r.ions[1-i].sessions, "the other one was told goodbye")
 }

@@ -39,12 +39,13 @@ func outlive[T any](ctx context.Context, c *Client, f func(context.Context) (T, 
 }
 
 // Open counts one more open of h at its home, for which CloseFile must be
-// called once; flags are those of open(2), of which O_TRUNC is carried out.
-// If ctx ends first, the file is not open.
-func (c *Client) Open(ctx context.Context, h uint64, flags uint32) (Attr, error) {
+// called once; flags are those of open(2), of which O_TRUNC is carried out,
+// with killPriv clearing setuid and setgid. If ctx ends first, the file is not
+// open.
+func (c *Client) Open(ctx context.Context, h uint64, flags uint32, killPriv bool) (Attr, error) {
 	open := func(ctx context.Context) (Attr, error) {
 		reply, err := c.do(ctx, request{
-			to: home(h), frame: rpc.Frame{Op: ionpb.Op_OPEN, Handle: h}, body: &ionpb.OpenReq{Flags: flags},
+			to: home(h), frame: rpc.Frame{Op: ionpb.Op_OPEN, Handle: h}, body: &ionpb.OpenReq{Flags: flags, KillSuid: killPriv},
 			granted: func(*rpc.Frame) { c.heldLocked(h).opens++ },
 		})
 		if err != nil {

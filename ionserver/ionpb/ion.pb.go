@@ -2205,6 +2205,7 @@ type OpenReq struct {
 	// After a restart of the I/O node: this session has the file open exactly
 	// so many times, whatever was counted before. 0 means an ordinary open.
 	Reclaim       uint32 `protobuf:"varint,2,opt,name=reclaim,proto3" json:"reclaim,omitempty"`
+	KillSuid      bool   `protobuf:"varint,3,opt,name=kill_suid,json=killSuid,proto3" json:"kill_suid,omitempty"` // clear setuid and setgid along with an O_TRUNC
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2251,6 +2252,13 @@ func (x *OpenReq) GetReclaim() uint32 {
 		return x.Reclaim
 	}
 	return 0
+}
+
+func (x *OpenReq) GetKillSuid() bool {
+	if x != nil {
+		return x.KillSuid
+	}
+	return false
 }
 
 type CloseReq struct {
@@ -3712,10 +3720,11 @@ const file_ion_proto_rawDesc = "" +
 	"\x05files\x18\x05 \x01(\x04R\x05files\x12\x1d\n" +
 	"\n" +
 	"files_free\x18\x06 \x01(\x04R\tfilesFree\x12\x19\n" +
-	"\bname_max\x18\a \x01(\rR\anameMax\"9\n" +
+	"\bname_max\x18\a \x01(\rR\anameMax\"V\n" +
 	"\aOpenReq\x12\x14\n" +
 	"\x05flags\x18\x01 \x01(\rR\x05flags\x12\x18\n" +
-	"\areclaim\x18\x02 \x01(\rR\areclaim\" \n" +
+	"\areclaim\x18\x02 \x01(\rR\areclaim\x12\x1b\n" +
+	"\tkill_suid\x18\x03 \x01(\bR\bkillSuid\" \n" +
 	"\bCloseReq\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\"'\n" +
 	"\bFsyncReq\x12\x1b\n" +

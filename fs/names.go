@@ -7,6 +7,8 @@ import (
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
 // caller returns whom a request is from.
@@ -33,25 +35,22 @@ func (n *node) newOwner(ctx context.Context, mode uint32, dir bool) (uid, gid, n
 // Create makes a file that the kernel just found missing, and opens it. If
 // somebody else was faster and the caller does not insist on making it, ESTALE
 // makes the kernel start over: it finds the file and, unlike for one just
-// made, checks the permission to open it.
+// made, checks the permission to open it. There is nothing to truncate.
 func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
 	c := n.begin(ctx, opCreate)
 	defer c.end()
-	inode, e := n.createFile(ctx, c, name, mode, out)
+	inode, e := n.createFile(ctx, c, n.m.client.CreateOpen, name, mode, out)
 	if e == syscall.EEXIST && flags&syscall.O_EXCL == 0 {
 		e = syscall.ESTALE
 	}
 	if e != 0 {
 		return nil, nil, 0, e
 	}
-	if _, err := n.m.client.Open(c, out.Attr.Ino, flags&^(syscall.O_CREAT|syscall.O_EXCL|syscall.O_TRUNC), false); err != nil {
-		return nil, nil, 0, n.failGone(opCreate, err)
-	}
 	return inode, &openFile{}, fileOpenFlags, 0
 }
 
-// createFile makes a regular file; EEXIST if the name is taken.
-func (n *node) createFile(ctx context.Context, c *call, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+// createFile makes a regular file by create; EEXIST if the name is taken.
+func (n *node) createFile(ctx context.Context, c *call, create creator, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	if len(name) > maxName {
 		return nil, syscall.ENAMETOOLONG
 	}
@@ -60,12 +59,15 @@ func (n *node) createFile(ctx context.Context, c *call, name string, mode uint32
 		return nil, e
 	}
 	uid, gid, mode := n.newOwner(ctx, mode, false)
-	a, _, err := n.m.client.Create(c, n.handle, name, mode, uid, gid, true)
+	a, err := create(c, n.handle, name, mode, uid, gid)
 	if err != nil {
 		return nil, n.fail(opCreate, err)
 	}
 	return n.child(ctx, name, &a, out), 0
 }
+
+// creator is ionclient's Create or CreateOpen.
+type creator func(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (ionclient.Attr, error)
 
 // Mknod makes regular files; PVFS2 has nothing else that mknod(2) could make.
 func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
@@ -74,7 +76,7 @@ func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse
 	}
 	c := n.begin(ctx, opMknod)
 	defer c.end()
-	return n.createFile(ctx, c, name, mode, out)
+	return n.createFile(ctx, c, n.m.client.Create, name, mode, out)
 }
 
 func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {

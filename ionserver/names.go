@@ -71,9 +71,9 @@ func (c *call) entry(h pvfs.Handle, created bool) (*rpc.Frame, error) {
 
 // made is the reply for an inode that was made just now: nobody else has
 // changed it when this call returned, as far as anybody can tell.
-func (c *call) made(a pvfs.Attr) (*rpc.Frame, error) {
+func (c *call) made(a pvfs.Attr, opened bool) (*rpc.Frame, error) {
 	m := c.srv.home.attrMsg(a)
-	return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true})
+	return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true, Opened: opened})
 }
 
 func (c *call) lookup() (*rpc.Frame, error) {
@@ -115,14 +115,32 @@ func (c *call) create() (*rpc.Frame, error) {
 		}
 		return c.entry(a.Handle, false)
 	}
+	var opened bool
 	if err == nil {
-		c.srv.made.add(uint64(a.Handle), time.Now())
+		if opened = m.Open && c.openMade(a); !opened {
+			c.srv.made.add(uint64(a.Handle), time.Now())
+		}
 	}
 	release()
 	if err != nil {
 		return nil, err
 	}
-	return c.made(a)
+	return c.made(a, opened)
+}
+
+// openMade counts a file just made as open if this is its home. The caller
+// holds its name, so nobody can have removed it.
+func (c *call) openMade(a pvfs.Attr) bool {
+	h, handle := c.srv.home, uint64(a.Handle)
+	if c.srv.placement.Home(handle) != c.srv.self {
+		return false
+	}
+	modes, err := h.addOpens(c.sess, handle, 1, 0)
+	if err != nil { // the session ends: what asks again in the next one opens it
+		return false
+	}
+	h.learnModes(handle, modes, a.Mode)
+	return true
 }
 
 func (c *call) mkdir() (*rpc.Frame, error) {
@@ -137,7 +155,7 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 		return nil, err
 	}
 	c.setParent(a.Handle, c.dir())
-	return c.made(a)
+	return c.made(a, false)
 }
 
 func (c *call) symlink() (*rpc.Frame, error) {
@@ -157,7 +175,7 @@ func (c *call) symlink() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.made(a)
+	return c.made(a, false)
 }
 
 func (c *call) unlink() (*rpc.Frame, error) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
 	"github.com/zoidfs/zoidfs/pvfs"
 )
 
@@ -183,6 +184,59 @@ func TestOpenAfterTheNameIsGone(t *testing.T) {
 		b.closeFile(old)
 		s.awaitGone(old)
 	}
+}
+
+// TestCreateOpens: CREATE counts the open if it can. Such a file does not
+// linger: its maker has it open already.
+func TestCreateOpens(t *testing.T) {
+	s := startSystem(t, 2, 2, nil)
+	a, b := s.mount(t), s.mount(t)
+	create := func(name string, excl bool) (*ionpb.EntryResp, error) {
+		var r ionpb.EntryResp
+		err := a.atHome(ionpb.Op_CREATE, a.root, &ionpb.CreateReq{Name: []byte(name), Mode: 0o644, Excl: excl, Open: true}, &r)
+		return &r, err
+	}
+	for home := range 2 {
+		here := home == a.place.Home(a.root)
+		var r *ionpb.EntryResp
+		var name string
+		for i := 0; r == nil || a.place.Home(r.Handle) != home; i++ {
+			var err error
+			name = fmt.Sprint("f", home, ".", i)
+			r, err = create(name, true)
+			require.NoError(t, err)
+		}
+		h := r.Handle
+		n := s.nodes[home]
+		require.Equal(t, here, r.Opened)
+		require.Equal(t, here, n.home.hasOpens(h))
+		_, err := create(name, true)
+		require.ErrorIs(t, err, syscall.EEXIST)
+		again, err := create(name, false)
+		require.NoError(t, err)
+		require.Equal(t, h, again.Handle)
+		require.False(t, again.Opened || again.Created, "found, as ever")
+		if !here {
+			_, err := a.open(h, 0)
+			require.NoError(t, err)
+		}
+		u, err := b.unlink(b.root, name)
+		require.NoError(t, err)
+		require.True(t, u.Open)
+		require.NoError(t, a.write(h, 0, []byte("still here"), 0))
+		a.closeFile(h)
+		require.False(t, s.exists(h), "home %d: it was open once", home)
+	}
+	at := a.place.Home(a.root)
+	var r *ionpb.EntryResp
+	for i := 0; r == nil || !r.Opened; i++ {
+		var err error
+		r, err = create(fmt.Sprint("g", i), true)
+		require.NoError(t, err)
+	}
+	_, err := a.call(t.Context(), at, rpc.Frame{Op: ionpb.Op_BYE}, nil, nil)
+	require.NoError(t, err)
+	require.False(t, s.nodes[at].home.hasOpens(r.Handle), "the end of the session ends it")
 }
 
 // TestOldFileDoesNotLinger: the space of a file that is unlinked later than

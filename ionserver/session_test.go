@@ -190,7 +190,7 @@ func TestResend(t *testing.T) {
 	send := func(id uint64, op ionpb.Op, name string, acked uint64) (*rpc.Frame, error) {
 		f := &rpc.Frame{ID: id, Op: op, Handle: m.root, Epoch: m.view.Epoch, Acked: acked}
 		if op == ionpb.Op_CREATE {
-			f.Encode(&ionpb.CreateReq{Name: []byte(name), Excl: true})
+			f.Encode(&ionpb.CreateReq{Name: []byte(name), Excl: true, Open: true})
 		} else {
 			f.Encode(&ionpb.NameReq{Name: []byte(name)})
 		}
@@ -209,11 +209,18 @@ func TestResend(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first.Body, again.Body)
 
+	var made ionpb.EntryResp
+	require.NoError(t, first.Decode(&made))
+	require.True(t, made.Opened)
 	_, err = send(base+1, ionpb.Op_UNLINK, "once", base)
 	require.NoError(t, err)
 	_, err = send(base+1, ionpb.Op_UNLINK, "once", base)
 	require.NoError(t, err, "not ENOENT")
-	_, err = send(base+2, ionpb.Op_CREATE, "once", base+1)
+	require.True(t, s.exists(made.Handle))
+	l.next = base + 10
+	m.closeFile(made.Handle)
+	require.False(t, s.exists(made.Handle), "it was open once")
+	_, err = send(base+20, ionpb.Op_CREATE, "once", base+1)
 	require.NoError(t, err)
 	_, err = send(base+1, ionpb.Op_UNLINK, "once", base)
 	require.ErrorIs(t, err, syscall.EINVAL, "a stray duplicate of what was acknowledged changes nothing")

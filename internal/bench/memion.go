@@ -114,13 +114,13 @@ func (m *memoryION) other(r *rpc.Request) (proto.Message, error) {
 		if err := r.Decode(&req); err != nil {
 			return nil, err
 		}
-		return m.entry(string(req.Name), false)
+		return m.entry(string(req.Name))
 	case ionpb.Op_CREATE:
 		var req ionpb.CreateReq
 		if err := r.Decode(&req); err != nil {
 			return nil, err
 		}
-		return m.entry(string(req.Name), true)
+		return m.create(&req)
 	case ionpb.Op_GETATTR, ionpb.Op_OPEN, ionpb.Op_SETATTR:
 		return m.attr(r.Handle), nil
 	case ionpb.Op_STATFS:
@@ -139,16 +139,25 @@ func (m *memoryION) attr(h uint64) *ionpb.Attr {
 	return a
 }
 
-func (m *memoryION) entry(name string, create bool) (proto.Message, error) {
+func (m *memoryION) entry(name string) (proto.Message, error) {
 	m.mu.Lock()
-	h, ok := m.names[name]
-	if !ok && create {
-		h = memRoot + 1 + uint64(len(m.names))
-		m.names[name] = h
-	}
+	h := m.names[name]
 	m.mu.Unlock()
 	if h == 0 {
 		return nil, errno.New("bench", syscall.ENOENT)
 	}
-	return &ionpb.EntryResp{Handle: h, Type: ionpb.ObjType_FILE, Attr: m.attr(h), Created: !ok}, nil
+	return &ionpb.EntryResp{Handle: h, Type: ionpb.ObjType_FILE, Attr: m.attr(h)}, nil
+}
+
+func (m *memoryION) create(req *ionpb.CreateReq) (proto.Message, error) {
+	m.mu.Lock()
+	h, taken := memRoot+1+uint64(len(m.names)), m.names[string(req.Name)] != 0
+	if !taken {
+		m.names[string(req.Name)] = h
+	}
+	m.mu.Unlock()
+	if taken {
+		return nil, errno.New("bench", syscall.EEXIST)
+	}
+	return &ionpb.EntryResp{Handle: h, Type: ionpb.ObjType_FILE, Attr: m.attr(h), Created: true, Opened: req.Open}, nil
 }

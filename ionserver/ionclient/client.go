@@ -345,8 +345,8 @@ type request struct {
 	payload []byte        // lent to the transport; nil: none
 	ticket  *ticket       // may be nil
 	// granted, if not nil, is called after success, under c.mu, to note what
-	// this mount holds now.
-	granted func(reply *rpc.Frame)
+	// this mount holds now, of the inode that it returns.
+	granted func(reply *rpc.Frame) uint64
 }
 
 // do has a request answered by whom it belongs to, however long that takes.
@@ -418,14 +418,14 @@ func (c *Client) note(s *session, l *link, r request, reply *rpc.Frame) {
 		return
 	}
 	c.mu.Lock()
-	r.granted(reply)
+	held := r.granted(reply)
 	c.mu.Unlock()
 	s.mu.Lock()
 	forgotten := s.fresh != l.fresh
 	s.mu.Unlock()
 	if forgotten {
 		c.spawn(func(ctx context.Context) {
-			c.reassert(ctx, func(h uint64) bool { return h == r.frame.Handle })
+			c.reassert(ctx, func(h uint64) bool { return h == held })
 		})
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
 
 func TestDialTellsWhatIsWrong(t *testing.T) {
@@ -118,7 +119,7 @@ func TestCutConnectionsLoseAndRepeatNothing(t *testing.T) {
 			p := make([]byte, 60_000)
 			for i := range each {
 				name := fmt.Sprintf("f%d-%d", g, i)
-				if _, created, err := c.Create(context.Background(), 1, name, 0o644, 0, 0, true); err != nil || !created {
+				if _, err := c.CreateOpen(context.Background(), 1, name, 0o644, 0, 0); err != nil {
 					t.Errorf("create %s: %v", name, err)
 					return
 				}
@@ -141,6 +142,7 @@ func TestCutConnectionsLoseAndRepeatNothing(t *testing.T) {
 	cutter.Wait()
 	require.Equal(t, callers*each, r.applied(ionpb.Op_CREATE))
 	require.Equal(t, callers*each, r.applied(ionpb.Op_APPEND))
+	require.Equal(t, callers*each, r.opens(), "each is open once")
 	for g := range callers {
 		data := r.store.files[uint64(5000+g)]
 		require.Len(t, data, each*60_000)
@@ -201,7 +203,7 @@ func TestRestartedNodeIsToldWhatWeHold(t *testing.T) {
 func TestUnlinkOverARestart(t *testing.T) {
 	r := newRig(t, 1, 1<<16)
 	c := r.dial(t)
-	_, _, err := c.Create(t.Context(), 1, "a", 0o644, 0, 0, true)
+	_, err := c.Create(t.Context(), 1, "a", 0o644, 0, 0)
 	require.NoError(t, err)
 	overRestart := func(op ionpb.Op, call func() error) error {
 		r.ions[0].mute.Store(true)
@@ -220,9 +222,42 @@ func TestUnlinkOverARestart(t *testing.T) {
 	require.Equal(t, 2, r.applied(ionpb.Op_UNLINK))
 	require.ErrorIs(t, unlink(), syscall.ENOENT)
 	require.ErrorIs(t, overRestart(ionpb.Op_CREATE, func() error {
-		_, _, err := c.Create(t.Context(), 1, "b", 0o644, 0, 0, true)
+		_, err := c.Create(t.Context(), 1, "b", 0o644, 0, 0)
 		return err
 	}), syscall.EEXIST)
+}
+
+// TestCreateOpen: a new file is open, by one request where that can be, also
+// if the I/O node is restarted or its answer comes too late for the caller.
+func TestCreateOpen(t *testing.T) {
+	r := newRig(t, 2, 1<<16)
+	c := r.dial(t)
+	const files = 20
+	here := 0
+	for i := range files {
+		a, err := c.CreateOpen(t.Context(), 1, fmt.Sprint("f", i), 0o644, 0, 0)
+		require.NoError(t, err)
+		if r.homeOf(c, a.Handle) == r.homeOf(c, 1) {
+			here++
+		}
+	}
+	require.NotContains(t, []int{0, files}, here, "both cases were met")
+	require.Equal(t, files-here, r.applied(ionpb.Op_OPEN))
+	require.Equal(t, files, r.opens())
+	_, err := c.CreateOpen(t.Context(), 1, "f0", 0o644, 0, 0)
+	require.ErrorIs(t, err, syscall.EEXIST)
+	for i := range r.ions {
+		r.stop(i)
+		r.start(i)
+	}
+	require.Eventually(t, func() bool { return r.opens() == files }, 5*time.Second, time.Millisecond)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = c.CreateOpen(ctx, 1, "unwanted", 0o644, 0, 0)
+	require.ErrorIs(t, err, syscall.EINTR)
+	require.Eventually(t, func() bool { return r.applied(ionpb.Op_CLOSE) == 1 }, 5*time.Second, time.Millisecond)
+	require.Equal(t, files, r.opens())
 }
 
 // TestForgottenSession: an I/O node that lives on but has dropped our session.
@@ -242,6 +277,19 @@ func TestForgottenSession(t *testing.T) {
 	for _, s := range n.sessions {
 		require.Equal(t, map[uint64]int{77: 1}, s.opens)
 	}
+}
+
+// TestForgottenMeanwhile: what is granted by an answer that the I/O node has
+// forgotten by the time it is noted is told again.
+func TestForgottenMeanwhile(t *testing.T) {
+	r := newRig(t, 1, 1<<16)
+	c := r.dial(t)
+	_, err := c.GetAttr(t.Context(), 77)
+	require.ErrorIs(t, err, syscall.ENOENT)
+	old := &link{fresh: c.current.Load().sessions[0].fresh - 1}
+	create := request{frame: rpc.Frame{Op: ionpb.Op_CREATE, Handle: 1}, granted: func(*rpc.Frame) uint64 { return c.openedLocked(77) }}
+	c.note(c.current.Load().sessions[0], old, create, nil)
+	require.Eventually(t, func() bool { return r.opens() == 1 }, 5*time.Second, time.Millisecond)
 }
 
 func TestCancelWhileTheNodeIsAway(t *testing.T) {

@@ -26,43 +26,39 @@ func (c *Client) ask(ctx context.Context, op ionpb.Op, h uint64, req, resp proto
 
 // entry is ask for operations that answer with a directory entry, whose
 // attributes only its own home may know.
-func (c *Client) entry(ctx context.Context, op ionpb.Op, dir uint64, req proto.Message) (Attr, bool, error) {
+func (c *Client) entry(ctx context.Context, op ionpb.Op, dir uint64, req proto.Message) (Attr, error) {
 	var e ionpb.EntryResp
 	if err := c.ask(ctx, op, dir, req, &e); err != nil {
-		return Attr{}, false, err
+		return Attr{}, err
 	}
 	if e.Attr != nil {
-		return attrOf(e.Attr), e.Created, nil
+		return attrOf(e.Attr), nil
 	}
 	a, err := c.GetAttr(ctx, e.Handle)
 	if errno.Of(err) == syscall.ESTALE { // removed in between
 		err = errno.Wrap("ionclient."+op.Key(), syscall.ENOENT, err)
 	}
-	return a, e.Created, err
+	return a, err
 }
 
 // Lookup finds one name in dir; it follows no symbolic link.
 func (c *Client) Lookup(ctx context.Context, dir uint64, name string) (Attr, error) {
-	a, _, err := c.entry(ctx, ionpb.Op_LOOKUP, dir, &ionpb.NameReq{Name: []byte(name)})
-	return a, err
+	return c.entry(ctx, ionpb.Op_LOOKUP, dir, &ionpb.NameReq{Name: []byte(name)})
 }
 
-// Create makes a file or, unless excl, finds the one that is there; created
-// tells which.
-func (c *Client) Create(ctx context.Context, dir uint64, name string, mode, uid, gid uint32, excl bool) (a Attr, created bool, err error) {
-	return c.entry(ctx, ionpb.Op_CREATE, dir, &ionpb.CreateReq{Name: []byte(name), Mode: mode, Uid: uid, Gid: gid, Excl: excl})
+// Create makes a file, EEXIST if the name is taken.
+func (c *Client) Create(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (Attr, error) {
+	return c.entry(ctx, ionpb.Op_CREATE, dir, &ionpb.CreateReq{Name: []byte(name), Mode: mode, Uid: uid, Gid: gid, Excl: true})
 }
 
 // Mkdir makes a directory.
 func (c *Client) Mkdir(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (Attr, error) {
-	a, _, err := c.entry(ctx, ionpb.Op_MKDIR, dir, &ionpb.MkdirReq{Name: []byte(name), Mode: mode, Uid: uid, Gid: gid})
-	return a, err
+	return c.entry(ctx, ionpb.Op_MKDIR, dir, &ionpb.MkdirReq{Name: []byte(name), Mode: mode, Uid: uid, Gid: gid})
 }
 
 // Symlink makes a symbolic link to target.
 func (c *Client) Symlink(ctx context.Context, dir uint64, name, target string, uid, gid uint32) (Attr, error) {
-	a, _, err := c.entry(ctx, ionpb.Op_SYMLINK, dir, &ionpb.SymlinkReq{Name: []byte(name), Target: []byte(target), Uid: uid, Gid: gid})
-	return a, err
+	return c.entry(ctx, ionpb.Op_SYMLINK, dir, &ionpb.SymlinkReq{Name: []byte(name), Target: []byte(target), Uid: uid, Gid: gid})
 }
 
 // Unlink removes a name that is no directory. It returns the handle of what

@@ -1,6 +1,7 @@
 package ionclient
 
 import (
+	"cmp"
 	"context"
 	"syscall"
 
@@ -43,25 +44,63 @@ func outlive[T any](ctx context.Context, c *Client, f func(context.Context) (T, 
 // with killPriv clearing setuid and setgid. If ctx ends first, the file is not
 // open.
 func (c *Client) Open(ctx context.Context, h uint64, flags uint32, killPriv bool) (Attr, error) {
-	open := func(ctx context.Context) (Attr, error) {
-		reply, err := c.do(ctx, request{
-			to: home(h), frame: rpc.Frame{Op: ionpb.Op_OPEN, Handle: h}, body: &ionpb.OpenReq{Flags: flags, KillSuid: killPriv},
-			granted: func(*rpc.Frame) { c.heldLocked(h).opens++ },
-		})
-		if err != nil {
-			return Attr{}, err
-		}
-		var a ionpb.Attr
-		if err := reply.Decode(&a); err != nil {
-			return Attr{}, err
-		}
-		return attrOf(&a), nil
-	}
-	return outlive(ctx, c, open, func(life context.Context, _ Attr, err error) {
-		if err == nil {
-			c.logOrphan("close", h, c.closeFile(life, h))
-		}
+	return outlive(ctx, c, func(ctx context.Context) (Attr, error) {
+		return c.open(ctx, h, &ionpb.OpenReq{Flags: flags, KillSuid: killPriv})
+	}, c.closeUnwanted)
+}
+
+func (c *Client) open(ctx context.Context, h uint64, req *ionpb.OpenReq) (Attr, error) {
+	reply, err := c.do(ctx, request{
+		to: home(h), frame: rpc.Frame{Op: ionpb.Op_OPEN, Handle: h}, body: req,
+		granted: func(*rpc.Frame) uint64 { return c.openedLocked(h) },
 	})
+	if err != nil {
+		return Attr{}, err
+	}
+	var a ionpb.Attr
+	if err := reply.Decode(&a); err != nil {
+		return Attr{}, err
+	}
+	return attrOf(&a), nil
+}
+
+// openedLocked notes one more open. c.mu is held.
+func (c *Client) openedLocked(h uint64) uint64 {
+	c.heldLocked(h).opens++
+	return h
+}
+
+// closeUnwanted is for outlive: nobody will close what was opened.
+func (c *Client) closeUnwanted(life context.Context, a Attr, err error) {
+	if err == nil {
+		c.logOrphan("close", a.Handle, c.closeFile(life, a.Handle))
+	}
+}
+
+// CreateOpen makes a file, EEXIST if the name is taken, and opens it as Open
+// does. That is one request if the homes of the file and of dir are one.
+func (c *Client) CreateOpen(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (Attr, error) {
+	return outlive(ctx, c, func(ctx context.Context) (Attr, error) {
+		var e ionpb.EntryResp
+		var bad error // of what came back
+		_, err := c.do(ctx, request{
+			to: home(dir), frame: rpc.Frame{Op: ionpb.Op_CREATE, Handle: dir},
+			body: &ionpb.CreateReq{Name: []byte(name), Mode: mode, Uid: uid, Gid: gid, Excl: true, Open: true},
+			granted: func(reply *rpc.Frame) uint64 {
+				if bad = reply.Decode(&e); bad == nil && e.Opened {
+					c.openedLocked(e.Handle)
+				}
+				return e.Handle
+			},
+		})
+		if err = cmp.Or(err, bad); err != nil {
+			return Attr{}, err
+		}
+		if !e.Opened {
+			return c.open(ctx, e.Handle, new(ionpb.OpenReq))
+		}
+		return attrOf(e.Attr), nil
+	}, c.closeUnwanted)
 }
 
 // CloseFile ends one open of h. It is carried out even if ctx ends first.
@@ -75,11 +114,12 @@ func (c *Client) CloseFile(ctx context.Context, h uint64) error {
 func (c *Client) closeFile(ctx context.Context, h uint64) error {
 	_, err := c.do(ctx, request{
 		to: home(h), frame: rpc.Frame{Op: ionpb.Op_CLOSE, Handle: h}, body: &ionpb.CloseReq{Count: 1},
-		granted: func(*rpc.Frame) {
+		granted: func(*rpc.Frame) uint64 {
 			if f := c.heldLocked(h); f.opens > 0 {
 				f.opens--
 			}
 			c.tidyLocked(h)
+			return h
 		},
 	})
 	return err

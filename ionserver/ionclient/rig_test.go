@@ -230,7 +230,16 @@ func (n *ion) carryOut(sess *ionSession, r *rpc.Request) *rpc.Frame {
 		if err := r.Decode(&m); err != nil {
 			return reply(nil, err)
 		}
-		return reply(st.create(fmt.Sprintf("%d/%s", r.Handle, m.Name)))
+		e, err := st.create(fmt.Sprintf("%d/%s", r.Handle, m.Name))
+		if err != nil {
+			return reply(nil, err)
+		}
+		if e.Opened = m.Open && me[place.Home(e.Handle)] == n.addr; e.Opened {
+			n.mu.Lock()
+			sess.opens[e.Handle]++
+			n.mu.Unlock()
+		}
+		return reply(e, nil)
 	case ionpb.Op_UNLINK:
 		var m ionpb.NameReq
 		if err := r.Decode(&m); err != nil {
@@ -371,7 +380,7 @@ func (n *ion) cancel(sess *ionSession, id uint64) bool {
 	return found != nil
 }
 
-func (st *store) create(path string) (proto.Message, error) {
+func (st *store) create(path string) (*ionpb.EntryResp, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if _, ok := st.names[path]; ok {
@@ -486,6 +495,20 @@ func (r *rig) applied(op ionpb.Op) int {
 	r.store.mu.Lock()
 	defer r.store.mu.Unlock()
 	return r.store.applied[op]
+}
+
+// opens is how often files are open, at all I/O nodes.
+func (r *rig) opens() (all int) {
+	for _, n := range r.ions {
+		n.mu.Lock()
+		for _, s := range n.sessions {
+			for _, k := range s.opens {
+				all += k
+			}
+		}
+		n.mu.Unlock()
+	}
+	return all
 }
 
 // proxy forwards connections and cuts them on demand, anywhere in a message.

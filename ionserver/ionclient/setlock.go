@@ -187,13 +187,14 @@ func (c *Client) setLock(ctx context.Context, h uint64, l Lock, wait bool, t *ti
 	m.Wait = wait
 	_, err := c.do(ctx, request{
 		to: home(h), frame: rpc.Frame{Op: ionpb.Op_LOCK, Handle: h}, body: m, ticket: t,
-		granted: func(*rpc.Frame) {
+		granted: func(*rpc.Frame) uint64 {
 			f := c.heldLocked(h)
 			if before != nil {
 				*before = f.locks.within(l)
 			}
 			f.locks.apply(l)
 			c.tidyLocked(h)
+			return h
 		},
 	})
 	return err

@@ -1180,6 +1180,7 @@ type EntryResp struct {
 	Type          ObjType                `protobuf:"varint,2,opt,name=type,proto3,enum=zoidfs.v1.ObjType" json:"type,omitempty"` // NONE if not known without asking the child's home
 	Attr          *Attr                  `protobuf:"bytes,3,opt,name=attr,proto3" json:"attr,omitempty"`                         // absent if only the child's home knows it
 	Created       bool                   `protobuf:"varint,4,opt,name=created,proto3" json:"created,omitempty"`
+	Opened        bool                   `protobuf:"varint,5,opt,name=opened,proto3" json:"opened,omitempty"` // and counted as open, as by OPEN
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1242,13 +1243,23 @@ func (x *EntryResp) GetCreated() bool {
 	return false
 }
 
+func (x *EntryResp) GetOpened() bool {
+	if x != nil {
+		return x.Opened
+	}
+	return false
+}
+
 type CreateReq struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Mode          uint32                 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
-	Uid           uint32                 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
-	Gid           uint32                 `protobuf:"varint,4,opt,name=gid,proto3" json:"gid,omitempty"`
-	Excl          bool                   `protobuf:"varint,5,opt,name=excl,proto3" json:"excl,omitempty"` // EEXIST if there; else the existing file is returned
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Mode  uint32                 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid   uint32                 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid   uint32                 `protobuf:"varint,4,opt,name=gid,proto3" json:"gid,omitempty"`
+	Excl  bool                   `protobuf:"varint,5,opt,name=excl,proto3" json:"excl,omitempty"` // EEXIST if there; else the existing file is returned
+	// Open what is made, if its home is that of the directory; else, and if the
+	// file was there, the mount sends OPEN itself.
+	Open          bool `protobuf:"varint,6,opt,name=open,proto3" json:"open,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1314,6 +1325,13 @@ func (x *CreateReq) GetGid() uint32 {
 func (x *CreateReq) GetExcl() bool {
 	if x != nil {
 		return x.Excl
+	}
+	return false
+}
+
+func (x *CreateReq) GetOpen() bool {
+	if x != nil {
+		return x.Open
 	}
 	return false
 }
@@ -3633,18 +3651,20 @@ const file_ion_proto_rawDesc = "" +
 	"\x05mtime\x18\v \x01(\x03R\x05mtime\x12\x14\n" +
 	"\x05ctime\x18\f \x01(\x03R\x05ctime\"\x1d\n" +
 	"\aNameReq\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\fR\x04name\"\x8a\x01\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\"\xa2\x01\n" +
 	"\tEntryResp\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12&\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x12.zoidfs.v1.ObjTypeR\x04type\x12#\n" +
 	"\x04attr\x18\x03 \x01(\v2\x0f.zoidfs.v1.AttrR\x04attr\x12\x18\n" +
-	"\acreated\x18\x04 \x01(\bR\acreated\"k\n" +
+	"\acreated\x18\x04 \x01(\bR\acreated\x12\x16\n" +
+	"\x06opened\x18\x05 \x01(\bR\x06opened\"\x7f\n" +
 	"\tCreateReq\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x10\n" +
 	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x04 \x01(\rR\x03gid\x12\x12\n" +
-	"\x04excl\x18\x05 \x01(\bR\x04excl\"V\n" +
+	"\x04excl\x18\x05 \x01(\bR\x04excl\x12\x12\n" +
+	"\x04open\x18\x06 \x01(\bR\x04open\"V\n" +
 	"\bMkdirReq\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x10\n" +

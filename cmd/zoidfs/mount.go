@@ -22,12 +22,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// How long the end of a mount waits for I/O nodes that do not answer, and for
-// the kernel to let go of a mount that is unmounted here.
-const (
-	closeTimeout = 10 * time.Second
-	letGoTimeout = 2 * time.Second
-)
+// closeTimeout is how long the end of a mount waits for I/O nodes that do not
+// answer.
+const closeTimeout = 10 * time.Second
 
 type mountFlags struct {
 	role
@@ -232,42 +229,14 @@ func (a *app) serveMount(ctx context.Context, f mountFlags, opt mountOptions, re
 
 // runMount serves until the mount is gone or ctx is done. Jobs may hold the
 // mount in namespaces of their own, where it cannot be unmounted; they lose it
-// when this process ends, which runMount therefore does not put off.
+// when this process ends, which is no failure.
 func runMount(ctx context.Context, srv *fs.Server, log *slog.Logger) error {
-	done := make(chan error, 1)
-	go func() { // ends with the process at the latest
-		err := srv.Run(ctx)
-		if errors.Is(err, fs.ErrInUse) {
-			log.Warn("taken away from programs that use it", "mountpoint", srv.Mountpoint())
-			err = nil
-		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
+	err := srv.Run(ctx)
+	if errors.Is(err, fs.ErrInUse) {
+		log.Warn("taken away from programs that use it", "mountpoint", srv.Mountpoint())
+		return nil
 	}
-	tick := time.NewTicker(letGoTimeout / 20)
-	defer tick.Stop()
-	var gone time.Time
-	for {
-		select {
-		case err := <-done:
-			return err
-		case now := <-tick.C:
-			_, found, err := mounts.At(srv.Mountpoint())
-			switch {
-			case err != nil || found:
-				gone = time.Time{}
-			case gone.IsZero():
-				gone = now
-			case now.Sub(gone) > letGoTimeout:
-				log.Warn("taken away from programs in other mount namespaces", "mountpoint", srv.Mountpoint())
-				return nil
-			}
-		}
-	}
+	return err
 }
 
 // afterMount does what needs the mount to be there.

@@ -17,6 +17,7 @@ import (
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/counters"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/local"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/mounts"
+	"github.com/zoidfs/zoidfs/pvfs/pvfsd/pvfsdtest"
 )
 
 // system is a directory in which a test brings a system up.
@@ -346,6 +347,17 @@ func TestFailureStopsWhatWasStarted(t *testing.T) {
 	require.Regexp(t, `^zoidfs up: ion[01]: .*`+l.Addr().String()+`.*\(log: .*/log/ion[01]\.log\)$`, lines[len(lines)-1])
 	s.nothingLeft()
 	require.Equal(t, "nothing was running in "+s.dir+"\n", s.do("down"))
+}
+
+// TestServersOfOthers brings a system up on servers that run already.
+func TestServersOfOthers(t *testing.T) {
+	s := newSystem(t)
+	others := pvfsdtest.Start(t, 3, pvfsdtest.Options{})
+	out := s.do("up", "--pvfs", others.URL(), "--ions", "1", "--nodes", "1")
+	require.Equal(t, fmt.Sprintf("zoidfs is up in %s: 3 external servers, 1 I/O nodes, 1 nodes\n  node0  %s\n", s.dir, s.path(0, "")), out)
+	s.write(0, "file", "content")
+	s.do("down")
+	s.nothingLeft()
 }
 
 // TestDemo is what `make run` shows, with a smaller file, twice.

@@ -83,7 +83,7 @@ func (a *app) up(ctx context.Context, f upFlags) error {
 	case 0:
 		fmt.Fprintf(a.out, "zoidfs is already up in %s\n", dir)
 	case all:
-		fmt.Fprintf(a.out, "zoidfs is up in %s: %d servers, %d I/O nodes, %d nodes\n", dir, len(file.PVFSD), len(file.IONs), len(file.Nodes))
+		fmt.Fprintf(a.out, "zoidfs is up in %s: %s, %d I/O nodes, %d nodes\n", dir, servers(ctx, file), len(file.IONs), len(file.Nodes))
 	default:
 		fmt.Fprintf(a.out, "zoidfs is up in %s: started %d of %d processes that were missing\n", dir, started, all)
 	}
@@ -91,6 +91,19 @@ func (a *app) up(ctx context.Context, f upFlags) error {
 		fmt.Fprintf(a.out, "  %s  %s\n", n.Name, n.Mount)
 	}
 	return nil
+}
+
+// servers says how many PVFS2 servers a system has; of those of others, as far
+// as they can be asked.
+func servers(ctx context.Context, f *cluster.File) string {
+	if len(f.PVFSD) > 0 {
+		return fmt.Sprintf("%d servers", len(f.PVFSD))
+	}
+	n, err := local.CountServers(ctx, f.PVFS)
+	if err != nil {
+		return "external servers"
+	}
+	return fmt.Sprintf("%d external servers", n)
 }
 
 // showTail prints the end of the log of the role that failed, above the line

@@ -192,6 +192,16 @@ func askServers(ctx context.Context, f *cluster.File) []Health {
 	return out
 }
 
+// CountServers asks a file system how many servers it has.
+func CountServers(ctx context.Context, url string) (int, error) {
+	c, err := pvfs.Dial(ctx, url, pvfs.Options{Timeout: pingTimeout})
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	return len(c.Servers()), nil
+}
+
 // pingTimeout is how long a server is given to answer.
 const pingTimeout = 3 * time.Second
 

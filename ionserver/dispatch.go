@@ -77,6 +77,7 @@ func peerOperations() map[ionpb.Op]operation {
 		ionpb.Op_ORPHAN:       {classPeer, (*call).peerOrphan},
 		ionpb.Op_NAME_LOCK:    {classPeer, (*call).peerNameLock},
 		ionpb.Op_NAME_UNLOCK:  {classPeer, (*call).peerRelease},
+		ionpb.Op_FORGET:       {classPeer, (*call).peerForget},
 	}
 }
 
@@ -123,11 +124,19 @@ func (c *call) checkFrame() error {
 	if c.Off < 0 || c.Len < 0 || c.Len > rpc.MaxData && c.Op != ionpb.Op_FENCE {
 		return errno.New("ionserver: offset or length", syscall.EINVAL)
 	}
-	if c.Handle == 0 && c.Op != ionpb.Op_STATFS && c.Op != ionpb.Op_UNFENCE && c.Op != ionpb.Op_NAME_UNLOCK ||
-		c.Handle == c.srv.orphanDir {
+	if c.Handle == 0 && !handleless(c.Op) || c.Handle == c.srv.orphanDir {
 		return errno.New("ionserver: handle", syscall.ESTALE)
 	}
 	return nil
+}
+
+// handleless reports whether op is about no inode, or about several.
+func handleless(op ionpb.Op) bool {
+	switch op {
+	case ionpb.Op_STATFS, ionpb.Op_UNFENCE, ionpb.Op_NAME_UNLOCK, ionpb.Op_FORGET:
+		return true
+	}
+	return false
 }
 
 // dataExtent is the extent that a frame of n bytes of payload concerns.

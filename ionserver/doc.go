@@ -40,6 +40,8 @@
 // directory, takes the entry away and then tells the inode's home (ORPHAN),
 // which destroys it, or, if it is open, gives it an entry in the hidden
 // directory of orphans until the last close or the end of the last session.
+// It then has all owners forget the object (FORGET): PVFS2 may give the handle
+// to another one.
 //
 // # Life of a rename
 //

@@ -308,6 +308,35 @@ func BenchmarkMeta(b *testing.B) {
 	})
 }
 
+// TestDestroyedIsForgotten: no owner keeps the time of a write, which the home
+// has not asked for yet, of a file that is destroyed.
+func TestDestroyedIsForgotten(t *testing.T) {
+	s := startSystem(t, 2, 1, func(_ int, o *Options) { o.Persist = 50 * time.Millisecond })
+	m := s.mount(t)
+	for home := range 2 {
+		h, name := m.fileHomedAt(m.root, fmt.Sprint("f", home, "."), home)
+		_, err := m.open(h, 0)
+		require.NoError(t, err)
+		_, err = m.unlink(m.root, name)
+		require.NoError(t, err)
+		for at := range 2 {
+			require.NoError(t, m.write(h, m.offOwnedBy(h, at), []byte("x"), 0))
+		}
+		m.closeFile(h)
+		until(t, "forgotten", func() bool {
+			for _, n := range s.nodes {
+				n.owner.mu.Lock()
+				f := n.owner.files[h]
+				n.owner.mu.Unlock()
+				if f != nil {
+					return false
+				}
+			}
+			return true
+		})
+	}
+}
+
 // TestNothingIsKept: files that nobody uses any more leave nothing behind, and
 // neither do requests about files that never were.
 func TestNothingIsKept(t *testing.T) {

@@ -299,6 +299,7 @@ func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
 	if err := h.srv.pvfs.Destroy(ctx, pvfs.Handle(handle)); err != nil && errno.Of(err) != syscall.ENOENT {
 		return err
 	}
+	h.srv.destroyed(handle)
 	if linked {
 		if _, err := h.srv.pvfs.Unlink(ctx, pvfs.Handle(h.srv.orphanDir), orphanName(handle)); err != nil && errno.Of(err) != syscall.ENOENT {
 			return err

@@ -41,6 +41,7 @@ type ownedFile struct {
 	ranges cache.RangeLock
 
 	refs int       // guarded by owner.mu
+	gone bool      // guarded by owner.mu; destroyed: not kept beyond the last put
 	used time.Time // guarded by owner.mu; when refs became 0
 
 	mu        sync.Mutex
@@ -72,8 +73,36 @@ func (o *owner) get(handle uint64) *ownedFile {
 func (o *owner) put(f *ownedFile) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if f.refs--; f.refs == 0 {
-		f.used = time.Now()
+	if f.refs--; f.refs > 0 {
+		return
+	}
+	if f.used = time.Now(); f.gone {
+		delete(o.files, f.handle)
+	}
+}
+
+// forget drops what is known of a file that was destroyed: its handle may come
+// to name another one.
+func (o *owner) forget(handle uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f := o.files[handle]
+	switch {
+	case f == nil:
+	case f.refs > 0:
+		f.gone = true
+	default:
+		delete(o.files, handle)
+	}
+}
+
+// destroyed has all owners forget what is known of a file that was destroyed.
+func (s *Server) destroyed(handle uint64) {
+	s.owner.forget(handle)
+	for _, p := range s.peers {
+		if p != nil {
+			p.forget(handle)
+		}
 	}
 }
 

@@ -34,6 +34,7 @@ type peerLink struct {
 	conn    *rpc.Conn     // guarded by mu; nil while there is none
 	err     error         // guarded by mu; why there is none
 	changed chan struct{} // guarded by mu; closed when conn changes
+	gone    []uint64      // guarded by mu; destroyed objects that it is not told of yet
 }
 
 func newPeerLink(s *Server, index int, addr string) *peerLink {
@@ -57,15 +58,58 @@ func (p *peerLink) run(ctx context.Context) error {
 		p.set(conn, nil)
 		p.srv.log.Debug("peer connected", "peer", p.addr)
 		p.srv.owner.reannounce(ctx, p.index)
-		select {
-		case <-conn.Broken():
-			p.srv.log.Warn("peer lost", "peer", p.addr)
-		case <-ctx.Done():
-		}
+		p.attend(ctx, conn)
 		p.set(nil, rpc.ErrBroken)
 		conn.Close()
 	}
 	return nil
+}
+
+// attend tells the peer of destroyed objects now and then, until the stream
+// breaks or ctx ends.
+func (p *peerLink) attend(ctx context.Context, conn *rpc.Conn) {
+	tick := time.NewTicker(p.srv.opt.Persist)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			p.tellGone(ctx, conn)
+		case <-conn.Broken():
+			p.srv.log.Warn("peer lost", "peer", p.addr)
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// maxGone bounds the destroyed objects that wait for a peer to be told of them.
+// So many come together only while it is away.
+const maxGone = 1 << 16
+
+// forget has the peer told that an object was destroyed.
+func (p *peerLink) forget(handle uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.gone) < maxGone {
+		p.gone = append(p.gone, handle)
+	}
+}
+
+// tellGone tells the peer of the objects destroyed since it was last told. If
+// the stream breaks, what it missed is announced again on the next one, found
+// gone and forgotten.
+func (p *peerLink) tellGone(ctx context.Context, conn *rpc.Conn) {
+	p.mu.Lock()
+	gone := p.gone
+	p.gone = nil
+	p.mu.Unlock()
+	if len(gone) == 0 {
+		return
+	}
+	if _, err := p.callOn(ctx, conn, rpc.Frame{Op: ionpb.Op_FORGET}, &ionpb.ForgetReq{Handles: gone}, nil); err != nil {
+		p.srv.log.Debug("peer not told of destroyed objects", "peer", p.addr, "err", err)
+	}
 }
 
 // dial connects and makes sure that both sides hold the same view.
@@ -347,6 +391,19 @@ func (c *call) peerOrphan() (*rpc.Frame, error) {
 		return nil, err
 	}
 	return okay(&ionpb.OrphanResp{Open: c.srv.home.orphan(c.ctx, c.Handle, c.srv.lingers(c.Handle, ionpb.Flag(c.Flags)))})
+}
+
+func (c *call) peerForget() (*rpc.Frame, error) {
+	var m ionpb.ForgetReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	for _, handle := range m.Handles {
+		if c.srv.placement.Home(handle) == c.from() {
+			c.srv.owner.forget(handle)
+		}
+	}
+	return okay(nil)
 }
 
 func (c *call) peerNameLock() (*rpc.Frame, error) {

@@ -81,6 +81,7 @@ const (
 	Op_ORPHAN       Op = 66 // R -> OrphanResp; at the home of handle
 	Op_NAME_LOCK    Op = 67 // NameLockReq -> NameLockResp; handle is the directory
 	Op_NAME_UNLOCK  Op = 68 // TokenReq ->
+	Op_FORGET       Op = 69 // ForgetReq -> ; at every owner
 )
 
 // Enum value maps for Op.
@@ -125,6 +126,7 @@ var (
 		66: "ORPHAN",
 		67: "NAME_LOCK",
 		68: "NAME_UNLOCK",
+		69: "FORGET",
 	}
 	Op_value = map[string]int32{
 		"INVALID":      0,
@@ -166,6 +168,7 @@ var (
 		"ORPHAN":       66,
 		"NAME_LOCK":    67,
 		"NAME_UNLOCK":  68,
+		"FORGET":       69,
 	}
 )
 
@@ -2914,6 +2917,51 @@ func (x *OrphanResp) GetOpen() bool {
 	return false
 }
 
+// ForgetReq tells owners of objects that their home has destroyed.
+type ForgetReq struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Handles       []uint64               `protobuf:"fixed64,1,rep,packed,name=handles,proto3" json:"handles,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetReq) Reset() {
+	*x = ForgetReq{}
+	mi := &file_ion_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetReq) ProtoMessage() {}
+
+func (x *ForgetReq) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetReq.ProtoReflect.Descriptor instead.
+func (*ForgetReq) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ForgetReq) GetHandles() []uint64 {
+	if x != nil {
+		return x.Handles
+	}
+	return nil
+}
+
 type NameLockReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2924,7 +2972,7 @@ type NameLockReq struct {
 
 func (x *NameLockReq) Reset() {
 	*x = NameLockReq{}
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2936,7 +2984,7 @@ func (x *NameLockReq) String() string {
 func (*NameLockReq) ProtoMessage() {}
 
 func (x *NameLockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +2997,7 @@ func (x *NameLockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockReq.ProtoReflect.Descriptor instead.
 func (*NameLockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{39}
+	return file_ion_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *NameLockReq) GetName() []byte {
@@ -2975,7 +3023,7 @@ type NameLockResp struct {
 
 func (x *NameLockResp) Reset() {
 	*x = NameLockResp{}
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2987,7 +3035,7 @@ func (x *NameLockResp) String() string {
 func (*NameLockResp) ProtoMessage() {}
 
 func (x *NameLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3000,7 +3048,7 @@ func (x *NameLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockResp.ProtoReflect.Descriptor instead.
 func (*NameLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{40}
+	return file_ion_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NameLockResp) GetToken() uint64 {
@@ -3019,7 +3067,7 @@ type StatsReq struct {
 
 func (x *StatsReq) Reset() {
 	*x = StatsReq{}
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3031,7 +3079,7 @@ func (x *StatsReq) String() string {
 func (*StatsReq) ProtoMessage() {}
 
 func (x *StatsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3044,7 +3092,7 @@ func (x *StatsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsReq.ProtoReflect.Descriptor instead.
 func (*StatsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{41}
+	return file_ion_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *StatsReq) GetReset_() bool {
@@ -3068,7 +3116,7 @@ type StatsResp struct {
 
 func (x *StatsResp) Reset() {
 	*x = StatsResp{}
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3128,7 @@ func (x *StatsResp) String() string {
 func (*StatsResp) ProtoMessage() {}
 
 func (x *StatsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3141,7 @@ func (x *StatsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResp.ProtoReflect.Descriptor instead.
 func (*StatsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{42}
+	return file_ion_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *StatsResp) GetRpcRequests() map[string]uint64 {
@@ -3146,7 +3194,7 @@ type StatusReq struct {
 
 func (x *StatusReq) Reset() {
 	*x = StatusReq{}
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3158,7 +3206,7 @@ func (x *StatusReq) String() string {
 func (*StatusReq) ProtoMessage() {}
 
 func (x *StatusReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3171,7 +3219,7 @@ func (x *StatusReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReq.ProtoReflect.Descriptor instead.
 func (*StatusReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{43}
+	return file_ion_proto_rawDescGZIP(), []int{44}
 }
 
 type StatusResp struct {
@@ -3198,7 +3246,7 @@ type StatusResp struct {
 
 func (x *StatusResp) Reset() {
 	*x = StatusResp{}
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3210,7 +3258,7 @@ func (x *StatusResp) String() string {
 func (*StatusResp) ProtoMessage() {}
 
 func (x *StatusResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3223,7 +3271,7 @@ func (x *StatusResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResp.ProtoReflect.Descriptor instead.
 func (*StatusResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{44}
+	return file_ion_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *StatusResp) GetAddress() string {
@@ -3356,7 +3404,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3368,7 +3416,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3381,7 +3429,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{45}
+	return file_ion_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SessionStatus) GetSession() uint64 {
@@ -3465,7 +3513,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +3525,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +3538,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{46}
+	return file_ion_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PeerStatus) GetAddress() string {
@@ -3526,7 +3574,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3538,7 +3586,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3551,7 +3599,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{47}
+	return file_ion_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ServerStatus) GetAlias() string {
@@ -3785,7 +3833,9 @@ const file_ion_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\" \n" +
 	"\n" +
 	"OrphanResp\x12\x12\n" +
-	"\x04open\x18\x01 \x01(\bR\x04open\"?\n" +
+	"\x04open\x18\x01 \x01(\bR\x04open\"%\n" +
+	"\tForgetReq\x12\x18\n" +
+	"\ahandles\x18\x01 \x03(\x06R\ahandles\"?\n" +
 	"\vNameLockReq\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x1c\n" +
 	"\texclusive\x18\x02 \x01(\bR\texclusive\"$\n" +
@@ -3850,7 +3900,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*\x8e\x04\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*\x9a\x04\n" +
 	"\x02Op\x12\v\n" +
 	"\aINVALID\x10\x00\x12\t\n" +
 	"\x05HELLO\x10\x01\x12\b\n" +
@@ -3900,7 +3950,9 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"\x06ORPHAN\x10B\x12\r\n" +
 	"\tNAME_LOCK\x10C\x12\x0f\n" +
-	"\vNAME_UNLOCK\x10D\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*{\n" +
+	"\vNAME_UNLOCK\x10D\x12\n" +
+	"\n" +
+	"\x06FORGET\x10E\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*{\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
@@ -3942,7 +3994,7 @@ func file_ion_proto_rawDescGZIP() []byte {
 }
 
 var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_ion_proto_goTypes = []any{
 	(Op)(0),               // 0: zoidfs.v1.Op
 	(Flag)(0),             // 1: zoidfs.v1.Flag
@@ -3987,17 +4039,18 @@ var file_ion_proto_goTypes = []any{
 	(*FenceResp)(nil),     // 40: zoidfs.v1.FenceResp
 	(*TokenReq)(nil),      // 41: zoidfs.v1.TokenReq
 	(*OrphanResp)(nil),    // 42: zoidfs.v1.OrphanResp
-	(*NameLockReq)(nil),   // 43: zoidfs.v1.NameLockReq
-	(*NameLockResp)(nil),  // 44: zoidfs.v1.NameLockResp
-	(*StatsReq)(nil),      // 45: zoidfs.v1.StatsReq
-	(*StatsResp)(nil),     // 46: zoidfs.v1.StatsResp
-	(*StatusReq)(nil),     // 47: zoidfs.v1.StatusReq
-	(*StatusResp)(nil),    // 48: zoidfs.v1.StatusResp
-	(*SessionStatus)(nil), // 49: zoidfs.v1.SessionStatus
-	(*PeerStatus)(nil),    // 50: zoidfs.v1.PeerStatus
-	(*ServerStatus)(nil),  // 51: zoidfs.v1.ServerStatus
-	nil,                   // 52: zoidfs.v1.StatsResp.RpcRequestsEntry
-	nil,                   // 53: zoidfs.v1.StatsResp.PvfsRequestsEntry
+	(*ForgetReq)(nil),     // 43: zoidfs.v1.ForgetReq
+	(*NameLockReq)(nil),   // 44: zoidfs.v1.NameLockReq
+	(*NameLockResp)(nil),  // 45: zoidfs.v1.NameLockResp
+	(*StatsReq)(nil),      // 46: zoidfs.v1.StatsReq
+	(*StatsResp)(nil),     // 47: zoidfs.v1.StatsResp
+	(*StatusReq)(nil),     // 48: zoidfs.v1.StatusReq
+	(*StatusResp)(nil),    // 49: zoidfs.v1.StatusResp
+	(*SessionStatus)(nil), // 50: zoidfs.v1.SessionStatus
+	(*PeerStatus)(nil),    // 51: zoidfs.v1.PeerStatus
+	(*ServerStatus)(nil),  // 52: zoidfs.v1.ServerStatus
+	nil,                   // 53: zoidfs.v1.StatsResp.RpcRequestsEntry
+	nil,                   // 54: zoidfs.v1.StatsResp.PvfsRequestsEntry
 }
 var file_ion_proto_depIdxs = []int32{
 	5,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
@@ -4011,18 +4064,18 @@ var file_ion_proto_depIdxs = []int32{
 	3,  // 8: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
 	7,  // 9: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
 	7,  // 10: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
-	52, // 11: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	53, // 12: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	53, // 11: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	54, // 12: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
 	7,  // 13: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	49, // 14: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	50, // 15: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	51, // 16: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	50, // 14: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	51, // 15: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	52, // 16: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
 	4,  // 17: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	45, // 18: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	47, // 19: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	46, // 18: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	48, // 19: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
 	4,  // 20: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	46, // 21: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	48, // 22: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	47, // 21: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	49, // 22: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
 	20, // [20:23] is the sub-list for method output_type
 	17, // [17:20] is the sub-list for method input_type
 	17, // [17:17] is the sub-list for extension type_name
@@ -4042,7 +4095,7 @@ func file_ion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ion_proto_rawDesc), len(file_ion_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   50,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"context"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -54,7 +57,7 @@ Type: cpu
 func TestGoals(t *testing.T) {
 	one := func(rate, cpu, p50 float64) []sample { return []sample{{rate: rate, cpuGiB: cpu, p50: p50}} }
 	results := map[string]map[string][]sample{
-		"seq write 1 MiB": {memory: one(80, 1, 1), loopback: one(100, 1, 1), null: one(1, 1, 1)},
+		"seq write 1 MiB": {memory: one(80, 1, 1), loopback: one(100, 1, 1), null: one(1, 0.25, 1), rawTCP: one(1, 0.5, 1)},
 		"seq read 1 MiB":  {memory: one(80, 2, 1), loopback: one(100, 1, 1), null: one(1, 1, 1)},
 	}
 	var out bytes.Buffer
@@ -63,7 +66,29 @@ func TestGoals(t *testing.T) {
 	require.Regexp(t, `(?m)^rate of 1 MiB reads to loopback +0.80 +>= 0.85 +missed$`, out.String())
 	require.Regexp(t, `(?m)^CPU s/GiB of 1 MiB writes +1.00 +<= 1.4 +reached$`, out.String())
 	require.Regexp(t, `(?m)^CPU s/GiB of 1 MiB reads +2.00 +<= 1.4 +missed$`, out.String())
+	require.Regexp(t, `(?m)^CPU of 1 MiB writes to null \+ raw TCP +1.33 +<= 1.8 +reached$`, out.String())
+	require.NotContains(t, out.String(), "CPU of 1 MiB reads to null", "raw TCP was not measured")
 	require.NotContains(t, out.String(), "4 KiB", "not measured")
+}
+
+func TestRaw(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	in, out := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- runRaw(ctx, out) }()
+	addr, err := bufio.NewReader(in).ReadString('\n')
+	require.NoError(t, err)
+	c, err := dialRaw(rawScheme + strings.TrimSpace(addr))
+	require.NoError(t, err)
+	p := bytes.Repeat([]byte{7}, memSlab/2)
+	require.NoError(t, c.write(p))
+	require.NoError(t, c.write(p))
+	got := make([]byte, 1<<20)
+	require.NoError(t, c.read(got))
+	require.Equal(t, byte(7), got[1], "from the slab")
+	require.NoError(t, c.conn.Close())
+	cancel()
+	require.NoError(t, <-done)
 }
 
 func TestBadFlags(t *testing.T) {

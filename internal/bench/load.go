@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,18 +44,17 @@ func runLoad(args []string, in io.Reader, out io.Writer) error {
 	for i := range buf {
 		buf[i] = byte(i)
 	}
-	fd, err := unix.Open(*path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o644)
-	if err != nil {
+	l := &load{path: *path, what: *what, buf: buf, size: *size, rng: rand.New(rand.NewSource(1))}
+	if err := l.open(); err != nil {
 		return fmt.Errorf("open %s: %w", *path, err)
 	}
-	l := &load{fd: fd, path: *path, what: *what, buf: buf, size: *size, rng: rand.New(rand.NewSource(1))}
 	if *what == "fill" {
 		for off := int64(0); off < *size; off += int64(*bs) {
-			if _, err := unix.Pwrite(fd, buf, off); err != nil {
+			if _, err := unix.Pwrite(l.fd, buf, off); err != nil {
 				return fmt.Errorf("pwrite %s: %w", *path, err)
 			}
 		}
-		return unix.Close(fd)
+		return l.close()
 	}
 	fmt.Fprintln(out, "ready")
 	if _, err := bufio.NewReader(in).ReadString('\n'); err != nil {
@@ -67,14 +67,32 @@ func runLoad(args []string, in io.Reader, out io.Writer) error {
 	return json.NewEncoder(out).Encode(res)
 }
 
+// load is an open file, or a raw connection in the place of one.
 type load struct {
 	fd   int
+	raw  *rawClient // nil for a file
 	path string
 	what string
 	buf  []byte
 	size int64
 	off  int64
 	rng  *rand.Rand
+}
+
+func (l *load) open() (err error) {
+	if strings.HasPrefix(l.path, rawScheme) {
+		l.raw, err = dialRaw(l.path)
+		return err
+	}
+	l.fd, err = unix.Open(l.path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o644)
+	return err
+}
+
+func (l *load) close() error {
+	if l.raw != nil {
+		return l.raw.conn.Close()
+	}
+	return unix.Close(l.fd)
 }
 
 func (l *load) run(dur time.Duration) (loadResult, error) {
@@ -94,10 +112,16 @@ func (l *load) run(dur time.Duration) (loadResult, error) {
 	return loadResult{
 		Ops: len(took), Seconds: seconds, CPU: cpu.Seconds(),
 		P50: took[len(took)/2], P99: took[len(took)*99/100],
-	}, unix.Close(l.fd)
+	}, l.close()
 }
 
 func (l *load) call() error {
+	switch {
+	case l.raw != nil && l.what == "write":
+		return l.raw.write(l.buf)
+	case l.raw != nil:
+		return l.raw.read(l.buf)
+	}
 	n := int64(len(l.buf))
 	if l.what == "randwrite" || l.what == "randread" {
 		l.off = l.rng.Int63n(l.size/n) * n

@@ -6,9 +6,10 @@
 // The targets are: a folder of tmpfs; go-fuse's loopback over tmpfs without
 // kernel passthrough, with locks and KILLPRIV_V2, which is what a file system
 // in user space costs that does nothing; a null file system on go-fuse's node
-// API with direct I/O, which is what FUSE alone costs; a zoidfs mount with an
-// I/O node that keeps its data in memory; and a whole zoidfs system with its
-// embedded servers on tmpfs.
+// API with direct I/O, which is what FUSE alone costs; raw TCP between two
+// processes, which is what the way to the I/O node alone costs; a zoidfs mount
+// with an I/O node that keeps its data in memory; and a whole zoidfs system
+// with its embedded servers on tmpfs.
 //
 // All targets stand at the same time and every round visits each in turn, so a
 // change of the machine's load meets all of them. CPU seconds are those of all
@@ -70,6 +71,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return runNull(ctx, args, out)
 	case "ion":
 		return runMemoryION(ctx, out)
+	case "raw":
+		return runRaw(ctx, out)
 	}
 	var c config
 	fl := flag.NewFlagSet("bench", flag.ContinueOnError)

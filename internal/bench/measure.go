@@ -31,6 +31,12 @@ var workloads = []workload{
 	{"random write 4 KiB, 4 procs", "randwrite", 4 << 10, 4},
 }
 
+// suits reports whether a workload can be measured on t: without files there
+// is nothing but sequences.
+func (w workload) suits(t *target) bool {
+	return t.raw == "" || w.procs == 1 && (w.op == "write" || w.op == "read")
+}
+
 // fileSize is the size of the file of one process, which is there before.
 const fileSize = 64 << 20
 
@@ -85,6 +91,16 @@ func (c *config) measure(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	// What is under way when the run is ended fails somehow; that it was ended
+	// is all there is to say.
+	if err := c.measureAll(ctx, ts, out); ctx.Err() == nil {
+		return err
+	}
+	return errors.New("interrupted: what is not printed was not measured")
+}
+
+// measureAll measures the targets.
+func (c *config) measureAll(ctx context.Context, ts []*target, out io.Writer) error {
 	fmt.Fprintf(out, "%d CPUs, %s, Linux %s; %d rounds of %v, medians; CPU is that of all processes\n",
 		runtime.NumCPU(), runtime.Version(), kernelRelease(), c.rounds, c.time)
 	if err := c.measureData(ctx, ts, out); err != nil {
@@ -106,6 +122,9 @@ func (c *config) measure(ctx context.Context, out io.Writer) (err error) {
 func (c *config) measureData(ctx context.Context, ts []*target, out io.Writer) error {
 	results := map[string]map[string][]sample{} // workload, target
 	for _, t := range ts {
+		if t.raw != "" {
+			continue
+		}
 		for i := range 4 {
 			if err := fillFile(t, i); err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
@@ -115,7 +134,7 @@ func (c *config) measureData(ctx context.Context, ts []*target, out io.Writer) e
 	for range c.rounds {
 		for _, w := range workloads {
 			for _, t := range ts {
-				if !c.matches(t.name, w.name) {
+				if !c.matches(t.name, w.name) || !w.suits(t) {
 					continue
 				}
 				if err := ctx.Err(); err != nil {
@@ -137,7 +156,12 @@ func (c *config) measureData(ctx context.Context, ts []*target, out io.Writer) e
 	return nil
 }
 
-func loadFile(t *target, i int) string { return filepath.Join(t.dir, fmt.Sprint("load", i)) }
+func loadFile(t *target, i int) string {
+	if t.raw != "" {
+		return rawScheme + t.raw
+	}
+	return filepath.Join(t.dir, fmt.Sprint("load", i))
+}
 
 func fillFile(t *target, i int) error {
 	l, err := self("load", "-op", "fill", "-path", loadFile(t, i), "-size", fmt.Sprint(fileSize))

@@ -40,14 +40,20 @@ func runMemoryION(ctx context.Context, out io.Writer) error {
 	addr := lis.Addr().String()
 	m := &memoryION{
 		view:  &ionpb.View{Epoch: 1, Members: []string{addr}, Fsid: 1, FsName: "bench", Root: memRoot, DomainSize: 4 << 20},
-		slab:  make([]byte, memSlab),
+		slab:  newSlab(),
 		names: map[string]uint64{}, sizes: map[uint64]int64{},
-	}
-	for i := 0; i < len(m.slab); i += 4096 {
-		m.slab[i] = 1 // the pages exist from now on
 	}
 	fmt.Fprintln(out, addr)
 	return rpc.Serve(ctx, lis, m, rpc.ServerOptions{})
+}
+
+// newSlab is memory for payloads, whose pages exist.
+func newSlab() []byte {
+	slab := make([]byte, memSlab)
+	for i := 0; i < len(slab); i += 4096 {
+		slab[i] = 1
+	}
+	return slab
 }
 
 func (m *memoryION) Connect(*rpc.Peer) rpc.Handler { return m }

@@ -23,9 +23,13 @@ type daemonMem struct {
 	mallocs, gcs float64
 }
 
-func get(url string, timeout time.Duration) (*http.Response, error) {
+func get(ctx context.Context, url string, timeout time.Duration) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
 	client := http.Client{Timeout: timeout}
-	resp, err := client.Get(url)
+	resp, err := client.Do(req)
 	if err == nil && resp.StatusCode != http.StatusOK {
 		resp.Body.Close()
 		err = fmt.Errorf("%s: %s", url, resp.Status)
@@ -38,7 +42,7 @@ func daemonMemory(addr string) (m daemonMem) {
 	if addr == "" {
 		return m
 	}
-	resp, err := get("http://"+addr+"/metrics", 5*time.Second)
+	resp, err := get(context.Background(), "http://"+addr+"/metrics", 5*time.Second)
 	if err != nil {
 		return m
 	}
@@ -87,7 +91,7 @@ func (c *config) profile(ctx context.Context, t *target, wl workload) ([]string,
 	var path string
 	var g errgroup.Group
 	g.Go(func() (err error) {
-		path, err = fetchProfile(t.metrics, seconds)
+		path, err = fetchProfile(ctx, t.metrics, seconds)
 		return err
 	})
 	g.Go(func() error {
@@ -108,8 +112,8 @@ func (c *config) profile(ctx context.Context, t *target, wl workload) ([]string,
 	return shares(string(text)), nil
 }
 
-func fetchProfile(addr string, seconds int) (string, error) {
-	resp, err := get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", addr, seconds), time.Duration(seconds+20)*time.Second)
+func fetchProfile(ctx context.Context, addr string, seconds int) (string, error) {
+	resp, err := get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", addr, seconds), time.Duration(seconds+20)*time.Second)
 	if err != nil {
 		return "", err
 	}

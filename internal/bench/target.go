@@ -23,6 +23,7 @@ type target struct {
 	pids    []int  // of the daemons and servers that work for it
 	metrics string // HOST:PORT of the mount's metrics, if it has any
 	names   bool   // names can be created and removed in it
+	raw     string // HOST:PORT of raw TCP, which has no files
 	stop    func() error
 }
 
@@ -100,7 +101,7 @@ func (c *config) targets(ctx context.Context) (ts []*target, err error) {
 		name  string
 		start func(context.Context, string, *target) error
 	}{
-		{tmpfs, c.startTmpfs}, {loopback, c.startLoopback}, {null, c.startNull}, {memory, c.startMemory}, {whole, c.startWhole},
+		{tmpfs, c.startTmpfs}, {loopback, c.startLoopback}, {null, c.startNull}, {rawTCP, c.startRaw}, {memory, c.startMemory}, {whole, c.startWhole},
 	} {
 		if !c.only.MatchString(s.name+"/") && !c.matchesAny(s.name) {
 			continue
@@ -134,6 +135,7 @@ const (
 	tmpfs    = "tmpfs"
 	loopback = "loopback"
 	null     = "null"
+	rawTCP   = "raw TCP"
 	memory   = "mount+memory"
 	whole    = "zoidfs"
 )
@@ -167,6 +169,18 @@ func (c *config) startNull(_ context.Context, dir string, t *target) error {
 		return err
 	}
 	return daemonAt(t, "null", t.dir)
+}
+
+func (c *config) startRaw(_ context.Context, _ string, t *target) error {
+	srv, err := self("raw")
+	if err != nil {
+		return err
+	}
+	if t.raw, err = srv.line(); err != nil {
+		return err
+	}
+	t.pids, t.stop = []int{srv.cmd.Process.Pid}, srv.end
+	return nil
 }
 
 func freeAddr() (string, error) {

@@ -45,19 +45,23 @@ func runRaw(ctx context.Context, out io.Writer) error {
 			stop := context.AfterFunc(ctx, func() { conn.Close() })
 			defer stop()
 			defer conn.Close()
-			if err := serveRaw(conn, slab); err != nil && err != io.EOF && ctx.Err() == nil {
-				return err
+			err := serveRaw(conn, slab)
+			if ctx.Err() != nil {
+				return nil
 			}
-			return nil
+			return err
 		})
 	}
 }
 
+// serveRaw answers one client until it hangs up.
 func serveRaw(conn net.Conn, slab []byte) error {
 	r := bufio.NewReaderSize(conn, 64<<10)
 	h := make([]byte, rawHeader)
 	for at := 0; ; {
-		if _, err := io.ReadFull(r, h); err != nil {
+		if _, err := io.ReadFull(r, h); err == io.EOF {
+			return nil
+		} else if err != nil {
 			return err
 		}
 		n, want := int(binary.LittleEndian.Uint32(h)), int(binary.LittleEndian.Uint32(h[4:]))

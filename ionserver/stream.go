@@ -59,6 +59,16 @@ func (st *stream) Close() {
 	}
 }
 
+// Try implements rpc.Handler: what keeps a session alive, or ends a wait, does
+// not queue behind requests that wait for servers.
+func (st *stream) Try(r *rpc.Request) bool {
+	quick := r.Op == ionpb.Op_PING || r.Op == ionpb.Op_CANCEL
+	if quick {
+		st.Handle(r)
+	}
+	return quick
+}
+
 // Handle implements rpc.Handler.
 func (st *stream) Handle(r *rpc.Request) {
 	st.mu.Lock()

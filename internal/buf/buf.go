@@ -94,6 +94,9 @@ func (b *Buf) Ref() {
 	}
 }
 
+// Sole tells whether the caller's reference is the only one.
+func (b *Buf) Sole() bool { return b.refs.Load() == 1 }
+
 // Release drops one reference.
 func (b *Buf) Release() {
 	switch n := b.refs.Add(-1); {

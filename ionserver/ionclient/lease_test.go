@@ -34,6 +34,8 @@ type muteStream struct {
 
 func (s *muteStream) Close() { s.to.Close() }
 
+func (*muteStream) Try(*rpc.Request) bool { return false }
+
 func (s *muteStream) Handle(r *rpc.Request) {
 	if !s.silent.Load() {
 		s.to.Handle(r)

@@ -89,6 +89,8 @@ type ionStream struct {
 
 func (s *ionStream) Close() {}
 
+func (s *ionStream) Try(*rpc.Request) bool { return false }
+
 func (s *ionStream) Handle(r *rpc.Request) {
 	s.mu.Lock()
 	sess := s.sess

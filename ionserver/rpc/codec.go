@@ -38,7 +38,26 @@ const (
 )
 
 // outPacket is the frames of one message to be sent. Only the last has data.
-type outPacket struct{ items []*item }
+type outPacket struct {
+	items []*item
+	head  *head
+}
+
+// head is memory for everything of a message but its data. It has the shape
+// of a mem.BufferPool for the same reason as a hold.
+type head struct {
+	mem  []byte
+	gone func(*head) // called when the transport has written it
+}
+
+// newHead has more memory than gRPC leaves to the garbage collector unseen.
+func newHead(gone func(*head)) *head { return &head{make([]byte, 0, 2<<10), gone} }
+
+// Get is never called.
+func (h *head) Get(int) *[]byte { panic("rpc: a head allocates nothing") }
+
+// Put is called by the transport when it drops the last reference.
+func (h *head) Put(*[]byte) { h.gone(h) }
 
 // inPacket is the frames of one message received, each from newFrame.
 type inPacket struct {
@@ -70,11 +89,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return c.other.Marshal(v)
 	}
-	size := 0
-	for _, it := range p.items {
-		size += maxHeader + len(it.frame.Body)
-	}
-	h := make([]byte, 0, size)
+	h := p.head.mem[:0]
 	var data Data
 	for _, it := range p.items {
 		data = it.frame.Data
@@ -84,7 +99,8 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		h = appendHeader(h, &it.frame, n)
 	}
 	out := make(mem.BufferSlice, 0, 1+len(data.bufs))
-	return append(append(out, mem.SliceBuffer(h)), data.bufs...), nil
+	p.head.mem = h
+	return append(append(out, mem.NewBuffer(&p.head.mem, p.head)), data.bufs...), nil
 }
 
 // varints is the numeric fields of f by field number.

@@ -54,7 +54,7 @@ func frames() map[string]*Frame {
 
 // encode is a packet of frames as we send it.
 func encode(frames ...*Frame) ([]byte, error) {
-	var p outPacket
+	p := outPacket{head: newHead(func(*head) {})}
 	for _, f := range frames {
 		p.items = append(p.items, &item{frame: *f})
 	}

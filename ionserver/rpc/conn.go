@@ -22,15 +22,10 @@ import (
 // the request was carried out is unknown. The errno is ECONNRESET.
 var ErrBroken = errors.New("connection broken")
 
-const (
-	// stallTime is how long a cancelled caller waits for a transport that is
-	// stuck with the caller's memory, and hears nothing from the peer either,
-	// before it breaks the connection.
-	stallTime = 5 * time.Second
-	// settleTime is how long a closed transport may still look at memory that
-	// it was lent. What it reads then goes nowhere.
-	settleTime = 50 * time.Millisecond
-)
+// stallTime is how long a cancelled caller waits for a transport that is
+// stuck with the caller's memory, and hears nothing from the peer either,
+// before it breaks the connection.
+const stallTime = 5 * time.Second
 
 // Options adjusts a connection; the zero value is right for production.
 type Options struct {
@@ -64,6 +59,7 @@ func (o Options) withDefaults() Options {
 // Conn is the requesting side of one stream. Its goroutines end with Close.
 type Conn struct {
 	opt    Options
+	link   *link
 	cc     *grpc.ClientConn
 	stream grpc.ClientStream
 	cancel context.CancelFunc // of the stream
@@ -75,7 +71,6 @@ type Conn struct {
 	heard  atomic.Uint64 // replies so far
 
 	mu      sync.Mutex
-	net     net.Conn         // guarded by mu; the last one that was dialled
 	next    uint64           // guarded by mu; the last id given
 	pending map[uint64]*call // guarded by mu; nil once broken
 	cause   error            // guarded by mu; why the stream ended
@@ -94,7 +89,7 @@ func (c *Conn) start() {
 		return nil
 	})
 	c.group.Go(func() error {
-		if err := c.out.run(c.stream.SendMsg); err != nil {
+		if err := c.out.run(); err != nil {
 			c.cancel() // receive learns the cause, if there is a better one
 		}
 		return nil
@@ -140,21 +135,17 @@ func (c *Conn) fail(cause error) {
 	if first {
 		c.cause = cause
 	}
-	conn := c.net
 	c.mu.Unlock()
 	if !first {
 		return
 	}
 	c.cancel()
-	if conn != nil {
-		conn.Close() // now, not when gRPC has said goodbye to a peer that may be dead
-	}
+	c.link.abort() // now, not when gRPC has said goodbye to a peer that may be dead
 	close(c.broken)
 	for _, w := range pending {
 		w.reply <- nil
 	}
 	c.out.close()
-	c.out.settle(settleTime)
 }
 
 // Broken is closed when the stream has ended.
@@ -190,13 +181,22 @@ func (c *Conn) Call(ctx context.Context, f *Frame) (*Frame, error) {
 	return c.wait(ctx, w)
 }
 
-// CallBytes is Call with payload p in place of f.Data, sent without a copy.
-// It returns only when nothing can read p on its way out any more, be it
-// answered, cancelled or broken.
+// CallBytes is Call with payload p in place of f.Data, sent without a copy if
+// it is long. It returns only when nothing can read p on its way out any more,
+// be it answered, cancelled or broken.
 func (c *Conn) CallBytes(ctx context.Context, f *Frame, p []byte) (*Frame, error) {
+	if len(p) < minLent {
+		b := c.opt.Pool.New(len(p))
+		copy(b.Bytes(), p)
+		w, err := c.send(f, Pooled(b))
+		if err != nil {
+			return nil, err
+		}
+		return c.wait(ctx, w)
+	}
 	back := make(chan struct{})
-	d := (&hold{mem: p, back: back, owner: c.out}).data()
-	d.lent = false // not to be lent once more
+	d := (&hold{mem: p, back: back, link: c.link}).data()
+	d.lend = false // it is
 	w, err := c.send(f, d)
 	if err != nil {
 		return nil, err
@@ -252,11 +252,12 @@ func (c *Conn) send(f *Frame, d Data) (*call, error) {
 		w.frame.ID = c.next
 	}
 	c.pending[w.frame.ID] = w
+	alone := len(c.pending) == 1
 	c.mu.Unlock()
 	w.frame.Data = c.out.lend(d)
 	c.opt.Counters.request(w.frame.Op)
 	c.opt.Counters.send(&w.frame)
-	if !c.out.push(&w.item) { // broken just now: fail tells w
+	if !c.out.push(&w.item, alone) { // broken just now: fail tells w
 		w.drop()
 	}
 	return w, nil

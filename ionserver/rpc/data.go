@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"sync/atomic"
+	"unsafe"
 
 	"google.golang.org/grpc/mem"
 
@@ -13,7 +14,7 @@ import (
 // makes another. Copies of a Data value share the one hold.
 type Data struct {
 	bufs mem.BufferSlice
-	lent bool // one piece of memory that somebody waits to get back; see sender
+	lend bool // one piece, which may be sent from where it is; see link
 }
 
 // Static is a payload of garbage-collected memory that never changes again.
@@ -21,7 +22,7 @@ func Static(p []byte) Data {
 	if len(p) == 0 {
 		return Data{}
 	}
-	return Data{bufs: mem.BufferSlice{mem.SliceBuffer(p)}}
+	return Data{bufs: mem.BufferSlice{mem.SliceBuffer(p)}, lend: true}
 }
 
 // Pooled is the payload b; the caller's reference to b goes with it.
@@ -30,13 +31,7 @@ func Pooled(b *buf.Buf) Data {
 		b.Release()
 		return Data{}
 	}
-	return lend(b.Bytes(), b.Release, nil)
-}
-
-// lend is a payload of memory that somebody waits to get back: letGo is
-// called once, when the last reference is gone or owner gives up on it.
-func lend(p []byte, letGo func(), owner *sender) Data {
-	return (&hold{mem: p, letGo: letGo, owner: owner}).data()
+	return (&hold{mem: b.Bytes(), letGo: b.Release}).data()
 }
 
 // Len is the number of bytes.
@@ -67,35 +62,51 @@ type hold struct {
 	letGo func()        // called at the end; may be nil
 	back  chan struct{} // closed at the end; may be nil
 	ended atomic.Bool
-	owner *sender // keeps a list of its holds; may be nil
+
+	link       *link // over which it is sent; nil if not known yet
+	listed     bool  // guarded by link.mu, as are the neighbours
+	prev, next *hold
 }
 
 // data is the payload in h. Its holder releases it; the last one ends h.
 func (h *hold) data() Data {
 	if mem.IsBelowBufferPoolingThreshold(cap(h.mem)) {
 		// mem.NewBuffer would not tell when such a small one is free.
-		d := Static(append([]byte(nil), h.mem...))
+		d := Data{bufs: mem.BufferSlice{mem.SliceBuffer(append([]byte(nil), h.mem...))}}
 		h.end()
 		return d
 	}
-	if h.owner != nil {
-		h.owner.remember(h)
+	if h.link != nil {
+		h.link.lend(h)
 	}
-	return Data{bufs: mem.BufferSlice{mem.NewBuffer(&h.mem, h)}, lent: true}
+	return Data{bufs: mem.BufferSlice{mem.NewBuffer(&h.mem, h)}, lend: true}
+}
+
+// contains tells whether p lies in the memory of h.
+func (h *hold) contains(p []byte) bool {
+	at := uintptr(unsafe.Pointer(unsafe.SliceData(p)))
+	start := uintptr(unsafe.Pointer(unsafe.SliceData(h.mem)))
+	return start <= at && at+uintptr(len(p)) <= start+uintptr(len(h.mem))
 }
 
 // Get is never called: nothing is allocated from a hold.
 func (h *hold) Get(int) *[]byte { panic("rpc: a hold allocates nothing") }
 
 // Put is called by the transport when it drops the last reference.
-func (h *hold) Put(*[]byte) { h.end() }
+func (h *hold) Put(*[]byte) {
+	if h.link != nil {
+		h.link.letGo(h)
+	} else {
+		h.end()
+	}
+}
 
 func (h *hold) end() {
 	if h.ended.Swap(true) {
 		return
 	}
-	if h.owner != nil {
-		h.owner.forget(h)
+	if h.link != nil {
+		h.link.forget(h)
 	}
 	if h.letGo != nil {
 		h.letGo()

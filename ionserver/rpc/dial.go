@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -34,65 +35,56 @@ const (
 func Dial(ctx context.Context, addr string, opt Options) (*Conn, error) {
 	c := &Conn{
 		opt:     opt.withDefaults(),
-		out:     newSender(),
 		stall:   stallTime,
 		broken:  make(chan struct{}),
 		pending: make(map[uint64]*call),
 	}
-	cc, dialErr, err := newClient(addr, c.opt, c.connected)
-	if err != nil {
+	var err error
+	if c.link, c.cc, err = connect(ctx, addr, c.opt); err != nil {
 		return nil, err
 	}
 	streamCtx, cancel := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, cancel)
-	c.cc, c.cancel = cc, cancel
-	c.stream, err = openStream(streamCtx, cc)
+	c.cancel = cancel
+	c.stream, err = openStream(streamCtx, c.cc)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
 		cancel()
-		cc.Close()
-		return nil, dialError(ctx, addr, err, dialErr())
+		c.link.abort()
+		c.cc.Close()
+		return nil, dialError(ctx, addr, err)
 	}
+	c.out = newSender(c.link, c.stream.SendMsg)
 	c.start()
 	return c, nil
 }
 
-// newClient makes a gRPC client for addr. connected gets each connection;
-// dialErr tells how the last attempt to make one failed.
-func newClient(addr string, opt Options, connected func(net.Conn)) (cc *grpc.ClientConn, dialErr func() error, err error) {
-	failed := make(chan error, 1)
-	dial := func(ctx context.Context, addr string) (net.Conn, error) {
-		conn, err := opt.Dialer(ctx, addr)
-		select {
-		case <-failed:
-		default:
-		}
-		failed <- err
-		if err == nil && connected != nil {
-			connected(conn)
-		}
-		return conn, err
-	}
-	cc, err = grpc.NewClient("passthrough:///"+addr, append(dialOptions(opt.Pool, opt.Keepalive), grpc.WithContextDialer(dial))...)
+// connect makes a gRPC client of one connection, which is its caller's to
+// abort.
+func connect(ctx context.Context, addr string, opt Options) (*link, *grpc.ClientConn, error) {
+	conn, err := opt.Dialer(ctx, addr)
 	if err != nil {
+		return nil, nil, errno.Wrap("rpc.Dial", errno.Of(cmp.Or(context.Cause(ctx), err)), err)
+	}
+	l := newLink(conn, opt.Pool)
+	first := make(chan *link, 1)
+	first <- l
+	dial := func(context.Context, string) (net.Conn, error) {
+		select {
+		case l := <-first:
+			return l, nil
+		default:
+			return nil, net.ErrClosed
+		}
+	}
+	cc, err := grpc.NewClient("passthrough:///"+addr, append(dialOptions(l, opt.Keepalive), grpc.WithContextDialer(dial))...)
+	if err != nil {
+		l.abort()
 		return nil, nil, errno.Wrap("rpc.Dial", syscall.EINVAL, err)
 	}
-	return cc, func() error {
-		select {
-		case err := <-failed:
-			return err
-		default:
-			return nil
-		}
-	}, nil
-}
-
-func (c *Conn) connected(conn net.Conn) {
-	c.mu.Lock()
-	c.net = conn
-	c.mu.Unlock()
+	return l, cc, nil
 }
 
 // openStream opens the stream of frames and waits for the peer's hello.
@@ -113,14 +105,10 @@ func openStream(ctx context.Context, cc *grpc.ClientConn) (grpc.ClientStream, er
 	return s, err
 }
 
-// dialError finds out what err, from gRPC, and dialErr, from the last attempt
-// to connect, mean to the user.
-func dialError(ctx context.Context, addr string, err, dialErr error) error {
+// dialError finds out what err, from gRPC, means to the user.
+func dialError(ctx context.Context, addr string, err error) error {
 	if e := context.Cause(ctx); e != nil {
 		return errno.Wrap("rpc.Dial", errno.Of(e), fmt.Errorf("%s: %w", addr, e))
-	}
-	if dialErr != nil {
-		return errno.Wrap("rpc.Dial", errno.Of(dialErr), dialErr)
 	}
 	return errno.Wrap("rpc.Dial", syscall.EPROTO, fmt.Errorf("%s is not a zoidfs I/O node: %s", addr, status.Convert(err).Message()))
 }
@@ -138,17 +126,18 @@ func Status(ctx context.Context, addr string, opt Options) (*ionpb.StatusResp, e
 }
 
 func unary(ctx context.Context, addr, method string, req, resp any, opt Options) error {
-	cc, dialErr, err := newClient(addr, opt.withDefaults(), nil)
+	l, cc, err := connect(ctx, addr, opt.withDefaults())
 	if err != nil {
 		return err
 	}
+	defer l.abort()
 	defer cc.Close()
 	var md metadata.MD
 	if err := cc.Invoke(ctx, method, req, resp, grpc.Header(&md)); err != nil {
 		if len(md.Get(helloKey)) > 0 { // an I/O node, and it refused
 			return errno.Wrap("rpc"+method, syscall.EIO, err)
 		}
-		return dialError(ctx, addr, err, dialErr())
+		return dialError(ctx, addr, err)
 	}
 	return nil
 }

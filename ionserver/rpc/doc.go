@@ -7,7 +7,7 @@
 // and the caller decides. Conn, Request and Data are safe for concurrent use.
 //
 // The wire format is message Frame of ion.proto, encoded by this package's
-// own codec, because a generated one copies the payload twice. The settings
-// of the transport (static windows, large write and read buffers, own buffer
-// pool) are in tune.go with the reasons.
+// own codec, because a generated one copies the payload twice. A link below
+// gRPC's transport saves the two copies that it would make. The settings of
+// the transport are in tune.go with the reasons.
 package rpc

@@ -23,27 +23,45 @@ type Peer struct {
 	svc    Service
 	stream grpc.ServerStream
 	ctx    context.Context
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	out    *sender
 	bytes  *semaphore.Weighted // of MaxBytes
 
 	pending atomic.Int64 // unanswered requests
-	work    chan *Request
+
+	handler Handler
 	group   sync.WaitGroup // of workers
-	workers atomic.Int64   // alive
-	idle    atomic.Int64   // workers that wait
+	fresh   []*Request     // that the message being decoded brought; the reader's
+	in      inPacket       // the reader's
+
+	mu      sync.Mutex
+	work    sync.Cond
+	queue   []*Request // guarded by mu; received
+	next    int        // guarded by mu; the first in queue that no worker has
+	reading bool       // guarded by mu; a worker is the reader
+	over    bool       // guarded by mu; the stream has ended
+	workers int        // guarded by mu; alive
+	idle    int        // guarded by mu; of these, how many wait for work
+
+	handling int // guarded by mu; how many are in Handle
 }
 
-func newPeer(s *server, stream grpc.ServerStream) *Peer {
+func newPeer(s *served, stream grpc.ServerStream) *Peer {
 	p := &Peer{
 		opt:    s.opt,
 		svc:    s.svc,
 		stream: stream,
-		out:    newSender(),
+		out:    newSender(s.link, stream.SendMsg),
 		bytes:  semaphore.NewWeighted(s.opt.MaxBytes),
-		work:   make(chan *Request),
 	}
-	p.ctx, p.cancel = context.WithCancel(stream.Context())
+	p.work.L = &p.mu
+	p.in.newFrame = func() *Frame {
+		r := &Request{peer: p}
+		r.Frame = &r.frame
+		p.fresh = append(p.fresh, r)
+		return r.Frame
+	}
+	p.ctx, p.cancel = context.WithCancelCause(stream.Context())
 	return p
 }
 
@@ -61,63 +79,142 @@ func (p *Peer) Context() context.Context { return p.ctx }
 // run serves the stream until it ends. A peer that closes its side has said
 // goodbye: what it was not answered yet it does not want to know.
 func (p *Peer) run() error {
-	h := p.svc.Connect(p)
+	p.handler = p.svc.Connect(p)
 	var group errgroup.Group
 	group.Go(func() error {
-		defer p.cancel() // a stream that cannot be written to is over
-		return p.out.run(p.stream.SendMsg)
+		err := p.out.run()
+		p.cancel(err) // a stream that cannot be written to is over
+		return nil
 	})
-	err := p.receive(h)
-	p.cancel()
-	close(p.work)
+	p.mu.Lock()
+	p.employLocked()
+	p.mu.Unlock()
+	<-p.ctx.Done()
+	p.mu.Lock()
+	p.over = true
+	p.work.Broadcast()
+	p.mu.Unlock()
 	p.group.Wait()
-	h.Close()
+	p.handler.Close()
+	for _, r := range p.queue[p.next:] {
+		r.Data.Release()
+	}
 	p.out.close()
-	group.Wait() // SendMsg does not outlive the stream's context
-	p.out.settle(settleTime)
-	return err
+	_ = group.Wait() // SendMsg does not outlive the stream's context
+	return context.Cause(p.ctx)
 }
 
-// receive starts requests until the stream ends. Only this goroutine reads
-// the stream, and no handler runs in it.
-func (p *Peer) receive(h Handler) error {
-	var reqs []*Request // of in.frames
-	in := inPacket{newFrame: func() *Frame {
-		r := &Request{peer: p}
-		r.Frame = &r.frame
-		reqs = append(reqs, r)
-		return r.Frame
-	}}
-	for {
-		in.frames, reqs = in.frames[:0], reqs[:0]
-		if err := p.stream.RecvMsg(&in); err != nil {
-			return err
-		}
-		for i, req := range reqs {
-			if err := p.start(h, req); err != nil {
-				in.frames = in.frames[i:]
-				in.release()
-				return err
+// worker handles requests. A worker that finds none reads the stream, unless
+// another one does: so the goroutine that receives a request handles it, and
+// the next reader wakes up in the meantime.
+func (p *Peer) worker() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer func() { p.workers-- }()
+	for !p.over {
+		queued := p.next < len(p.queue)
+		switch {
+		case queued && p.handling < p.opt.Workers:
+			r := p.queue[p.next]
+			p.queue[p.next] = nil
+			p.next++
+			p.handling++
+			p.employLocked()
+			p.mu.Unlock()
+			p.handler.Handle(r)
+			p.mu.Lock()
+			p.handling--
+		case !queued && !p.reading:
+			p.reading = true
+			p.mu.Unlock()
+			err := p.receive()
+			p.mu.Lock()
+			p.reading = false
+			if err != nil {
+				p.over = true // nobody reads any more
+				p.cancel(err)
+				return
 			}
+		case p.idle == maxIdle:
+			return
+		default:
+			p.idle++
+			p.work.Wait()
 		}
-		clear(in.frames)
-		clear(reqs)
 	}
 }
 
-// start has req handled as soon as the bounds allow.
-func (p *Peer) start(h Handler, req *Request) error {
-	p.opt.Counters.receive(req.Frame)
-	p.opt.Counters.request(req.Op)
-	if n := p.pending.Add(1); n > int64(p.opt.MaxPending) {
-		return fmt.Errorf("rpc: more than %d unanswered requests", p.opt.MaxPending)
+// maxIdle is how many workers of a stream wait for requests; others end.
+const maxIdle = 4
+
+// employLocked sees to it that what is left to do, which is to read the stream
+// at least, does not wait for a worker that handles a request. One worker more
+// than may handle requests can always read.
+func (p *Peer) employLocked() {
+	switch {
+	case p.reading && p.next == len(p.queue):
+	case p.idle > 0:
+		p.idle--
+		p.work.Signal()
+	case p.workers <= p.opt.Workers:
+		p.workers++
+		p.group.Go(p.worker)
 	}
-	if req.cost = cost(req.Frame); req.cost > 0 {
-		if err := p.bytes.Acquire(p.ctx, req.cost); err != nil {
+}
+
+// receive queues the requests of the next message as soon as the bounds allow.
+func (p *Peer) receive() error {
+	p.in.frames, p.fresh = p.in.frames[:0], p.fresh[:0]
+	if err := p.stream.RecvMsg(&p.in); err != nil {
+		return err
+	}
+	clear(p.in.frames)
+	left := p.fresh[:0] // what Try has left, not queued yet
+	for i, r := range p.fresh {
+		ready, err := p.admit(r)
+		if !ready && err == nil {
+			p.enqueue(left, 0) // their ends are what r waits for
+			left = left[:0]
+			err = p.bytes.Acquire(p.ctx, r.cost)
+		}
+		if err != nil {
+			for _, r := range append(left, p.fresh[i:]...) {
+				r.Data.Release()
+			}
 			return err
 		}
+		if !p.handler.Try(r) {
+			left = append(left, r)
+		}
 	}
-	return p.dispatch(h, req)
+	p.enqueue(left, 1) // of which the reader handles one
+	clear(p.fresh)
+	return nil
+}
+
+// enqueue adds reqs to the queue and gets them handled, if they are more than
+// the caller takes upon itself.
+func (p *Peer) enqueue(reqs []*Request, taken int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next == len(p.queue) {
+		p.queue, p.next = p.queue[:0], 0
+	}
+	p.queue = append(p.queue, reqs...)
+	if len(reqs) > taken {
+		p.employLocked()
+	}
+}
+
+// admit counts r and tells whether there is room for its payload.
+func (p *Peer) admit(r *Request) (ready bool, err error) {
+	p.opt.Counters.receive(r.Frame)
+	p.opt.Counters.request(r.Op)
+	if n := p.pending.Add(1); n > int64(p.opt.MaxPending) {
+		return false, fmt.Errorf("rpc: more than %d unanswered requests", p.opt.MaxPending)
+	}
+	r.cost = cost(r.Frame)
+	return r.cost == 0 || p.bytes.TryAcquire(r.cost), nil
 }
 
 // cost is the payload that f brings or asks for, in bytes.
@@ -127,42 +224,6 @@ func cost(f *Frame) int64 {
 		n = max(n, f.Len)
 	}
 	return min(n, MaxData)
-}
-
-// dispatch gives req to a worker that is free, or to a new one, or waits.
-func (p *Peer) dispatch(h Handler, req *Request) error {
-	select {
-	case p.work <- req:
-		return nil
-	default:
-	}
-	if p.workers.Load() < int64(p.opt.Workers) {
-		p.workers.Add(1)
-		p.group.Go(func() { p.worker(h, req) })
-		return nil
-	}
-	select {
-	case p.work <- req:
-		return nil
-	case <-p.ctx.Done():
-		return p.ctx.Err()
-	}
-}
-
-// maxIdle is how many workers of a stream wait for requests; others end.
-const maxIdle = 4
-
-func (p *Peer) worker(h Handler, req *Request) {
-	defer p.workers.Add(-1)
-	for ok := true; ok; {
-		h.Handle(req)
-		if p.idle.Add(1) > maxIdle {
-			p.idle.Add(-1)
-			return
-		}
-		req, ok = <-p.work
-		p.idle.Add(-1)
-	}
 }
 
 // Request is a frame that is to be answered exactly once, by one of Reply,
@@ -199,7 +260,7 @@ func (r *Request) Reply(f *Frame) {
 	it.frame.Data = p.out.lend(it.frame.Data)
 	r.Data.Release()
 	p.opt.Counters.send(&it.frame)
-	if !p.out.push(it) {
+	if !p.out.push(it, p.pending.Load() == 1) {
 		it.drop()
 	}
 }

@@ -50,6 +50,8 @@ func (s *service) Status(context.Context, *ionpb.StatusReq) (*ionpb.StatusResp, 
 
 type stream struct{ *service }
 
+func (stream) Try(*Request) bool { return false }
+
 func (s stream) Handle(r *Request) { s.handle(r) }
 func (s stream) Close()            { s.closed.Add(1) }
 

@@ -4,7 +4,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // States of an item in a sender's queue.
@@ -23,57 +22,79 @@ type item struct {
 }
 
 // sender sends the frames of many goroutines over one stream, in the order of
-// push, from a single goroutine: a stream allows one SendMsg at a time, and
-// one that waits for flow control must not make others wait with a lock held.
-//
-// It also knows which memory is lent to the transport, because a transport
-// that dies forgets to give it back.
+// push. A stream allows one SendMsg at a time, and one that waits for flow
+// control must not make others wait. Hence a goroutine of its own sends,
+// except when SendMsg cannot wait because the transport has written all that
+// it got before: then push sends, which saves the change of goroutine. What
+// gathers while a packet is being sent goes into the next.
 type sender struct {
-	wake chan struct{} // capacity 1: the queue is not empty, or closed
-	done []*Request    // scratch of run
+	link   *link
+	unsent atomic.Int64  // packets that the transport has not written
+	heads  sync.Pool     // of *head
+	wake   chan struct{} // capacity 1: there is something for run to do
+	done   []*Request    // scratch of write
+	packet outPacket     // scratch of write
+
+	send func(any) error // SendMsg of the stream; called with busy set
 
 	mu     sync.Mutex
-	queue  []*item            // guarded by mu; bounded by the users' own limits
-	closed bool               // guarded by mu; nothing is accepted any more
-	lent   map[*hold]struct{} // guarded by mu
-	idle   chan struct{}      // guarded by mu; non-nil: closed when lent gets empty
+	queue  []*item // guarded by mu; bounded by the users' own limits
+	busy   bool    // guarded by mu; somebody is sending
+	closed bool    // guarded by mu; nothing is accepted any more
+	err    error   // guarded by mu; of the write that closed it
 }
 
-func newSender() *sender {
-	return &sender{wake: make(chan struct{}, 1), lent: make(map[*hold]struct{})}
+func newSender(l *link, send func(any) error) *sender {
+	return &sender{link: l, send: send, wake: make(chan struct{}, 1)}
 }
 
-// lend makes d one that the sender can take back when the transport forgets
-// it; d's hold goes with it.
+// lend makes d one that is sent from where it is, and that comes back even
+// from a transport that forgets it; d's hold goes with it.
 func (s *sender) lend(d Data) Data {
-	if !d.lent {
+	if !d.lend || d.Len() < minLent {
 		return d
 	}
-	return lend(d.bufs[0].ReadOnlyData(), d.Release, s)
+	return (&hold{mem: d.bufs[0].ReadOnlyData(), letGo: d.Release, link: s.link}).data()
 }
 
-// remember puts h on the list of what is lent to the transport.
-func (s *sender) remember(h *hold) {
-	s.mu.Lock()
-	s.lent[h] = struct{}{}
-	s.mu.Unlock()
-}
-
-// push queues it and reports whether it will be handled; if not, the caller
-// keeps it. It never blocks.
-func (s *sender) push(it *item) bool {
+// push sends it or queues it, and reports whether it will be handled; if not,
+// the caller keeps it. It never blocks. What is not alone, because others are
+// under way on the stream, is always queued: with luck it goes out with them.
+func (s *sender) push(it *item, alone bool) bool {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
 		return false
 	}
-	s.queue = append(s.queue, it)
-	first := len(s.queue) == 1
+	if !alone || s.busy || len(s.queue) > 0 || s.unsent.Load() > 0 || s.link.owes(it.frame.Data) {
+		s.queue = append(s.queue, it)
+		first := len(s.queue) == 1 && !s.busy
+		s.mu.Unlock()
+		if first {
+			s.signal()
+		}
+		return true
+	}
+	s.busy = true
 	s.mu.Unlock()
-	if first {
+	it.state.Store(itemTaken)
+	s.packet.items = append(s.packet.items, it)
+	s.finish(s.write())
+	return true
+}
+
+// finish ends a turn of sending.
+func (s *sender) finish(err error) {
+	s.mu.Lock()
+	s.busy = false
+	if err != nil && !s.closed {
+		s.closed, s.err = true, err
+	}
+	more := s.closed || len(s.queue) > 0
+	s.mu.Unlock()
+	if more {
 		s.signal()
 	}
-	return true
 }
 
 func (s *sender) signal() {
@@ -83,30 +104,39 @@ func (s *sender) signal() {
 	}
 }
 
-// run sends with send until it fails or close is called, then drops the rest.
-// What has gathered while a packet was being sent goes into the next.
-func (s *sender) run(send func(any) error) error {
+// run sends until that fails or close is called, then drops the rest.
+func (s *sender) run() error {
 	var batch []*item
-	var packet outPacket
 	for range s.wake {
 		runtime.Gosched() // lets those who are about to push do so
 		s.mu.Lock()
+		if s.busy { // finish will signal
+			s.mu.Unlock()
+			continue
+		}
+		if s.closed {
+			queue, err := s.queue, s.err
+			s.queue = nil
+			s.mu.Unlock()
+			drop(queue)
+			return err
+		}
+		if len(s.queue) == 0 {
+			s.mu.Unlock()
+			continue
+		}
+		s.busy = true
 		batch, s.queue = s.queue, batch[:0]
-		closed := s.closed
 		s.mu.Unlock()
-		rest := batch
-		for len(rest) > 0 && !closed {
-			packet.items, rest = fill(packet.items[:0], rest)
-			if err := s.send(send, &packet); err != nil {
-				s.drop(rest)
-				return err
+		var err error
+		for rest := batch; len(rest) > 0 && err == nil; {
+			s.packet.items, rest = fill(s.packet.items, rest)
+			if err = s.write(); err != nil {
+				drop(rest)
 			}
 		}
-		if closed {
-			s.drop(rest)
-			return nil
-		}
 		clear(batch)
+		s.finish(err)
 	}
 	return nil
 }
@@ -132,25 +162,40 @@ func fill(packet, queue []*item) (full, rest []*item) {
 	return packet, queue
 }
 
-// send sends one packet. Once that is done, items of a client may already be
+// write sends the packet. Once that is done, items of a client may already be
 // in use for other calls, so they are not touched any more.
-func (s *sender) send(send func(any) error, p *outPacket) error {
+func (s *sender) write() error {
+	p := &s.packet
 	if len(p.items) == 0 {
 		return nil
 	}
-	s.done = s.done[:0]
 	for _, it := range p.items {
 		if it.answers != nil {
 			s.done = append(s.done, it.answers)
 		}
 	}
-	err := send(p)
+	h, ok := s.heads.Get().(*head)
+	if !ok {
+		h = newHead(s.written)
+	}
+	p.head = h
+	s.unsent.Add(1)
+	err := s.send(p)
 	for _, r := range s.done {
 		r.end()
 	}
 	clear(p.items)
 	clear(s.done)
+	p.items, s.done = p.items[:0], s.done[:0]
 	return err
+}
+
+// written is called when the transport has no more use for h.
+func (s *sender) written(h *head) {
+	s.unsent.Add(-1)
+	if cap(h.mem) <= maxBatch {
+		s.heads.Put(h)
+	}
 }
 
 // drop withdraws it unless it is being sent already.
@@ -164,65 +209,16 @@ func (it *item) drop() {
 	}
 }
 
-// drop closes the sender and releases what is in rest and in the queue.
-func (s *sender) drop(rest []*item) {
-	s.mu.Lock()
-	s.closed = true
-	queue := s.queue
-	s.queue = nil
-	s.mu.Unlock()
-	for _, it := range append(rest, queue...) {
+func drop(items []*item) {
+	for _, it := range items {
 		it.drop()
 	}
 }
 
-// close makes run return after the frame it is sending.
+// close makes run return, after the frame that it is sending.
 func (s *sender) close() {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
 	s.signal()
-}
-
-// forget takes h, which the transport has let go of, off the list.
-func (s *sender) forget(h *hold) {
-	s.mu.Lock()
-	delete(s.lent, h)
-	if len(s.lent) == 0 && s.idle != nil {
-		close(s.idle)
-		s.idle = nil
-	}
-	s.mu.Unlock()
-}
-
-// settle waits at most grace for the transport to give back what it was lent,
-// then takes the rest back. The connection must be closed: what the transport
-// still reads goes nowhere.
-func (s *sender) settle(grace time.Duration) {
-	s.mu.Lock()
-	var idle chan struct{}
-	if len(s.lent) > 0 {
-		if s.idle == nil {
-			s.idle = make(chan struct{})
-		}
-		idle = s.idle
-	}
-	s.mu.Unlock()
-	if idle != nil {
-		t := time.NewTimer(grace)
-		select {
-		case <-idle:
-		case <-t.C:
-		}
-		t.Stop()
-	}
-	s.mu.Lock()
-	rest := make([]*hold, 0, len(s.lent))
-	for h := range s.lent {
-		rest = append(rest, h)
-	}
-	s.mu.Unlock()
-	for _, h := range rest {
-		h.end()
-	}
 }

@@ -6,8 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
+	"syscall"
+	"time"
 
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
@@ -26,12 +28,16 @@ type Service interface {
 
 // Handler carries out the requests of one stream.
 type Handler interface {
-	// Handle is called for each request, concurrently, in a goroutine of its
-	// own; of one stream at most ServerOptions.Workers at once, beyond which
-	// the stream is not read. It may return before the request is answered.
+	// Try answers a request that it can answer without waiting for anything,
+	// and tells whether it did. It is called for each request by the goroutine
+	// that reads the stream; what it leaves goes to Handle.
+	Try(req *Request) bool
+	// Handle is called concurrently; of one stream at most
+	// ServerOptions.Workers times at once, beyond which the stream is not
+	// read. It may return before the request is answered.
 	Handle(req *Request)
-	// Close is called once, after the stream has ended and every Handle has
-	// returned. Requests may still be answered then: nobody hears it.
+	// Close is called once, after the stream has ended and every other call
+	// has returned. Requests may still be answered then: nobody hears it.
 	Close()
 }
 
@@ -85,40 +91,96 @@ type server struct {
 // nil if ctx ended.
 func Serve(ctx context.Context, lis net.Listener, svc Service, opt ServerOptions) error {
 	s := &server{opt: opt.withDefaults(), svc: svc}
-	g := grpc.NewServer(serverOptions(s.opt.Pool)...)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { lis.Close() })
+	defer stop()
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	for pause := time.Duration(0); ; {
+		conn, err := lis.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			group.Go(func() { s.serve(ctx, conn) })
+		case ctx.Err() != nil:
+			return nil
+		case passing(err):
+			pause = min(max(2*pause, minPause), maxPause)
+			s.opt.Logger.Warn("accept failed", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+		default:
+			lis.Close()
+			return err
+		}
+	}
+}
+
+// passing tells whether accept(2) may succeed later.
+func passing(err error) bool {
+	for _, e := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// Pauses after a failure to accept a connection.
+const (
+	minPause = 5 * time.Millisecond
+	maxPause = time.Second
+)
+
+// serve answers on one connection until it or ctx ends. Each has a gRPC server
+// of its own, because the pool of a server is a link.
+func (s *server) serve(ctx context.Context, conn net.Conn) {
+	c := &served{server: s, link: newLink(conn, s.opt.Pool)}
+	g := grpc.NewServer(serverOptions(c.link)...)
 	g.RegisterService(&grpc.ServiceDesc{
 		ServiceName: serviceName,
 		HandlerType: (*any)(nil),
-		Streams:     []grpc.StreamDesc{{StreamName: "Connect", Handler: connect, ServerStreams: true, ClientStreams: true}},
+		Streams:     []grpc.StreamDesc{{StreamName: "Connect", Handler: accept, ServerStreams: true, ClientStreams: true}},
 		Methods:     []grpc.MethodDesc{{MethodName: "Stats", Handler: stats}, {MethodName: "Status", Handler: statusOf}},
 		Metadata:    "ion.proto",
-	}, s)
-	var group errgroup.Group
-	done := make(chan struct{})
-	group.Go(func() error {
-		defer close(done)
-		if err := g.Serve(lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-			return err
-		}
-		return nil
-	})
-	group.Go(func() error {
-		select {
-		case <-ctx.Done():
-		case <-done:
-		}
-		g.Stop() // ends the streams' contexts and waits for their handlers
-		return nil
-	})
-	err := group.Wait()
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
+	}, c)
+	stop := context.AfterFunc(ctx, c.link.abort)
+	_ = g.Serve(&single{link: c.link, next: c.link}) // ends with the connection
+	stop()
+	g.Stop() // waits for the handlers
+	c.link.abort()
 }
 
-func connect(srv any, stream grpc.ServerStream) error {
-	s := srv.(*server)
+// served is one connection.
+type served struct {
+	*server
+	link *link
+}
+
+// single is a listener that accepts one connection and ends with it.
+type single struct {
+	link *link
+	next net.Conn
+}
+
+func (s *single) Accept() (net.Conn, error) {
+	if conn := s.next; conn != nil {
+		s.next = nil
+		return conn, nil
+	}
+	s.link.group.Wait()
+	return nil, net.ErrClosed
+}
+
+func (s *single) Close() error   { return nil }
+func (s *single) Addr() net.Addr { return s.link.LocalAddr() }
+
+func accept(srv any, stream grpc.ServerStream) error {
+	s := srv.(*served)
 	if err := stream.SendHeader(metadata.Pairs(helloKey, helloValue)); err != nil {
 		return err
 	}
@@ -131,11 +193,11 @@ func connect(srv any, stream grpc.ServerStream) error {
 }
 
 func stats(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-	return answer(ctx, decode, srv.(*server).svc.Stats)
+	return answer(ctx, decode, srv.(*served).svc.Stats)
 }
 
 func statusOf(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-	return answer(ctx, decode, srv.(*server).svc.Status)
+	return answer(ctx, decode, srv.(*served).svc.Status)
 }
 
 func answer[Req, Resp any](ctx context.Context, decode func(any) error, do func(context.Context, *Req) (*Resp, error)) (any, error) {

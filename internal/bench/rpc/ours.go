@@ -52,6 +52,11 @@ func (b *backend) Status(context.Context, *ionpb.StatusReq) (*ionpb.StatusResp, 
 	return &ionpb.StatusResp{}, nil
 }
 
+func (b *backend) Try(r *rpc.Request) bool {
+	b.Handle(r)
+	return true
+}
+
 func (b *backend) Handle(r *rpc.Request) {
 	switch r.Op {
 	case ionpb.Op_WRITE:

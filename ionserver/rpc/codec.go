@@ -33,11 +33,12 @@ const (
 	maxHeader = 12 * (1 + maxVarint)
 
 	maxFrames  = 256      // of one packet
-	maxBatch   = 64 << 10 // bytes of a packet before its last frame
+	maxBatch   = 64 << 10 // bytes of a packet without the data of its last frame, if that is long
 	maxMessage = maxBatch + maxHeader + MaxBody + MaxData
 )
 
-// outPacket is the frames of one message to be sent. Only the last has data.
+// outPacket is the frames of one message to be sent. Only the last may have
+// more than minLent bytes of data.
 type outPacket struct {
 	items []*item
 	head  *head
@@ -92,11 +93,18 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	h := p.head.mem[:0]
 	var data Data
 	for _, it := range p.items {
-		data = it.frame.Data
-		n := data.Len()
+		n := it.frame.Data.Len()
 		h = append(h, fieldFrames<<3|byte(protowire.BytesType))
 		h = protowire.AppendVarint(h, uint64(headerSize(&it.frame, n)+n))
 		h = appendHeader(h, &it.frame, n)
+		if n >= minLent {
+			data = it.frame.Data
+			break
+		}
+		for _, b := range it.frame.Data.bufs {
+			h = append(h, b.ReadOnlyData()...)
+		}
+		it.frame.Data.Release()
 	}
 	out := make(mem.BufferSlice, 0, 1+len(data.bufs))
 	p.head.mem = h

@@ -59,6 +59,7 @@ func encode(frames ...*Frame) ([]byte, error) {
 		p.items = append(p.items, &item{frame: *f})
 	}
 	out, err := newCodec().Marshal(&p)
+	defer out.Free()
 	return out.Materialize(), err
 }
 
@@ -161,7 +162,11 @@ func TestNoBiggerFrameThanThePeerTakes(t *testing.T) {
 func TestFill(t *testing.T) {
 	small := func() *item { return new(item) }
 	body := func(n int) *item { return &item{frame: Frame{Body: make([]byte, n)}} }
-	data := func() *item { return &item{frame: Frame{Data: Static([]byte("x"))}} }
+	data := func(n int) *item {
+		it := new(item)
+		new(sender).load(it, Data{bufs: mem.BufferSlice{mem.SliceBuffer(make([]byte, n))}})
+		return it
+	}
 	gone := func() *item {
 		it := new(item)
 		it.drop()
@@ -176,7 +181,8 @@ func TestFill(t *testing.T) {
 		queue      []*item
 		full, rest int
 	}{
-		{"ends with the first that has data", []*item{small(), small(), data(), small()}, 3, 1},
+		{"ends with the first that has long data", []*item{small(), data(1), data(minLent), small()}, 3, 1},
+		{"as much short data as allowed", []*item{data(7000), data(7000), data(7000), data(7000), data(7000), data(7000), data(7000), data(7000), data(7000), data(7000)}, 9, 1},
 		{"leaves out what was withdrawn", []*item{gone(), small(), gone()}, 1, 0},
 		{"no more frames than allowed", many, maxFrames, 5},
 		{"no more bytes than allowed", []*item{body(40 << 10), body(40 << 10)}, 1, 1},
@@ -223,6 +229,7 @@ func FuzzCodec(f *testing.F) {
 			if !proto.Equal(message(got[i]), m) {
 				t.Fatalf("decoded %v, protobuf says %v", message(got[i]), m)
 			}
+			got[i].Data.Ref() // encode takes one hold
 			out, err := encode(got[i])
 			if err != nil {
 				t.Fatal(err)

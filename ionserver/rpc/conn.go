@@ -254,7 +254,7 @@ func (c *Conn) send(f *Frame, d Data) (*call, error) {
 	c.pending[w.frame.ID] = w
 	alone := len(c.pending) == 1
 	c.mu.Unlock()
-	w.frame.Data = c.out.lend(d)
+	c.out.load(&w.item, d)
 	c.opt.Counters.request(w.frame.Op)
 	c.opt.Counters.send(&w.frame)
 	if !c.out.push(&w.item, alone) { // broken just now: fail tells w

@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	maxAtOnce  = 8 << 10  // bytes that are sent by Write itself
+	maxAtOnce  = 16 << 10 // bytes that are sent by Write itself
 	maxUnsent  = 2 << 20  // bytes that the socket has not taken at which gRPC's writer has to wait
 	smallSize  = 32 << 10 // bytes of memory for copies
-	minLent    = 1 << 10  // bytes; anything shorter is copied
+	minLent    = 8 << 10  // bytes; anything shorter is copied
 	closeGrace = time.Second
 )
 
@@ -24,9 +24,10 @@ const (
 // needs no such buffers, and the pool of those that frames are received into.
 //
 // What is written is queued and sent, by a goroutine of its own if it is much,
-// with as few system calls as the socket allows: memory that was lent to the transport
-// from where it is, everything else from a copy, because gRPC uses it again
-// after Write. Lent memory goes back when it has been sent, or will never be.
+// with as few system calls as the socket allows: memory that was lent to the
+// transport from where it is, everything else from a copy, because gRPC uses
+// it again after Write. Lent memory goes back when it has been sent, or will
+// never be.
 //
 // For what is received, see inbound.
 type link struct {

@@ -257,7 +257,7 @@ func (r *Request) Reply(f *Frame) {
 	p, it := r.peer, &r.reply
 	it.frame, it.answers = *f, r
 	it.frame.ID, it.frame.Op = r.ID, r.Op
-	it.frame.Data = p.out.lend(it.frame.Data)
+	p.out.load(it, f.Data)
 	r.Data.Release()
 	p.opt.Counters.send(&it.frame)
 	if !p.out.push(it, p.pending.Load() == 1) {

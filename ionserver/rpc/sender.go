@@ -16,6 +16,7 @@ const (
 // item is a frame on its way out.
 type item struct {
 	frame Frame
+	short int // bytes of its data, if they are less than minLent
 	state atomic.Int32
 	// On a server, the request whose end is the end of this item.
 	answers *Request
@@ -55,6 +56,14 @@ func (s *sender) lend(d Data) Data {
 		return d
 	}
 	return (&hold{mem: d.bufs[0].ReadOnlyData(), letGo: d.Release, link: s.link}).data()
+}
+
+// load makes d the payload of it.
+func (s *sender) load(it *item, d Data) {
+	it.frame.Data, it.short = s.lend(d), 0
+	if n := d.Len(); n < minLent {
+		it.short = n
+	}
 }
 
 // push sends it or queues it, and reports whether it will be handled; if not,
@@ -142,12 +151,13 @@ func (s *sender) run() error {
 }
 
 // fill moves items that were not withdrawn from queue to packet: up to and
-// with one that has data, and as many as one packet may have.
+// with one that has long data, and as many as one packet may have.
 func fill(packet, queue []*item) (full, rest []*item) {
 	size := 0
 	for len(queue) > 0 && len(packet) < maxFrames {
 		it := queue[0]
-		if size += maxHeader + len(it.frame.Body); size > maxBatch && len(packet) > 0 {
+		size += maxHeader + len(it.frame.Body) + it.short
+		if size > maxBatch && len(packet) > 0 {
 			break
 		}
 		queue = queue[1:]
@@ -155,7 +165,7 @@ func fill(packet, queue []*item) (full, rest []*item) {
 			continue
 		}
 		packet = append(packet, it)
-		if it.frame.Data.Len() > 0 {
+		if it.frame.Data.Len() >= minLent {
 			break
 		}
 	}

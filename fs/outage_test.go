@@ -31,7 +31,7 @@ func TestOutageIsAPause(t *testing.T) {
 	}
 	start := time.Now()
 	victim.kill()
-	require.Less(t, time.Since(start), 5*time.Second, "a process can be killed while I/O nodes are away")
+	require.Less(t, time.Since(start), 30*time.Second, "a process can be killed while I/O nodes are away")
 
 	for i := range r.ions.addrs {
 		r.ions.start(i)

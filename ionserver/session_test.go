@@ -376,6 +376,6 @@ func TestStopWhileLocksWait(t *testing.T) {
 	until(t, "the request waits", func() bool { return s.nodes[0].locks.waits() == 1 })
 	begin := time.Now()
 	s.stop(0)
-	require.Less(t, time.Since(begin), 5*time.Second)
+	require.Less(t, time.Since(begin), 30*time.Second)
 	require.ErrorIs(t, <-got, rpc.ErrBroken, "no answer: the request is sent again to the next life")
 }

@@ -311,7 +311,7 @@ func TestCancelWhileTheNodeIsAway(t *testing.T) {
 			time.AfterFunc(10*time.Millisecond, cancel)
 			start := time.Now()
 			require.Equal(t, syscall.EINTR, errno.Of(call(ctx)))
-			require.Less(t, time.Since(start), 2*time.Second)
+			require.Less(t, time.Since(start), 30*time.Second)
 		})
 	}
 	r.start(0)

@@ -487,7 +487,7 @@ func TestDialGivesUpWithItsContext(t *testing.T) {
 	start := time.Now()
 	_, err = Dial(ctx, lis.Addr().String(), Options{})
 	require.Equal(t, syscall.ETIMEDOUT, errno.Of(err), "%v", err)
-	require.Less(t, time.Since(start), 2*time.Second)
+	require.Less(t, time.Since(start), 30*time.Second)
 }
 
 // TestGarbageDoesNotHurtTheServer: others go on.

@@ -240,7 +240,7 @@ func TestSparse(t *testing.T) {
 	require.Equal(t, make([]byte, 5), c.read(f.Handle, df, 0, 100))
 	start := time.Now()
 	c.call(c.all(root), root, &wire.RemoveReq{Handle: df, FSID: c.fsid, Cred: c.cred}, nil)
-	require.Less(t, time.Since(start), 5*time.Second)
+	require.Less(t, time.Since(start), 30*time.Second)
 }
 
 func TestSyncData(t *testing.T) {

@@ -240,7 +240,7 @@ func TestSlowReaders(t *testing.T) {
 	require.Less(t, ms.HeapInuse, uint64(600<<20))
 	start := time.Now()
 	require.Len(t, c.read(f.Handle, df, 0, 10<<20), 10<<20)
-	require.Less(t, time.Since(start), 5*time.Second)
+	require.Less(t, time.Since(start), 30*time.Second)
 }
 
 func TestHostileBytes(t *testing.T) {

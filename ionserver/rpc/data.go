@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -40,6 +41,7 @@ func (d Data) Len() int { return d.bufs.Len() }
 // Append adds the pieces, in order, to dst. Nobody may write to them, and
 // they are valid until the caller's hold is released.
 func (d Data) Append(dst [][]byte) [][]byte {
+	dst = slices.Grow(dst, len(d.bufs))
 	for _, b := range d.bufs {
 		dst = append(dst, b.ReadOnlyData())
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -118,35 +119,52 @@ func (s *Server) iterateHandles(req *wire.IterateHandlesReq) (*wire.IterateHandl
 	if req.Position == wire.TokenEnd {
 		return resp, nil
 	}
-	bucket, strip := bucketObjects, false
-	if req.Flags&reserved != 0 {
-		bucket, strip = bucketPools, true
+	at := uint64(0)
+	if req.Position != wire.TokenStart {
+		at = req.Position
 	}
 	err := s.store.view(func(t *txn) error {
-		c := t.cursor(bucket)
-		at := uint64(0)
-		if req.Position != wire.TokenStart {
-			at = req.Position
-		}
-		for k, _ := c.First(); k != nil; k, _ = c.Next() {
-			if strip {
-				k = k[bytes.IndexByte(k, 0)+1:]
-			} else if hk := handleKey(wire.Handle(at + 1)); bytes.Compare(k, hk) < 0 {
-				k, _ = c.Seek(hk)
-			}
-			h, ok := handleOf(k)
-			if !ok || uint64(h) <= at {
-				continue
-			}
-			if len(resp.Handles) == limit {
-				resp.Position = uint64(resp.Handles[limit-1])
-				return nil
-			}
-			resp.Handles = append(resp.Handles, h)
+		if req.Flags&reserved != 0 {
+			resp.Handles = t.reservedAfter(at)
+		} else {
+			resp.Handles = t.objectsAfter(at, limit+1)
 		}
 		return nil
 	})
+	if limit < len(resp.Handles) {
+		resp.Handles = resp.Handles[:limit]
+		resp.Position = max(at, 1)
+		if limit > 0 {
+			resp.Position = uint64(resp.Handles[limit-1])
+		}
+	}
 	return resp, err
+}
+
+// objectsAfter is the first count handles of objects above at.
+func (t *txn) objectsAfter(at uint64, count int) []wire.Handle {
+	var out []wire.Handle
+	c := t.cursor(bucketObjects)
+	for k, _ := c.Seek(handleKey(wire.Handle(at + 1))); k != nil && len(out) < count; k, _ = c.Next() {
+		if h, ok := handleOf(k); ok && uint64(h) > at {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// reservedAfter is the handles above at that pools hold, in ascending order,
+// which is not that of the pools.
+func (t *txn) reservedAfter(at uint64) []wire.Handle {
+	var out []wire.Handle
+	c := t.cursor(bucketPools)
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		if h, ok := handleOf(k[bytes.IndexByte(k, 0)+1:]); ok && uint64(h) > at {
+			out = append(out, h)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func (s *Server) dspaceInfo(req *wire.DspaceInfoListReq) (*wire.DspaceInfoListResp, error) {

@@ -35,8 +35,12 @@ func TestIterateReserved(t *testing.T) {
 	}
 	cl := pvfsdtest.Start(t, 3, pvfsdtest.Options{Edit: swap, Gen: func(o *fsconf.GenOptions) { o.NoStuffing = true }})
 	c := dial(t, cl.Addr(0), cl.Config())
-	require.Eventually(t, func() bool { return len(c.iterate(1, 4096)) >= 1024 }, 20*time.Second, 10*time.Millisecond)
-	all := c.iterate(1, 4096)
+	var all []wire.Handle
+	require.Eventually(t, func() bool {
+		all = c.iterate(1, 4096)
+		o := owners(t, cl, all)
+		return slices.Contains(o, 1) && slices.Contains(o, 2)
+	}, 20*time.Second, 10*time.Millisecond)
 	require.True(t, slices.IsSorted(all))
 	require.Equal(t, all, c.iterate(1, 100), "in small steps")
 	require.Len(t, slices.Compact(all), len(all))

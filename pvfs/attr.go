@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/pvfs/striping"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
@@ -31,7 +32,7 @@ func fromWire(h Handle, w *wire.Attr) (Attr, error) {
 		if err != nil {
 			return a, err
 		}
-		a.StripeSize = p.strip * int64(len(p.DFiles))
+		a.StripeSize = striping.Width(&p.Layout.Dist, len(p.DFiles))
 		if p.Stuffed {
 			a.Size = int64(w.StuffedSize)
 		}

@@ -51,6 +51,16 @@ func VarStripStart(spec string) (int64, error) {
 	return d.Strip(), nil
 }
 
+// VarStripPeriod returns the bytes of one pattern, whose servers need not exist
+// yet.
+func VarStripPeriod(spec string) (int64, error) {
+	d, err := parseVarStrip(spec)
+	if err != nil {
+		return 0, fmt.Errorf("%s %q: %w", NameVarStrip, spec, err)
+	}
+	return d.period, nil
+}
+
 func parseVarStrip(spec string) (*VarStrip, error) {
 	d := &VarStrip{}
 	for part := range strings.SplitSeq(strings.TrimRight(spec, "; \x00"), ";") {

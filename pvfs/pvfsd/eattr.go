@@ -27,7 +27,7 @@ const (
 	internalPrefix = "system.pvfs2."
 	keyInternalMD  = internalPrefix + "md" // a metafile's distribution
 	keyInternalDH  = internalPrefix + "dh" // its datafiles
-	keyInternalND  = internalPrefix + "nd" // their number
+	keyInternalND  = internalPrefix + "nd" // their number; of a stuffed file once it is not any more
 )
 
 // eattrName turns a key as it is sent, with its NUL, into the name it is kept
@@ -122,6 +122,9 @@ func internalEattr(o *object, name string) []byte {
 		}
 		return b
 	case keyInternalND:
+		if o.stuffed {
+			return le.AppendUint32(nil, o.want)
+		}
 		return le.AppendUint32(nil, uint32(len(o.dfiles)))
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/zoidfs/zoidfs/pvfs"
+	"github.com/zoidfs/zoidfs/pvfs/striping"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
@@ -213,4 +214,39 @@ func (s *suite) testDirectoryWishes(t *testing.T) {
 	a, err = s.c.Create(ctx, d, "g", pvfs.CreateOptions{StripSize: 8192})
 	require.NoError(t, err)
 	require.Equal(t, int64(8192), a.Layout.Dist.StripSize, "who creates has the last word")
+
+	n := min(2, s.dataServers())
+	w := striping.Wish{Dist: "twod_stripe", Params: "num_groups:2,strip_size:4096,group_strip_factor:3", Servers: n}
+	require.NoError(t, s.c.SetWish(ctx, d, w))
+	sub, err := s.c.Mkdir(ctx, d, "sub", pvfs.CreateOptions{Mode: 0o755})
+	require.NoError(t, err)
+	i, err := s.c.Striping(ctx, sub.Handle)
+	require.NoError(t, err)
+	require.Equal(t, &w, i.Wish, "handed down")
+	a, err = s.c.Create(ctx, sub.Handle, "f", pvfs.CreateOptions{})
+	require.NoError(t, err)
+	for range 2 { // stuffed where servers do that, then not
+		i, err = s.c.Striping(ctx, a.Handle)
+		require.NoError(t, err)
+		require.Equal(t, w.Params, i.Params)
+		require.Equal(t, n, i.NumServers)
+		_, err = s.c.File(a).WriteAt(ctx, [][]byte{make([]byte, 10000)}, 0)
+		require.NoError(t, err)
+	}
+	require.Len(t, i.Servers, n)
+	require.NoError(t, s.c.SetWish(ctx, d, striping.Wish{}))
+	names, err := s.c.ListXattr(ctx, d)
+	require.NoError(t, err)
+	require.Empty(t, names)
+}
+
+// dataServers is how many servers hold data.
+func (s *suite) dataServers() int {
+	n := 0
+	for _, x := range s.c.Servers() {
+		if x.Data {
+			n++
+		}
+	}
+	return n
 }

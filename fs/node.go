@@ -17,11 +17,14 @@ import (
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 )
 
-// Limits of names, and of what stat(2) calls the best size of a request: more
-// than maxRequest bytes never come in one.
+// Limits of names, of requests, more than maxRequest bytes never come in one,
+// and of what stat(2) calls the best size of them: programs take buffers of
+// that size.
 const (
 	maxName    = 255
 	maxRequest = 1 << 20
+	minBlock   = 4 << 10
+	maxBlock   = 64 << 20
 )
 
 // mount is what all nodes of one mount share.
@@ -145,7 +148,7 @@ func fillAttr(out *fuse.Attr, a *ionclient.Attr) {
 	out.Uid, out.Gid = a.UID, a.GID
 	out.Size = uint64(a.Size)
 	out.Blocks = uint64(a.Blocks)
-	out.Blksize = uint32(min(max(a.Blksize, 4096), maxRequest))
+	out.Blksize = uint32(min(max(a.Blksize, minBlock), maxBlock))
 	out.Atime, out.Mtime, out.Ctime = uint64(a.Atime), uint64(a.Mtime), uint64(a.Ctime)
 }
 

@@ -22,7 +22,7 @@ const (
 func (h *home) attrMsg(a pvfs.Attr) *ionpb.Attr {
 	m := &ionpb.Attr{
 		Handle: uint64(a.Handle), Type: objType(a.Type), Mode: a.Mode & permMask, Uid: a.UID, Gid: a.GID, Nlink: 1,
-		Size: a.Size, Blocks: (a.Size + 511) / 512, Blksize: max(a.StripeSize, defaultBlock),
+		Size: a.Size, Blocks: (a.Size + 511) / 512, Blksize: max(h.srv.pvfs.StripeWidth(&a), defaultBlock),
 		Atime: a.Atime, Mtime: a.Mtime, Ctime: a.Ctime,
 	}
 	switch {

@@ -9,6 +9,7 @@ import (
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 	"github.com/zoidfs/zoidfs/pvfs"
+	"github.com/zoidfs/zoidfs/pvfs/striping"
 )
 
 // hiddenXattr reports whether an attribute is not for mounts: PVFS2's own, and
@@ -45,6 +46,9 @@ func (c *call) getXattr() (*rpc.Frame, error) {
 	if err := checkXattr(string(m.Name)); err != nil {
 		return nil, err
 	}
+	if string(m.Name) == striping.Xattr {
+		return c.getStripe()
+	}
 	v, err := c.srv.pvfs.GetXattr(c.ctx, pvfs.Handle(c.Handle), string(m.Name))
 	if err != nil {
 		return nil, stale(err)
@@ -63,7 +67,13 @@ func (c *call) setXattr() (*rpc.Frame, error) {
 	if m.Flags > 3 {
 		return nil, errno.New("ionserver.xattr", syscall.EINVAL)
 	}
+	if string(m.Name) == striping.Xattr {
+		return c.setStripe(&m)
+	}
 	return c.changeXattr(func(ctx context.Context) error {
+		if err := c.srv.pvfs.CheckWish(ctx, pvfs.Handle(c.Handle), string(m.Name), m.Value); err != nil {
+			return err
+		}
 		return c.srv.pvfs.SetXattr(ctx, pvfs.Handle(c.Handle), string(m.Name), m.Value, pvfs.XattrFlags(m.Flags))
 	})
 }
@@ -75,6 +85,9 @@ func (c *call) removeXattr() (*rpc.Frame, error) {
 	}
 	if err := checkXattr(string(m.Name)); err != nil {
 		return nil, err
+	}
+	if string(m.Name) == striping.Xattr {
+		return c.wish(striping.Wish{})
 	}
 	return c.changeXattr(func(ctx context.Context) error {
 		return c.srv.pvfs.RemoveXattr(ctx, pvfs.Handle(c.Handle), string(m.Name))

@@ -3,7 +3,6 @@ package pvfs
 import (
 	"context"
 	"fmt"
-	"math"
 	"sync/atomic"
 	"syscall"
 
@@ -55,11 +54,11 @@ func (f *File) placement(op string) (*placement, error) {
 // than their sum only at the end of the file; there is no io.EOF. Holes read as
 // zeros. What lies behind the n bytes in bufs is undefined.
 func (f *File) ReadAt(ctx context.Context, bufs [][]byte, off int64) (n int, err error) {
-	e, err := contiguous("ReadAt", bufs, off)
-	if err != nil || e.Empty() {
+	w, err := contiguous("ReadAt", bufs, off)
+	if err != nil || w.empty() {
 		return 0, err
 	}
-	m, err := f.read(ctx, "ReadAt", e, nil, bufs)
+	m, err := f.read(ctx, "ReadAt", &w)
 	return int(m), err
 }
 
@@ -67,106 +66,52 @@ func (f *File) ReadAt(ctx context.Context, bufs [][]byte, off int64) (n int, err
 // there is an error; then any part of it may have been written. bufs are not
 // copied and must not change until WriteAt returns.
 func (f *File) WriteAt(ctx context.Context, bufs [][]byte, off int64) (n int, err error) {
-	e, err := contiguous("WriteAt", bufs, off)
-	if err != nil || e.Empty() {
+	w, err := contiguous("WriteAt", bufs, off)
+	if err != nil || w.empty() {
 		return 0, err
 	}
-	m, err := f.write(ctx, "WriteAt", e, nil, bufs)
+	m, err := f.write(ctx, "WriteAt", &w)
 	return int(m), err
 }
 
 // ReadExtents reads exts, one after the other, into bufs, one after the other;
-// both have the same number of bytes in all. exts are sorted and do not
-// overlap, else EINVAL. n is as in ReadAt: the bytes that lie below the end of
-// the file. Each server gets one request, or one for every 100 extents that are
-// not evenly spaced.
+// both have the same number of bytes in all, else EINVAL. exts may come in any
+// order and overlap; no byte is asked of a server twice. n is how many of the
+// bytes lie below the end of the file; what belongs to the others is undefined.
+//
+// Each server that has some of the bytes gets one request, or, if the extents
+// have no pattern, one for every wire.MaxNested of them or more, see describe.
 func (f *File) ReadExtents(ctx context.Context, exts []extent.Extent, bufs [][]byte) (n int64, err error) {
-	one, exts, err := noncontiguous("ReadExtents", exts, bufs)
-	if err != nil || (len(exts) == 0 && one.Empty()) {
+	w, err := noncontiguous("ReadExtents", exts, bufs, true)
+	if err != nil || w.empty() {
 		return 0, err
 	}
-	return f.read(ctx, "ReadExtents", one, exts, bufs)
+	return f.read(ctx, "ReadExtents", &w)
 }
 
-// WriteExtents writes bufs to exts, of which all that ReadExtents says is true.
-// The bytes between them are not touched.
+// WriteExtents writes bufs to exts, of which all that ReadExtents says is true,
+// but they must not overlap, else EINVAL. The bytes between them are not touched.
 func (f *File) WriteExtents(ctx context.Context, exts []extent.Extent, bufs [][]byte) (n int64, err error) {
-	one, exts, err := noncontiguous("WriteExtents", exts, bufs)
-	if err != nil || (len(exts) == 0 && one.Empty()) {
+	w, err := noncontiguous("WriteExtents", exts, bufs, false)
+	if err != nil || w.empty() {
 		return 0, err
 	}
-	return f.write(ctx, "WriteExtents", one, exts, bufs)
+	return f.write(ctx, "WriteExtents", &w)
 }
 
-// sum is the number of bytes in bufs.
-func sum(bufs [][]byte) int64 {
-	n := int64(0)
-	for _, b := range bufs {
-		n += int64(len(b))
-	}
-	return n
-}
-
-func contiguous(op string, bufs [][]byte, off int64) (extent.Extent, error) {
-	e := extent.Extent{Off: off, Len: sum(bufs)}
-	if off < 0 {
-		return e, errno.Wrap("pvfs."+op, syscall.EINVAL, fmt.Errorf("offset %d", off))
-	}
-	if e.Len > math.MaxInt64-off {
-		return e, errno.New("pvfs."+op, syscall.EFBIG)
-	}
-	return e, nil
-}
-
-// noncontiguous checks exts and joins those that touch. If one is left it is
-// returned as such, with no list.
-func noncontiguous(op string, exts []extent.Extent, bufs [][]byte) (extent.Extent, []extent.Extent, error) {
-	out := make([]extent.Extent, 0, len(exts))
-	total, end := int64(0), int64(0)
-	for i, e := range exts {
-		if e.Off < 0 || e.Len < 0 || e.Len > math.MaxInt64-e.Off || e.Off < end {
-			return extent.Extent{}, nil, errno.Wrap("pvfs."+op, syscall.EINVAL, fmt.Errorf("extent %d, %d bytes at %d: negative or not sorted", i, e.Len, e.Off))
-		}
-		if e.Empty() {
-			continue
-		}
-		if n := len(out); n > 0 && out[n-1].End() == e.Off {
-			out[n-1].Len += e.Len
-		} else {
-			out = append(out, e)
-		}
-		total, end = total+e.Len, e.End()
-	}
-	if n := sum(bufs); n != total {
-		return extent.Extent{}, nil, errno.Wrap("pvfs."+op, syscall.EINVAL, fmt.Errorf("%d bytes of memory for %d bytes of extents", n, total))
-	}
-	if len(out) == 1 {
-		return out[0], nil, nil
-	}
-	return extent.Extent{}, out, nil
-}
-
-// last is the end of what is to be transferred.
-func last(e extent.Extent, exts []extent.Extent) int64 {
-	if exts == nil {
-		return e.End()
-	}
-	return exts[len(exts)-1].End()
-}
-
-func (f *File) write(ctx context.Context, op string, e extent.Extent, exts []extent.Extent, bufs [][]byte) (int64, error) {
+func (f *File) write(ctx context.Context, op string, w *wanted) (int64, error) {
 	p, err := f.placement(op)
 	if err != nil {
 		return 0, err
 	}
-	if p.Stuffed && last(e, exts) > p.limit {
+	if p.Stuffed && w.end() > p.limit {
 		if p, err = f.unstuff(ctx); err != nil {
 			return 0, err
 		}
 	}
 	t := newTransfer(f, p, wire.IOWrite)
 	defer t.free()
-	if err := t.plan(e, exts, bufs); err != nil {
+	if err := t.plan(w); err != nil {
 		return 0, err
 	}
 	if err := t.run(ctx); err != nil {
@@ -177,15 +122,16 @@ func (f *File) write(ctx context.Context, op string, e extent.Extent, exts []ext
 	return n, nil
 }
 
-func (f *File) read(ctx context.Context, op string, e extent.Extent, exts []extent.Extent, bufs [][]byte) (int64, error) {
+func (f *File) read(ctx context.Context, op string, w *wanted) (int64, error) {
 	for {
 		p, err := f.placement(op)
 		if err != nil {
 			return 0, err
 		}
-		n, again, err := f.readOnce(ctx, p, e, exts, bufs)
+		n, again, err := f.readOnce(ctx, p, w)
 		if err != nil || !again {
 			if err == nil {
+				w.repeat()
 				f.c.stats.bytesRead.Add(n)
 			}
 			return n, err
@@ -195,10 +141,10 @@ func (f *File) read(ctx context.Context, op string, e extent.Extent, exts []exte
 
 // readOnce reads with the layout that we know. again means that the file turned
 // out to be no longer stuffed, and the data may be elsewhere.
-func (f *File) readOnce(ctx context.Context, p *placement, e extent.Extent, exts []extent.Extent, bufs [][]byte) (n int64, again bool, err error) {
+func (f *File) readOnce(ctx context.Context, p *placement, w *wanted) (n int64, again bool, err error) {
 	t := newTransfer(f, p, wire.IORead)
 	defer t.free()
-	if err := t.plan(e, exts, bufs); err != nil {
+	if err := t.plan(w); err != nil {
 		return 0, false, err
 	}
 	if err := t.run(ctx); err != nil {
@@ -206,9 +152,9 @@ func (f *File) readOnce(ctx context.Context, p *placement, e extent.Extent, exts
 	}
 	// Behind the first strip the first datafile of a file that is no longer
 	// stuffed has bytes from elsewhere in the file.
-	total, trusted := sum(bufs), !p.Stuffed || last(e, exts) <= p.limit
-	if t.moved() == total && trusted {
-		return total, false, nil
+	end := w.end()
+	if trusted := !p.Stuffed || end <= p.limit; trusted && t.moved() == sum(w.bufs) {
+		return w.below(end), false, nil
 	}
 	if p.Stuffed {
 		now, err := f.refresh(ctx)
@@ -216,18 +162,12 @@ func (f *File) readOnce(ctx context.Context, p *placement, e extent.Extent, exts
 			return 0, err == nil, err
 		}
 	}
-	eof, err := t.endOfFile(ctx, last(e, exts))
+	eof, err := t.endOfFile(ctx, end)
 	if err != nil {
 		return 0, false, err
 	}
 	t.zeroHoles(eof)
-	if exts == nil {
-		return min(max(eof-e.Off, 0), e.Len), false, nil
-	}
-	for _, e := range exts {
-		n += min(max(eof-e.Off, 0), e.Len)
-	}
-	return n, false, nil
+	return w.below(eof), false, nil
 }
 
 // refresh asks where the data lie. One request.

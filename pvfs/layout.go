@@ -34,6 +34,9 @@ func newPlacement(l *Layout) (*placement, error) {
 		p.limit, err = firstStrip(&l.Dist)
 	default:
 		p.dist, err = striping.New(&l.Dist, n)
+		if l.Dist.Name == wire.TwodStripe { // OrangeFS miscounts if there are more groups
+			p.wire.NumGroups = min(p.wire.NumGroups, uint32(n))
+		}
 	}
 	if err != nil {
 		return nil, errno.Wrap("pvfs", syscall.EIO, err)

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
-	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
@@ -463,37 +462,6 @@ func TestDirToken(t *testing.T) {
 		b, tok := newDirToken(bucket, token).split()
 		require.Equal(t, bucket, b)
 		require.Equal(t, token, tok)
-	}
-}
-
-// TestDescribe checks every description against the list of bytes.
-func TestDescribe(t *testing.T) {
-	for seed := range uint64(300) {
-		r := rand.New(rand.NewPCG(seed, 0))
-		var exts []extent.Extent
-		at := int64(r.IntN(1000))
-		n, gap := 1+r.Int64N(50), 1+r.Int64N(50)
-		for range 1 + r.IntN(400) {
-			if r.IntN(150) == 0 {
-				n, gap = 1+r.Int64N(50), 1+r.Int64N(50)
-			}
-			exts = append(exts, extent.Extent{Off: at, Len: n})
-			at += n + gap
-		}
-		for rest := exts; len(rest) > 0; {
-			typ, n, err := describe(rest)
-			require.NoError(t, err)
-			require.Positive(t, n)
-			require.LessOrEqual(t, len(typ.Records), wire.MaxNested+1)
-			cur, err := typ.Cursor(0, extent.Total(rest[:n]))
-			require.NoError(t, err)
-			for _, want := range rest[:n] {
-				got, ok := cur.NextMax(want.Len)
-				require.True(t, ok)
-				require.Equal(t, want, got, "seed %d", seed)
-			}
-			rest = rest[n:]
-		}
 	}
 }
 

@@ -3,6 +3,7 @@ package pvfs
 import (
 	"context"
 	"errors"
+	"slices"
 	"syscall"
 
 	"github.com/zoidfs/zoidfs/internal/extent"
@@ -73,13 +74,13 @@ func (s *source) next(n int64) []byte {
 	return b
 }
 
-// plan makes the calls. Either exts is nil or e is not used.
-func (t *transfer) plan(e extent.Extent, exts []extent.Extent, bufs [][]byte) error {
-	t.src = source{bufs: bufs}
-	if exts == nil {
-		return t.planOne(e)
+// plan makes the calls.
+func (t *transfer) plan(w *wanted) error {
+	t.src = source{bufs: w.bufs}
+	if w.exts == nil {
+		return t.planOne(w.one)
 	}
-	return t.planMany(exts)
+	return t.planMany(w.exts)
 }
 
 // planOne is the plan of a contiguous transfer: the servers get one and the
@@ -125,57 +126,73 @@ func (t *transfer) addRun(k *call, run dist.Run) {
 
 // share is what one server has of a noncontiguous transfer.
 type share struct {
-	exts   []extent.Extent // those to tell the server of, whole
-	starts []int           // of each of them: its first piece; nil: one request has all
+	exts   []extent.Extent // those that it has bytes of, whole
+	starts []int           // of each of them: its first piece
 	pieces []piece
 }
 
-// planMany is the plan of a noncontiguous transfer: each server is told of the
-// extents that it has bytes of, or of all if they are evenly spaced, as that
-// needs no more room.
+// planMany is the plan of a noncontiguous transfer. Each server is told of the
+// extents that it has bytes of, or of all of them if that takes less: what is
+// regular in the file need not be so on one server.
 func (t *transfer) planMany(exts []extent.Extent) error {
 	shares := make([]share, len(t.p.DFiles))
-	for _, whole := range exts {
-		for !whole.Empty() {
-			e := extent.Extent{Off: whole.Off, Len: min(whole.Len, maxPiece)}
-			whole.Off, whole.Len = whole.Off+e.Len, whole.Len-e.Len
-			for rest := e; !rest.Empty(); {
-				var run dist.Run
-				run, rest = dist.Next(t.p.dist, rest)
-				s := &shares[run.Server]
-				if n := len(s.exts); n == 0 || s.exts[n-1] != e {
-					s.exts = append(s.exts, e)
-					s.starts = append(s.starts, len(s.pieces))
-				}
-				for off, left := run.Off, run.Len; left > 0; {
-					b := t.src.next(left)
-					s.pieces = append(s.pieces, piece{b, off})
-					off, left = off+int64(len(b)), left-int64(len(b))
-				}
+	exts = shorten(exts)
+	for _, e := range exts {
+		for rest := e; !rest.Empty(); {
+			var run dist.Run
+			run, rest = dist.Next(t.p.dist, rest)
+			s := &shares[run.Server]
+			if n := len(s.exts); n == 0 || s.exts[n-1] != e {
+				s.exts = append(s.exts, e)
+				s.starts = append(s.starts, len(s.pieces))
+			}
+			for off, left := run.Off, run.Len; left > 0; {
+				b := t.src.next(left)
+				s.pieces = append(s.pieces, piece{b, off})
+				off, left = off+int64(len(b)), left-int64(len(b))
 			}
 		}
 	}
-	all := even(exts) == len(exts) && exts[0].Len <= maxPiece
+	all := describe(exts)
 	for i := range shares {
 		s := &shares[i]
-		if all && len(s.pieces) > 0 {
-			s.exts, s.starts = exts, nil
+		if len(s.pieces) == 0 {
+			continue
 		}
-		if err := t.planShare(i, s); err != nil {
+		own := all
+		if len(s.exts) < len(exts) {
+			own = describe(s.exts)
+		}
+		if len(all) == 1 && (len(own) > 1 || len(own[0].typ.Records) > len(all[0].typ.Records)) {
+			own, s.exts, s.starts = all, exts, nil
+		}
+		if err := t.planShare(i, s, own); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// planShare makes the calls of one server.
-func (t *transfer) planShare(server int, s *share) error {
-	for from := 0; from < len(s.exts); {
-		typ, n, err := describe(s.exts[from:])
-		if err != nil {
-			return err
+// shorten cuts extents of more than maxPiece bytes into several.
+func shorten(exts []extent.Extent) []extent.Extent {
+	if !slices.ContainsFunc(exts, func(e extent.Extent) bool { return e.Len > maxPiece }) {
+		return exts
+	}
+	var out []extent.Extent
+	for _, e := range exts {
+		for ; e.Len > maxPiece; e.Off, e.Len = e.Off+maxPiece, e.Len-maxPiece {
+			out = append(out, extent.Extent{Off: e.Off, Len: maxPiece})
 		}
-		to := from + n
+		out = append(out, e)
+	}
+	return out
+}
+
+// planShare makes the calls of one server.
+func (t *transfer) planShare(server int, s *share, told []description) error {
+	from := 0
+	for _, d := range told {
+		to := from + d.exts
 		lo, hi := 0, len(s.pieces)
 		if s.starts != nil {
 			lo = s.starts[from]
@@ -188,38 +205,12 @@ func (t *transfer) planShare(server int, s *share) error {
 			k.addPiece(p.mem, p.off)
 		}
 		small := t.fits(k) && k.parts() <= maxSmallParts
-		if err := t.encode(k, typ, 0, extent.Total(s.exts[from:to]), small); err != nil {
+		if err := t.encode(k, d.typ, 0, extent.Total(s.exts[from:to]), small); err != nil {
 			return err
 		}
 		from = to
 	}
 	return nil
-}
-
-// describe makes a datatype of the first n of exts, as many as fit: any number
-// that are of one length and evenly spaced, else as many as there may be nested
-// records.
-func describe(exts []extent.Extent) (typ wire.Datatype, n int, err error) {
-	if n = even(exts); n > 1 && n >= min(len(exts), wire.MaxNested) {
-		typ, err = wire.HVectorAt(exts[0].Off, int32(n), int32(exts[0].Len), exts[1].Off-exts[0].Off)
-		return typ, n, err
-	}
-	n = min(len(exts), wire.MaxNested)
-	typ, err = wire.HIndexed(exts[:n])
-	return typ, n, err
-}
-
-// even is how many of exts, from the first on, are of one length and evenly
-// spaced.
-func even(exts []extent.Extent) int {
-	if len(exts) < 2 {
-		return len(exts)
-	}
-	n, stride := 1, exts[1].Off-exts[0].Off
-	for n < len(exts) && exts[n].Len == exts[0].Len && exts[n].Off-exts[n-1].Off == stride {
-		n++
-	}
-	return n
 }
 
 // fits reports whether k's data fit into a SMALL_IO or its response.

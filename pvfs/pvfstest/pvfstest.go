@@ -20,6 +20,7 @@ const opTimeout = 2 * time.Minute
 
 // suite is one client and a directory that the tests may fill.
 type suite struct {
+	url string
 	c   *pvfs.Client
 	dir pvfs.Handle
 	seq atomic.Int64
@@ -35,7 +36,7 @@ func Run(t *testing.T, url string) {
 	name := fmt.Sprintf("pvfstest-%d", time.Now().UnixNano())
 	a, err := c.Mkdir(ctx, c.Root(), name, pvfs.CreateOptions{Mode: 0o777})
 	require.NoError(t, err)
-	s := &suite{c: c, dir: a.Handle}
+	s := &suite{url: url, c: c, dir: a.Handle}
 	defer func() {
 		s.empty(t, s.dir)
 		require.NoError(t, c.Rmdir(context.Background(), c.Root(), name))
@@ -55,6 +56,7 @@ func Run(t *testing.T, url string) {
 		{"Rename", (*suite).testRename},
 		{"ReadDir", (*suite).testReadDir},
 		{"LargeDirectory", (*suite).testLargeDirectory},
+		{"NoSplits", (*suite).testNoSplits},
 		{"ListAttr", (*suite).testListAttr},
 		{"Xattr", (*suite).testXattr},
 		{"DirectoryWishes", (*suite).testDirectoryWishes},
@@ -64,6 +66,8 @@ func Run(t *testing.T, url string) {
 		{"StaleStuffed", (*suite).testStaleStuffed},
 		{"Extents", (*suite).testExtents},
 		{"ExtentErrors", (*suite).testExtentErrors},
+		{"Noncontiguous", (*suite).testNoncontiguous},
+		{"SmallOrFlow", (*suite).testSmallOrFlow},
 		{"Truncate", (*suite).testTruncate},
 		{"Model", (*suite).testModel},
 		{"Concurrent", (*suite).testConcurrent},

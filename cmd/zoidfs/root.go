@@ -52,7 +52,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(
 		a.upCommand(), a.downCommand(), a.statusCommand(), a.statsCommand(),
 		a.mountCommand(), a.ionCommand(), a.pvfsdCommand(),
-		a.launchCommand(), a.enterCommand(), a.demoCommand(), a.versionCommand(),
+		a.launchCommand(), a.enterCommand(), a.stripeCommand(), a.demoCommand(), a.versionCommand(),
 	)
 	return root
 }

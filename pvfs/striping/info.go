@@ -55,9 +55,9 @@ type Info struct {
 // Server is the part of a file that one server holds.
 type Server struct {
 	Alias  string `json:"alias"`
-	Addr   string `json:"addr"`   // host:port
-	Handle uint64 `json:"handle"` // of the datafile
-	Bytes  int64  `json:"bytes"`  // of the datafile, with the holes before its end
+	Addr   string `json:"addr"`          // host:port
+	Handle uint64 `json:"handle,string"` // of the datafile; text, as JavaScript has no such numbers
+	Bytes  int64  `json:"bytes"`         // of the datafile, with the holes before its end
 }
 
 // Limits is what the file system can fulfil.

@@ -46,7 +46,7 @@ func TestCheck(t *testing.T) {
 		{"twod with too many groups", Wish{Dist: "twod_stripe", Params: "num_groups:1025"}, four, "out of range"},
 		{"twod that never repeats", Wish{Dist: "twod_stripe", Params: "strip_size:1073741824,group_strip_factor:1073741824"}, four, "too long"},
 		{"varstrip", Wish{Dist: "varstrip_dist", Params: "strips:0:4k;1:64K;0:1m"}, four, ""},
-		{"varstrip without strips", Wish{Dist: "varstrip_dist"}, four, "varstrip_dist"},
+		{"varstrip without strips", Wish{Dist: "varstrip_dist"}, four, "needs its strips"},
 		{"varstrip beyond the servers", Wish{Dist: "varstrip_dist", Params: "strips:0:1;1:1;2:1", Servers: 2}, four, "server 2 of 2"},
 		{"varstrip beyond the default", Wish{Dist: "varstrip_dist", Params: "strips:0:1;1:1;2:1"}, Limits{Servers: 4, Default: 2}, "server 2 of 2"},
 		{"varstrip with a hole", Wish{Dist: "varstrip_dist", Params: "strips:0:1;2:1"}, four, "server 1 has no strip"},
@@ -166,7 +166,7 @@ func TestJSON(t *testing.T) {
 	b, err := json.Marshal(i)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"type": "file", "dist": "simple_stripe", "params": "strip_size:10", "strip_size": 10, "stripe_width": 20,
-		"num_servers": 2, "size": 5, "stuffed": false, "servers": [{"alias": "s0", "addr": "h:1", "handle": 7, "bytes": 5}],
+		"num_servers": 2, "size": 5, "stuffed": false, "servers": [{"alias": "s0", "addr": "h:1", "handle": "7", "bytes": 5}],
 		"data_servers": 4, "default_servers": 4}`, string(b))
 	b, err = json.Marshal(Info{Type: TypeDirectory, Dist: "basic_dist", StripeWidth: 1, NumServers: 1,
 		Wish: &Wish{Dist: "basic_dist", Servers: 1}, DistFrom: FromDirectory, ServersFrom: FromDirectory})

@@ -98,15 +98,31 @@ func (w Wish) CheckXattr(key, value string, l Limits) error {
 			return errors.New("no parameters")
 		}
 		if w.Dist == "" {
-			w.Dist = distOf(value)
+			w.Dist = DistOf(value)
 		}
 		return w.checkParams(l)
 	}
 	return nil
 }
 
-// distOf is the distribution that parameters are for.
-func distOf(params string) string {
+// WithStrip is the wish with another strip size; an error if its distribution
+// has none.
+func (w Wish) WithStrip(size int64) (Wish, error) {
+	if w.Dist != wire.SimpleStripe && w.Dist != wire.TwodStripe {
+		return w, fmt.Errorf("%s has no strip size", w.Dist)
+	}
+	params := []string{fmt.Sprintf("%s:%d", paramStrip, size)}
+	for _, p := range SplitParams(w.Params) {
+		if p != "" && !strings.HasPrefix(p, paramStrip+":") {
+			params = append(params, p)
+		}
+	}
+	w.Params = strings.Join(params, ",")
+	return w, nil
+}
+
+// DistOf is the distribution that parameters are for.
+func DistOf(params string) string {
 	switch {
 	case strings.HasPrefix(params, paramStrips+":"):
 		return wire.VarstripDist
@@ -142,8 +158,11 @@ func (w Wish) checkParams(l Limits) error {
 		wire.TwodStripe:   {paramGroups, paramStrip, paramFactor},
 		wire.VarstripDist: {paramStrips},
 	}[w.Dist]
-	if len(w.Params) > maxParams {
+	switch {
+	case len(w.Params) > maxParams:
 		return fmt.Errorf("parameters of %d bytes: at most %d are kept", len(w.Params), maxParams)
+	case w.Params == "" && w.Dist == wire.VarstripDist:
+		return fmt.Errorf("%s needs its strips, such as %s:0:64K;1:1M", w.Dist, paramStrips)
 	}
 	var params []string
 	if w.Params != "" {

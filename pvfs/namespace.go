@@ -31,10 +31,21 @@ func checkName(op, name string) error {
 }
 
 // Lookup returns the object that the entry called name in dir names. It never
-// follows a symlink. One request. ENOENT if there is no such entry.
+// follows a symlink. One request, and one more if the directory is distributed
+// and was not used lately. ENOENT if there is no such entry.
 func (c *Client) Lookup(ctx context.Context, dir Handle, name string) (Handle, error) {
 	if err := checkName("Lookup", name); err != nil {
 		return 0, err
+	}
+	info := c.dirs.peek(dir)
+	if info == nil && c.fs.DistrDirServersMax > 1 {
+		var err error
+		if info, err = c.dirInfo(ctx, dir); err != nil && !errors.Is(err, syscall.ENOTDIR) {
+			return 0, err
+		}
+	}
+	if info != nil && len(info.Dirdata) > 1 {
+		return c.lookupInBucket(ctx, dir, name)
 	}
 	var resp wire.LookupPathResp
 	req := &wire.LookupPathReq{Path: name, FSID: c.fsid, Start: dir, Mask: wire.AttrCommon, Cred: c.cred()}
@@ -45,6 +56,22 @@ func (c *Client) Lookup(ctx context.Context, dir Handle, name string) (Handle, e
 		return 0, protocolError("%d handles for one name", len(resp.Handles))
 	}
 	return resp.Handles[0], nil
+}
+
+// lookupInBucket is Lookup in a distributed directory. It asks the bucket, as
+// servers that resolve a path lock the directory while they ask it, and a bucket
+// that splits waits for the directory: they would never come to an end.
+// Source: OrangeFS src/server/lookup.sm, crdirent.sm.
+func (c *Client) lookupInBucket(ctx context.Context, dir Handle, name string) (Handle, error) {
+	var resp wire.GetDirentResp
+	err := c.inBucket(ctx, dir, name, func(bucket Handle) error {
+		err := c.ownerAsk(ctx, bucket, &wire.GetDirentReq{Dirdata: bucket, FSID: c.fsid, Name: name}, &resp)
+		if err != nil {
+			return err
+		}
+		return resp.Status.Err("pvfs.Lookup")
+	})
+	return resp.Handle, err
 }
 
 // inBucket calls f with the bucket of name in dir. If f fails because what we
@@ -88,10 +115,11 @@ func (c *Client) Link(ctx context.Context, dir Handle, name string, h Handle) er
 	return c.detached(ctx, func(ctx context.Context) error { return c.link(ctx, dir, name, h) })
 }
 
-// link makes an entry. While a directory still splits it makes one at a time:
-// servers that split a bucket for several new entries at once wait for each
-// other until they time out.
-func (c *Client) link(ctx context.Context, dir Handle, name string, h Handle) error {
+// change makes f change the entries of dir. While a directory may still split
+// it makes one change at a time: servers that split buckets for several new
+// entries at once wait for each other for good, and an entry that is removed
+// while it moves comes back.
+func (c *Client) change(ctx context.Context, dir Handle, f func() error) error {
 	info, err := c.dirInfo(ctx, dir)
 	if err != nil {
 		return err
@@ -102,7 +130,12 @@ func (c *Client) link(ctx context.Context, dir Handle, name string, h Handle) er
 		}
 		defer c.turns.leave(dir)
 	}
-	return c.linkNow(ctx, dir, name, h)
+	return f()
+}
+
+// link makes an entry.
+func (c *Client) link(ctx context.Context, dir Handle, name string, h Handle) error {
+	return c.change(ctx, dir, func() error { return c.linkNow(ctx, dir, name, h) })
 }
 
 func (c *Client) linkNow(ctx context.Context, dir Handle, name string, h Handle) error {
@@ -144,10 +177,12 @@ func (c *Client) Unlink(ctx context.Context, dir Handle, name string) (Handle, e
 func (c *Client) unlink(ctx context.Context, dir Handle, name string) (Handle, error) {
 	var resp wire.RmDirentResp
 	anyLost := false
-	err := c.inBucket(ctx, dir, name, func(bucket Handle) error {
-		lost, err := c.ownerTell(ctx, &wire.RmDirentReq{Name: name, Dirdata: bucket, FSID: c.fsid}, &resp, dir, bucket)
-		anyLost = anyLost || lost
-		return err
+	err := c.change(ctx, dir, func() error {
+		return c.inBucket(ctx, dir, name, func(bucket Handle) error {
+			lost, err := c.ownerTell(ctx, &wire.RmDirentReq{Name: name, Dirdata: bucket, FSID: c.fsid}, &resp, dir, bucket)
+			anyLost = anyLost || lost
+			return err
+		})
 	})
 	if anyLost && isNotFound(err) {
 		return 0, nil
@@ -176,10 +211,12 @@ func (c *Client) Relink(ctx context.Context, dir Handle, name string, h Handle) 
 func (c *Client) relink(ctx context.Context, dir Handle, name string, h Handle) (Handle, error) {
 	var resp wire.ChDirentResp
 	anyLost := false
-	err := c.inBucket(ctx, dir, name, func(bucket Handle) error {
-		lost, err := c.ownerTell(ctx, &wire.ChDirentReq{Name: name, Handle: h, Dirdata: bucket, FSID: c.fsid}, &resp, dir, bucket)
-		anyLost = anyLost || lost
-		return err
+	err := c.change(ctx, dir, func() error {
+		return c.inBucket(ctx, dir, name, func(bucket Handle) error {
+			lost, err := c.ownerTell(ctx, &wire.ChDirentReq{Name: name, Handle: h, Dirdata: bucket, FSID: c.fsid}, &resp, dir, bucket)
+			anyLost = anyLost || lost
+			return err
+		})
 	})
 	if anyLost && resp.Handle == h {
 		return 0, err
@@ -307,8 +344,12 @@ func (c *Client) createDir(ctx context.Context, dir Handle, info *dirInfo, o Cre
 	if o.StripSize > 0 {
 		hint.DistName, hint.DistParams = wire.SimpleStripe, fmt.Sprintf("strip_size:%d", o.StripSize)
 	}
+	// A directory that has all its buckets from the start never splits, see
+	// change, which OrangeFS servers survive only if no other client is near.
+	buckets := int32(c.fs.DistrDirServersMax)
 	req := &wire.MkdirReq{
 		FSID: c.fsid, Cred: c.cred(), Ranges: c.metaRanges(s), Layout: wire.Layout{Type: wire.LayoutRoundRobin},
+		ServersInitial: buckets, ServersMax: buckets,
 		Attr: wire.Attr{
 			UID: o.UID, GID: o.GID, Perms: o.Mode & modeBits, Type: wire.TypeDirectory, DirHint: hint,
 			Mask: wire.AttrCommon | wire.AttrDirHint,

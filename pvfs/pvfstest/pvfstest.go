@@ -57,6 +57,7 @@ func Run(t *testing.T, url string) {
 		{"ReadDir", (*suite).testReadDir},
 		{"LargeDirectory", (*suite).testLargeDirectory},
 		{"NoSplits", (*suite).testNoSplits},
+		{"Splitting", (*suite).testSplitting},
 		{"ListAttr", (*suite).testListAttr},
 		{"Xattr", (*suite).testXattr},
 		{"DirectoryWishes", (*suite).testDirectoryWishes},

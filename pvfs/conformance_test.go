@@ -18,6 +18,9 @@ func TestConformance(t *testing.T) {
 		{"one server", 1, nil},
 		{"four servers", 4, nil},
 		{"three servers, no stuffing", 3, func(o *fsconf.GenOptions) { o.NoStuffing = true }},
+		{"four servers, directories spread over them", 4, func(o *fsconf.GenOptions) {
+			o.DistrDirServersInitial, o.DistrDirServersMax, o.DistrDirSplitSize = 2, 4, 8
+		}},
 		{"two servers, small flow buffers", 2, func(o *fsconf.GenOptions) { o.FlowBufferSize = 32768 }},
 	} {
 		t.Run(x.name, func(t *testing.T) {

@@ -102,7 +102,9 @@ func (s *Server) capability(h wire.Handle, o *object, c *wire.Credential) wire.C
 	case wire.TypeMetafile:
 		handles = append(handles, o.dfiles...)
 	case wire.TypeDirectory:
-		handles = append(handles, o.other)
+		if handles = append(handles, o.other); o.buckets != nil {
+			handles = append(handles, o.buckets.handles[1:]...)
+		}
 	}
 	return wire.Capability{
 		Issuer:  "S:" + s.opt.Alias,

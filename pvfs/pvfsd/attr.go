@@ -90,6 +90,9 @@ func (t *txn) directoryAttr(a *wire.Attr, h wire.Handle, o *object, mask wire.At
 	if mask&wire.AttrDistDir != 0 {
 		a.Mask |= wire.AttrDistDir
 		a.DistDir = distDir(o.other, split)
+		if o.buckets != nil {
+			a.DistDir = o.buckets.wire()
+		}
 	}
 	return nil
 }
@@ -102,13 +105,16 @@ func distDir(dirdata wire.Handle, split int32) wire.DistDir {
 	}
 }
 
-// dirdataAttr shows the owner and mode of the directory that d belongs to.
+// dirdataAttr shows the owner and mode of the directory that d belongs to, if
+// that is on this server.
 func (t *txn) dirdataAttr(a *wire.Attr, d *object, mask wire.AttrMask) error {
 	dir, err := t.typed(d.other, wire.TypeDirectory)
-	if err != nil {
+	switch {
+	case err == nil:
+		a.UID, a.GID, a.Perms = dir.uid, dir.gid, dir.perms
+	case d.buckets == nil && d.other != 0:
 		return err
 	}
-	a.UID, a.GID, a.Perms = dir.uid, dir.gid, dir.perms
 	if mask&wire.AttrDirentCount != 0 {
 		a.Mask |= wire.AttrDirentCount
 		a.DirentCount = d.entries

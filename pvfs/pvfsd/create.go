@@ -139,7 +139,9 @@ func (s *Server) unstuff(ctx context.Context, hdr *wire.RequestHeader, req *wire
 	return resp, nil
 }
 
-// mkdir makes a directory and its dirdata object beside it.
+// mkdir makes a directory with a dirdata object beside it, and others on other
+// servers if directories are to be spread. It does without those when one of
+// the servers cannot be reached.
 func (s *Server) mkdir(ctx context.Context, hdr *wire.RequestHeader, req *wire.MkdirReq) (*wire.MkdirResp, error) {
 	if err := errors.Join(s.checkFSID(req.FSID), s.checkCred(&req.Cred)); err != nil {
 		return nil, err
@@ -152,6 +154,18 @@ func (s *Server) mkdir(ctx context.Context, hdr *wire.RequestHeader, req *wire.M
 	}
 	o := s.newObject(wire.TypeDirectory, &req.Attr)
 	resp := &wire.MkdirResp{}
+	if sp := s.spreadOf(req); sp.servers > 1 {
+		h, err := s.makeSpread(ctx, o, sp, req)
+		if err == nil {
+			resp.Handle = h
+			return resp, nil
+		}
+		if ctx.Err() != nil || errors.Is(err, syscall.ENOSPC) {
+			return nil, err
+		}
+		s.log.Warn("directory not spread", "err", err)
+		o.buckets = nil
+	}
 	err := s.store.commit(ctx, func(t *txn) (err error) {
 		if resp.Handle, err = s.store.ids.take(t, wire.TypeDirectory, req.Ranges); err != nil {
 			return err
@@ -197,7 +211,7 @@ func (s *Server) batchCreate(ctx context.Context, hdr *wire.RequestHeader, req *
 		return nil, err
 	}
 	switch req.Type {
-	case wire.TypeDatafile, wire.TypeSymlink, wire.TypeMetafile, wire.TypeDirectory:
+	case wire.TypeDatafile, wire.TypeSymlink, wire.TypeMetafile, wire.TypeDirectory, wire.TypeDirdata:
 	default:
 		return nil, errno.New("pvfsd.batch_create", syscall.EINVAL)
 	}

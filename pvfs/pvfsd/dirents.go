@@ -2,6 +2,7 @@ package pvfsd
 
 import (
 	"encoding/binary"
+	"errors"
 	"strings"
 	"syscall"
 
@@ -70,26 +71,46 @@ func (t *txn) putEntry(dirdata wire.Handle, name string, h wire.Handle, seq uint
 // when h is something else.
 func (t *txn) dirdata(h wire.Handle) (*object, error) { return t.typed(h, wire.TypeDirdata) }
 
-// link adds the entry name -> target; EEXIST when name is taken.
-func (t *txn) link(dirdata wire.Handle, name string, target wire.Handle, now int64) error {
+// link adds the entry name -> target; EEXIST when name is taken. full says that
+// the bucket should split.
+func (t *txn) link(dirdata wire.Handle, name string, target wire.Handle, now int64) (full bool, err error) {
 	o, err := t.dirdata(dirdata)
 	if err != nil {
-		return err
+		return false, err
+	}
+	if err := errors.Join(t.checkBucket(dirdata, o, name), t.checkOpen(dirdata, o, now)); err != nil {
+		return false, err
 	}
 	if t.get(bucketNames, nameKey(dirdata, name)) != nil {
-		return errno.New("pvfsd.link", syscall.EEXIST)
+		return false, errno.New("pvfsd.link", syscall.EEXIST)
 	}
+	o.mtime, o.ctime = now, now
+	if err := t.appendEntry(dirdata, o, name, target); err != nil {
+		return false, err
+	}
+	return o.full(), t.putObject(dirdata, o)
+}
+
+// appendEntry adds the entry name -> target, which is not there, behind all
+// others of the dirdata object o, which the caller stores.
+func (t *txn) appendEntry(dirdata wire.Handle, o *object, name string, target wire.Handle) error {
 	seq := nextSeq(o.lastSeq)
 	if seq > tokenMask {
 		return errno.New("pvfsd.link", syscall.ENOSPC)
 	}
 	o.lastSeq = seq
 	o.entries++
-	o.mtime, o.ctime = now, now
-	if err := t.putEntry(dirdata, name, target, seq); err != nil {
+	return t.putEntry(dirdata, name, target, seq)
+}
+
+// delEntry deletes the entry name of number seq of the dirdata object o, which
+// the caller stores.
+func (t *txn) delEntry(dirdata wire.Handle, o *object, name string, seq uint64) error {
+	o.entries--
+	if err := t.del(bucketNames, nameKey(dirdata, name)); err != nil {
 		return err
 	}
-	return t.putObject(dirdata, o)
+	return t.del(bucketOrder, orderKey(dirdata, seq))
 }
 
 // unlink removes the entry name and returns what it named.
@@ -98,16 +119,15 @@ func (t *txn) unlink(dirdata wire.Handle, name string, now int64) (wire.Handle, 
 	if err != nil {
 		return 0, err
 	}
+	if err := t.checkBucket(dirdata, o, name); err != nil {
+		return 0, err
+	}
 	old, seq, err := t.lookup(dirdata, name)
 	if err != nil {
 		return 0, err
 	}
-	o.entries--
 	o.mtime, o.ctime = now, now
-	if err := t.del(bucketNames, nameKey(dirdata, name)); err != nil {
-		return 0, err
-	}
-	if err := t.del(bucketOrder, orderKey(dirdata, seq)); err != nil {
+	if err := t.delEntry(dirdata, o, name, seq); err != nil {
 		return 0, err
 	}
 	return old, t.putObject(dirdata, o)
@@ -118,6 +138,9 @@ func (t *txn) unlink(dirdata wire.Handle, name string, now int64) (wire.Handle, 
 func (t *txn) relink(dirdata wire.Handle, name string, target wire.Handle, now int64) (wire.Handle, error) {
 	o, err := t.dirdata(dirdata)
 	if err != nil {
+		return 0, err
+	}
+	if err := t.checkBucket(dirdata, o, name); err != nil {
 		return 0, err
 	}
 	old, seq, err := t.lookup(dirdata, name)

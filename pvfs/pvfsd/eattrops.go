@@ -78,6 +78,9 @@ func (s *Server) setEattr(ctx context.Context, hdr *wire.RequestHeader, req *wir
 		}
 		names[i] = name
 	}
+	if len(names) == 1 && names[0] == keyClosed {
+		return s.closeBucket(ctx, req.Handle)
+	}
 	return s.changeEattrs(ctx, req.Handle, func(t *txn, o *object) error {
 		return t.setEattrs(req.Handle, o, names, req.Values, req.Flags)
 	})
@@ -93,6 +96,9 @@ func (s *Server) delEattr(ctx context.Context, hdr *wire.RequestHeader, req *wir
 	name, err := eattrName(req.Key)
 	if err != nil {
 		return err
+	}
+	if name == keyClosed {
+		return s.openBucket(ctx, req.Handle)
 	}
 	return s.changeEattrs(ctx, req.Handle, func(t *txn, o *object) error {
 		if t.eattr(req.Handle, name) == nil {

@@ -3,6 +3,7 @@ package pvfsd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"syscall"
@@ -159,7 +160,7 @@ func (t *txn) reservedAfter(at uint64) []wire.Handle {
 	var out []wire.Handle
 	c := t.cursor(bucketPools)
 	for k, _ := c.First(); k != nil; k, _ = c.Next() {
-		if h, ok := handleOf(k[bytes.IndexByte(k, 0)+1:]); ok && uint64(h) > at {
+		if h, ok := handleOf(k[bytes.IndexAny(k, "\x00\x01")+1:]); ok && uint64(h) > at {
 			out = append(out, h)
 		}
 	}
@@ -206,13 +207,22 @@ func (s *Server) removeDirent(ctx context.Context, req *wire.RemoveDirentReq) er
 	if err := s.checkFSID(req.FSID); err != nil {
 		return err
 	}
-	return s.store.commitFreeing(ctx, func(t *txn) error {
-		h, err := t.dirdataOf(req.Dirdata)
-		if err != nil {
-			return err
-		}
-		_, err = t.unlink(h, req.Name, s.now())
+	first := req.Dirdata
+	err := s.store.view(func(t *txn) (err error) {
+		first, err = t.dirdataOf(req.Dirdata)
 		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.inBucket(ctx, first, func(h wire.Handle) error {
+		return s.store.commitFreeing(ctx, func(t *txn) error {
+			_, err := t.unlink(h, req.Name, s.now())
+			return err
+		})
+	}, func(p *peer, h wire.Handle) error {
+		hdr := wire.RequestHeader{Cap: s.peerCap(wire.MayAll, h)}
+		return p.call(ctx, &hdr, &wire.RemoveDirentReq{Dirdata: h, FSID: req.FSID, Name: req.Name}, nil)
 	})
 }
 
@@ -243,18 +253,61 @@ func (s *Server) dirdataHandle(req *wire.GetDirdataHandleReq) (*wire.GetDirdataH
 	return resp, err
 }
 
-func (s *Server) getDirent(req *wire.GetDirentReq) (*wire.GetDirentResp, error) {
+// getDirent looks a name up for another server.
+func (s *Server) getDirent(ctx context.Context, req *wire.GetDirentReq) (*wire.GetDirentResp, error) {
 	if err := s.checkFSID(req.FSID); err != nil {
 		return nil, err
 	}
-	resp := &wire.GetDirentResp{}
-	err := s.store.view(func(t *txn) error {
-		if _, err := t.dirdata(req.Dirdata); err != nil {
+	h, err := s.findEntry(ctx, req.Dirdata, req.Name)
+	if err != nil && errno.Of(err) != syscall.ENOENT {
+		return nil, err
+	}
+	return &wire.GetDirentResp{Handle: h, Status: statusFor(err)}, nil
+}
+
+// findEntry looks a name up in a bucket of any server, or where it has moved to.
+func (s *Server) findEntry(ctx context.Context, dirdata wire.Handle, name string) (h wire.Handle, err error) {
+	remote := func(p *peer, dirdata wire.Handle) error {
+		hdr := wire.RequestHeader{Cap: s.peerCap(wire.MayAll, dirdata)}
+		var resp wire.GetDirentResp
+		if err := p.call(ctx, &hdr, &wire.GetDirentReq{Dirdata: dirdata, FSID: wire.FSID(s.fs.ID), Name: name}, &resp); err != nil {
 			return err
 		}
-		h, _, err := t.lookup(req.Dirdata, req.Name)
-		resp.Handle, resp.Status = h, statusFor(err)
+		if h = resp.Handle; resp.Status != 0 {
+			return statusError(resp.Status)
+		}
 		return nil
-	})
-	return resp, err
+	}
+	p, err := s.peerOf(dirdata)
+	switch {
+	case err != nil:
+	case p != nil:
+		err = remote(p, dirdata)
+	default:
+		err = s.inBucket(ctx, dirdata, func(dirdata wire.Handle) error {
+			return s.store.view(func(t *txn) (err error) {
+				h, err = t.lookupIn(dirdata, name)
+				return err
+			})
+		}, remote)
+	}
+	return h, err
+}
+
+// lookupIn is lookup in a bucket that the name may have moved from. Until it is
+// decided that an entry moves, it is here.
+func (t *txn) lookupIn(dirdata wire.Handle, name string) (wire.Handle, error) {
+	o, err := t.dirdata(dirdata)
+	if err != nil {
+		return 0, err
+	}
+	err = t.checkBucket(dirdata, o, name)
+	if errors.Is(err, errMoving) && t.splitOf(dirdata).state == splitCopying {
+		err = nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	h, _, err := t.lookup(dirdata, name)
+	return h, err
 }

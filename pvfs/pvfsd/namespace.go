@@ -12,7 +12,7 @@ import (
 
 // lookupPath resolves as many leading segments as this server can: it stops
 // behind an object of another server and behind one that is no directory.
-func (s *Server) lookupPath(hdr *wire.RequestHeader, req *wire.LookupPathReq) (*wire.LookupPathResp, error) {
+func (s *Server) lookupPath(ctx context.Context, hdr *wire.RequestHeader, req *wire.LookupPathReq) (*wire.LookupPathResp, error) {
 	if err := errors.Join(s.checkFSID(req.FSID), s.checkCred(&req.Cred)); err != nil {
 		return nil, err
 	}
@@ -25,62 +25,88 @@ func (s *Server) lookupPath(hdr *wire.RequestHeader, req *wire.LookupPathReq) (*
 	}
 	names = names[:min(len(names), wire.MaxSegments)] // the client goes on from there
 	resp := &wire.LookupPathResp{}
-	err := s.store.view(func(t *txn) error {
-		w := walk{s: s, t: t, req: req, resp: resp}
-		dir := req.Start
-		for i, name := range names {
-			if len(name) > wire.MaxName {
-				return errno.New("pvfsd.lookup_path", syscall.ENAMETOOLONG)
-			}
-			h, more, err := w.step(dir, name, i > 0)
-			if err != nil || !more {
-				return err
-			}
-			dir = h
+	dir := req.Start
+	for i, name := range names {
+		if len(name) > wire.MaxName {
+			return resp, errno.New("pvfsd.lookup_path", syscall.ENAMETOOLONG)
 		}
-		return nil
-	})
-	return resp, err
+		w := walk{s: s, req: req, resp: resp}
+		err := s.store.view(func(t *txn) error { return w.step(t, dir, name, i > 0) })
+		if err == nil && w.bucket != 0 { // not while the store is being read
+			var h wire.Handle
+			if h, err = s.findEntry(ctx, w.bucket, name); err == nil {
+				err = s.store.view(func(t *txn) error { return w.found(t, h) })
+			}
+		}
+		if err != nil || w.next == 0 {
+			return resp, err
+		}
+		dir = w.next
+	}
+	return resp, nil
 }
 
-// walk is a path being resolved.
+// walk is one step of a path being resolved.
 type walk struct {
 	s    *Server
-	t    *txn
 	req  *wire.LookupPathReq
 	resp *wire.LookupPathResp
+
+	next   wire.Handle // what was found, if it is a directory of this server
+	bucket wire.Handle // where the entry is, if that is to be asked
 }
 
-// step resolves one name in the directory dir. more says that the object found
-// is a directory of this server.
-func (w *walk) step(dir wire.Handle, name string, checkMode bool) (h wire.Handle, more bool, err error) {
-	d, err := w.t.object(dir)
+// step resolves one name in the directory dir.
+func (w *walk) step(t *txn, dir wire.Handle, name string, checkMode bool) error {
+	d, err := t.object(dir)
 	if err != nil {
-		return 0, false, err
+		return err
 	}
 	if d.typ != wire.TypeDirectory {
-		return 0, false, errno.New("pvfsd.lookup_path", syscall.ENOENT) // as OrangeFS has it, not ENOTDIR
+		return errno.New("pvfsd.lookup_path", syscall.ENOENT) // as OrangeFS has it, not ENOTDIR
 	}
 	if checkMode && rights(d, &w.req.Cred)&wire.MayExec == 0 {
-		return 0, false, errno.New("pvfsd.lookup_path", syscall.EACCES)
+		return errno.New("pvfsd.lookup_path", syscall.EACCES)
 	}
-	if h, _, err = w.t.lookup(d.other, name); err != nil {
-		return 0, false, err
+	bucket := d.other
+	if d.buckets != nil {
+		bucket = d.buckets.handles[d.buckets.find(name)]
 	}
-	w.resp.Handles = append(w.resp.Handles, h)
-	if alias, ok := w.s.fs.Owner(uint64(h)); !ok || alias != w.s.opt.Alias {
-		return h, false, nil
+	if alias, _ := w.s.fs.Owner(uint64(bucket)); alias != w.s.opt.Alias {
+		w.bucket = bucket
+		return nil
 	}
-	a, err := w.s.attributes(w.t, h, w.req.Mask, &w.req.Cred)
-	if err != nil {
-		// The entry is there, the object is not: the client finds out itself.
-		return h, false, nil
+	h, err := t.lookupIn(bucket, name)
+	var moved errMoved
+	switch {
+	case errors.As(err, &moved), errors.Is(err, errMoving):
+		w.bucket = bucket
+		return nil
+	case err != nil:
+		return err
 	}
-	w.resp.Attrs = append(w.resp.Attrs, a)
-	return h, a.Type == wire.TypeDirectory, nil
+	return w.found(t, h)
 }
 
-func (s *Server) readDir(hdr *wire.RequestHeader, req *wire.ReadDirReq) (*wire.ReadDirResp, error) {
+// found takes h for what the entry names.
+func (w *walk) found(t *txn, h wire.Handle) error {
+	w.resp.Handles = append(w.resp.Handles, h)
+	if alias, ok := w.s.fs.Owner(uint64(h)); !ok || alias != w.s.opt.Alias {
+		return nil
+	}
+	a, err := w.s.attributes(t, h, w.req.Mask, &w.req.Cred)
+	if err != nil {
+		// The entry is there, the object is not: the client finds out itself.
+		return nil
+	}
+	w.resp.Attrs = append(w.resp.Attrs, a)
+	if a.Type == wire.TypeDirectory {
+		w.next = h
+	}
+	return nil
+}
+
+func (s *Server) readDir(ctx context.Context, hdr *wire.RequestHeader, req *wire.ReadDirReq) (*wire.ReadDirResp, error) {
 	if err := s.checkFSID(req.FSID); err != nil {
 		return nil, err
 	}
@@ -91,15 +117,20 @@ func (s *Server) readDir(hdr *wire.RequestHeader, req *wire.ReadDirReq) (*wire.R
 		return nil, errno.New("pvfsd.readdir", syscall.EINVAL)
 	}
 	resp := &wire.ReadDirResp{}
-	err := s.store.view(func(t *txn) error {
+	// Entries that the directory says are in the child are not listed here.
+	list := func(t *txn) error {
 		d, err := t.dirdata(req.Dirdata)
 		if err != nil {
 			return err
 		}
+		if sp := t.splitOf(req.Dirdata); sp != nil && sp.state == splitDeciding {
+			return errMoving
+		}
 		resp.Version = uint64(d.mtime)<<20 | d.lastSeq&(1<<20-1)
 		resp.Dirents, resp.Token, err = t.list(req.Dirdata, req.Token, int(req.Count))
 		return err
-	})
+	}
+	err := s.settled(ctx, req.Dirdata, func() error { return s.store.view(list) })
 	return resp, err
 }
 
@@ -117,8 +148,9 @@ func (s *Server) crDirent(ctx context.Context, hdr *wire.RequestHeader, req *wir
 		return err
 	}
 	now := s.now()
-	err = s.store.commit(ctx, func(t *txn) error {
-		if err := t.link(req.Dirdata, req.Name, req.Handle, now); err != nil || p != nil {
+	full := false
+	link := func(t *txn) (err error) {
+		if full, err = t.link(req.Dirdata, req.Name, req.Handle, now); err != nil || p != nil {
 			return err
 		}
 		o, err := t.object(req.Handle)
@@ -127,11 +159,17 @@ func (s *Server) crDirent(ctx context.Context, hdr *wire.RequestHeader, req *wir
 		}
 		o.ctime = now
 		return t.putObject(req.Handle, o)
-	})
-	if err != nil || p == nil {
+	}
+	err = s.settled(ctx, req.Dirdata, func() error { return s.store.commit(ctx, link) })
+	if err != nil {
 		return err
 	}
-	s.touch(ctx, p, req)
+	if p != nil {
+		s.touch(ctx, p, req)
+	}
+	if full {
+		s.splitNow(ctx, req.Dirdata)
+	}
 	return nil
 }
 
@@ -157,15 +195,20 @@ func (s *Server) rmDirent(ctx context.Context, hdr *wire.RequestHeader, req *wir
 	if err := s.checkCap(hdr, wire.MayWrite|wire.MayExec, req.Dirdata); err != nil {
 		return nil, err
 	}
-	var old wire.Handle
-	err := s.store.commitFreeing(ctx, func(t *txn) (err error) {
-		old, err = t.unlink(req.Dirdata, req.Name, s.now())
-		return err
+	resp := &wire.RmDirentResp{}
+	err := s.inBucket(ctx, req.Dirdata, func(dirdata wire.Handle) error {
+		return s.store.commitFreeing(ctx, func(t *txn) (err error) {
+			resp.Handle, err = t.unlink(dirdata, req.Name, s.now())
+			return err
+		})
+	}, func(p *peer, dirdata wire.Handle) error {
+		fwd := &wire.RequestHeader{Cap: s.peerCap(wire.MayAll, dirdata)}
+		return p.call(ctx, fwd, &wire.RmDirentReq{Name: req.Name, Dirdata: dirdata, FSID: req.FSID}, resp)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &wire.RmDirentResp{Handle: old}, nil
+	return resp, nil
 }
 
 func (s *Server) chDirent(ctx context.Context, hdr *wire.RequestHeader, req *wire.ChDirentReq) (*wire.ChDirentResp, error) {
@@ -175,15 +218,20 @@ func (s *Server) chDirent(ctx context.Context, hdr *wire.RequestHeader, req *wir
 	if err := s.checkCap(hdr, wire.MayWrite|wire.MayExec, req.Dirdata); err != nil {
 		return nil, err
 	}
-	var old wire.Handle
-	err := s.store.commit(ctx, func(t *txn) (err error) {
-		old, err = t.relink(req.Dirdata, req.Name, req.Handle, s.now())
-		return err
+	resp := &wire.ChDirentResp{}
+	err := s.inBucket(ctx, req.Dirdata, func(dirdata wire.Handle) error {
+		return s.store.commit(ctx, func(t *txn) (err error) {
+			resp.Handle, err = t.relink(dirdata, req.Name, req.Handle, s.now())
+			return err
+		})
+	}, func(p *peer, dirdata wire.Handle) error {
+		fwd := &wire.RequestHeader{Cap: s.peerCap(wire.MayAll, dirdata)}
+		return p.call(ctx, fwd, &wire.ChDirentReq{Name: req.Name, Handle: req.Handle, Dirdata: dirdata, FSID: req.FSID}, resp)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &wire.ChDirentResp{Handle: old}, nil
+	return resp, nil
 }
 
 // remove deletes an object. A file's datafiles are the client's to remove,
@@ -198,8 +246,25 @@ func (s *Server) remove(ctx context.Context, hdr *wire.RequestHeader, req *wire.
 	return s.removeHandles(ctx, req.Handle)
 }
 
-// removeHandles deletes objects of this server in one transaction.
+// removeHandles deletes objects of this server in one transaction, but
+// directories with buckets, which take others.
 func (s *Server) removeHandles(ctx context.Context, hs ...wire.Handle) error {
+	err := s.removeSimple(ctx, hs...)
+	if !errors.Is(err, errSpread) {
+		return err
+	}
+	if len(hs) == 1 {
+		return s.removeSpread(ctx, hs[0])
+	}
+	for _, h := range hs {
+		if err := s.removeHandles(ctx, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) removeSimple(ctx context.Context, hs ...wire.Handle) error {
 	trash := false
 	err := s.store.commitFreeing(ctx, func(t *txn) error {
 		for _, h := range hs {

@@ -26,8 +26,11 @@ type object struct {
 	want    uint32 // datafiles once unstuffed
 	layout  wire.Layout
 
-	// Directory: its dirdata. Dirdata: its directory.
+	// Directory: its first dirdata. Dirdata: its directory.
 	other wire.Handle
+
+	// Directory and dirdata: nil if the directory has no other dirdata.
+	buckets *buckets
 
 	// Dirdata.
 	entries int64
@@ -39,14 +42,18 @@ type object struct {
 
 // The record of an object, little-endian, lengths and counts as uvarints:
 //
-//	u8 1, u8 type
+//	u8 1, or 2 with buckets; u8 type
 //	but for datafiles: u32 uid, gid, perms; i64 atime, mtime, ctime
 //	metafile:  u8 stuffed; u64 flags; bytes dist; n, u64 handle[n]; u32 want
 //	           u8 layout; n, bytes address[n]
 //	directory: u64 dirdata
 //	dirdata:   u64 directory; i64 entries; u64 last sequence number
 //	symlink:   bytes target
-const objectVersion = 1
+//	buckets:   of a directory or dirdata, see buckets.go
+const (
+	objectVersion = 1
+	spreadVersion = 2
+)
 
 func (o *object) encode() []byte {
 	le := binary.LittleEndian
@@ -71,6 +78,10 @@ func (o *object) encode() []byte {
 		b = le.AppendUint64(b, o.lastSeq)
 	case wire.TypeSymlink:
 		b = appendBytes(b, o.target)
+	}
+	if o.buckets != nil {
+		b[0] = spreadVersion
+		b = o.buckets.encode(b)
 	}
 	return b
 }
@@ -168,7 +179,8 @@ func (r *record) count(size int) int {
 // shares no memory with b.
 func decodeObject(b []byte) (o *object, ok bool) {
 	r := &record{b: b}
-	if r.u8() != objectVersion {
+	version := r.u8()
+	if version != objectVersion && version != spreadVersion {
 		return nil, false
 	}
 	o = &object{typ: wire.ObjType(r.u8())}
@@ -185,6 +197,9 @@ func decodeObject(b []byte) (o *object, ok bool) {
 		o.other, o.entries, o.lastSeq = wire.Handle(r.u64()), int64(r.u64()), r.u64()
 	case wire.TypeSymlink:
 		o.target = string(r.bytes())
+	}
+	if version == spreadVersion {
+		o.buckets = decodeBuckets(r)
 	}
 	return o, !r.bad && len(r.b) == 0
 }
@@ -286,8 +301,8 @@ func (t *txn) isDatafile(h wire.Handle) error {
 }
 
 // remove deletes the object h with its extended attributes and, of a
-// directory, its dirdata. A directory with entries is ENOTEMPTY. The
-// bytestream of a datafile goes to the trash.
+// directory, its dirdata. A directory with entries is ENOTEMPTY, one with
+// buckets errSpread. The bytestream of a datafile goes to the trash.
 func (t *txn) remove(h wire.Handle) error {
 	o, err := t.object(h)
 	if err != nil {
@@ -302,6 +317,9 @@ func (t *txn) remove(h wire.Handle) error {
 		if d.entries != 0 {
 			return errno.New("pvfsd.remove", syscall.ENOTEMPTY)
 		}
+		if o.buckets != nil {
+			return errSpread
+		}
 		if err := t.delObject(o.other); err != nil {
 			return err
 		}
@@ -310,7 +328,9 @@ func (t *txn) remove(h wire.Handle) error {
 			return err
 		}
 	case wire.TypeDirdata:
-		return errno.New("pvfsd.remove", syscall.EINVAL)
+		if err := t.clearDirdata(h, o); err != nil {
+			return err
+		}
 	}
 	if err := t.delObject(h); err != nil {
 		return err

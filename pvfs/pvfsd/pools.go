@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -21,12 +24,16 @@ const (
 	poolRetry        = 2 * time.Second // until an unreachable server is tried again
 )
 
-// pool is the datafiles that this server has made on another one in advance.
-// They are in the store: a new file takes its datafiles in the transaction that
-// makes it, so none is given out twice. A crash may leave datafiles on the
-// other server that no pool has; they are empty and belong to no file.
+// pool is the datafiles, or dirdata objects, that this server has made on another
+// one in advance. They are in the store: a new file takes its datafiles in the
+// transaction that makes it, so none is given out twice. A crash may leave
+// objects on the other server that no pool has; they are empty and belong to
+// nothing.
 type pool struct {
 	peer   *peer
+	typ    wire.ObjType
+	batch  int // made at a time
+	low    int // how many are left when more are made
 	ranges []wire.HandleRange
 	wake   chan struct{} // capacity 1: the pool is low
 
@@ -36,20 +43,36 @@ type pool struct {
 	have int // handles in the store; guarded by mu
 }
 
-// poolSizes are the batch and the low-water mark for datafiles.
-func poolSizes(d fsconf.Defaults) (batch, low int) {
-	// The numbers are for object types 1, 2, 4 ...: datafiles are the third,
-	// behind "none" and metafiles.
-	const datafiles = 2
+// poolSizes are the batch and the low-water mark for objects of a type.
+func poolSizes(d fsconf.Defaults, typ wire.ObjType) (batch, low int) {
+	// The numbers are for object types 1, 2, 4 ..., behind one for "none".
+	at := bits.Len(uint(typ))
 	batch, low = defaultPoolBatch, defaultPoolLow
-	if len(d.PrecreateBatchSize) > datafiles && d.PrecreateBatchSize[datafiles] > 0 {
-		batch = d.PrecreateBatchSize[datafiles]
+	if len(d.PrecreateBatchSize) > at && d.PrecreateBatchSize[at] > 0 {
+		batch = d.PrecreateBatchSize[at]
 	}
-	if len(d.PrecreateLowThreshold) > datafiles && d.PrecreateLowThreshold[datafiles] > 0 {
-		low = d.PrecreateLowThreshold[datafiles]
+	if len(d.PrecreateLowThreshold) > at && d.PrecreateLowThreshold[at] > 0 {
+		low = d.PrecreateLowThreshold[at]
 	}
 	batch = min(batch, wire.MaxBatch)
 	return batch, min(low, batch)
+}
+
+// newPools makes the pools of one type on the servers of ranges, but this one.
+func (s *Server) newPools(typ wire.ObjType, servers []fsconf.HandleRange) map[string]*pool {
+	pools := make(map[string]*pool)
+	batch, low := poolSizes(s.opt.Config.Defaults, typ)
+	for _, r := range servers {
+		if r.Alias == s.opt.Alias || !s.fs.IsMeta(s.opt.Alias) {
+			continue
+		}
+		p := &pool{peer: s.peers[r.Alias], typ: typ, batch: batch, low: low, wake: make(chan struct{}, 1)}
+		for _, x := range r.Ranges {
+			p.ranges = append(p.ranges, wire.HandleRange{First: wire.Handle(x.First), Last: wire.Handle(x.Last)})
+		}
+		pools[r.Alias] = p
+	}
+	return pools
 }
 
 func (p *pool) count() int {
@@ -64,11 +87,23 @@ func (p *pool) add(n int) {
 	p.mu.Unlock()
 }
 
-func poolPrefix(alias string) []byte { return append([]byte(alias), 0) }
+// The key of a pooled handle is the alias, one of these, and the handle.
+const (
+	poolDatafiles = 0
+	poolDirdata   = 1
+)
 
-// countPool is the number of handles that the store has of a server.
-func (t *txn) countPool(alias string) int {
-	prefix := poolPrefix(alias)
+func (p *pool) prefix() []byte {
+	kind := byte(poolDatafiles)
+	if p.typ == wire.TypeDirdata {
+		kind = poolDirdata
+	}
+	return append([]byte(p.peer.alias), kind)
+}
+
+// countPool is the number of handles that the store has of a pool.
+func (t *txn) countPool(p *pool) int {
+	prefix := p.prefix()
 	n := 0
 	c := t.cursor(bucketPools)
 	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
@@ -83,11 +118,13 @@ type errPoolEmpty struct {
 	need int
 }
 
-func (e errPoolEmpty) Error() string { return "no datafile left of server " + e.pool.peer.alias }
+func (e errPoolEmpty) Error() string {
+	return fmt.Sprintf("no %v left of server %s", e.pool.typ, e.pool.peer.alias)
+}
 
 // peekPool finds n handles of the pool without taking them.
 func (t *txn) peekPool(p *pool, n int) ([]wire.Handle, error) {
-	prefix := poolPrefix(p.peer.alias)
+	prefix := p.prefix()
 	hs := make([]wire.Handle, 0, n)
 	c := t.cursor(bucketPools)
 	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix) && len(hs) < n; k, _ = c.Next() {
@@ -104,7 +141,7 @@ func (t *txn) peekPool(p *pool, n int) ([]wire.Handle, error) {
 // dropPool removes handles that peekPool found.
 func (t *txn) dropPool(p *pool, hs []wire.Handle) error {
 	for _, h := range hs {
-		if err := t.del(bucketPools, append(poolPrefix(p.peer.alias), handleKey(h)...)); err != nil {
+		if err := t.del(bucketPools, append(p.prefix(), handleKey(h)...)); err != nil {
 			return err
 		}
 	}
@@ -112,21 +149,18 @@ func (t *txn) dropPool(p *pool, hs []wire.Handle) error {
 	return nil
 }
 
-// datafiles makes one datafile on each of the servers named, which may repeat,
-// in that order.
-func (s *Server) datafiles(t *txn, aliases []string) ([]wire.Handle, error) {
+// takePools takes one object of each of the servers named, which may repeat, in
+// that order.
+func (t *txn) takePools(pools map[string]*pool, aliases []string) ([]wire.Handle, error) {
 	want := make(map[string]int)
 	for _, a := range aliases {
 		want[a]++
 	}
 	have := make(map[string][]wire.Handle)
 	for a, n := range want { // find all before anything is written
-		if a == s.opt.Alias {
-			continue
-		}
-		p := s.pools[a]
+		p := pools[a]
 		if p == nil {
-			return nil, errno.Wrap("pvfsd.datafiles", syscall.EINVAL, fmt.Errorf("no data server %q", a))
+			return nil, errno.Wrap("pvfsd.pool", syscall.EINVAL, fmt.Errorf("no such server %q", a))
 		}
 		hs, err := t.peekPool(p, n)
 		if err != nil {
@@ -135,15 +169,30 @@ func (s *Server) datafiles(t *txn, aliases []string) ([]wire.Handle, error) {
 		have[a] = hs
 	}
 	for a, hs := range have {
-		if err := t.dropPool(s.pools[a], hs); err != nil {
+		if err := t.dropPool(pools[a], hs); err != nil {
 			return nil, err
 		}
 	}
 	out := make([]wire.Handle, 0, len(aliases))
 	for _, a := range aliases {
+		out = append(out, have[a][0])
+		have[a] = have[a][1:]
+	}
+	return out, nil
+}
+
+// datafiles makes one datafile on each of the servers named, which may repeat,
+// in that order.
+func (s *Server) datafiles(t *txn, aliases []string) ([]wire.Handle, error) {
+	others := slices.DeleteFunc(slices.Clone(aliases), func(a string) bool { return a == s.opt.Alias })
+	rest, err := t.takePools(s.pools, others)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]wire.Handle, 0, len(aliases))
+	for _, a := range aliases {
 		if a != s.opt.Alias {
-			out = append(out, have[a][0])
-			have[a] = have[a][1:]
+			out, rest = append(out, rest[0]), rest[1:]
 			continue
 		}
 		h, err := s.newDatafile(t, nil)
@@ -173,20 +222,29 @@ func (s *Server) withPools(ctx context.Context, fn func(t *txn) error) error {
 			return err
 		}
 		if err := s.refill(ctx, empty.pool, empty.need); err != nil {
-			return fmt.Errorf("datafiles: %w", err)
+			return fmt.Errorf("%v: %w", empty.pool.typ, err)
 		}
 	}
 }
 
 func (s *Server) wakePools() {
-	for _, p := range s.pools {
-		if p.count() <= s.poolLow {
+	for _, p := range s.allPools() {
+		if p.count() <= p.low {
 			select {
 			case p.wake <- struct{}{}:
 			default:
 			}
 		}
 	}
+}
+
+// allPools are the pools that are kept filled.
+func (s *Server) allPools() []*pool {
+	all := slices.Collect(maps.Values(s.pools))
+	if s.fs.DistrDirServersMax > 1 {
+		all = slices.AppendSeq(all, maps.Values(s.dirPools))
+	}
+	return all
 }
 
 // refill adds a batch to the pool if it has fewer than least handles.
@@ -197,13 +255,13 @@ func (s *Server) refill(ctx context.Context, p *pool, least int) error {
 		return nil
 	}
 	hdr := wire.RequestHeader{Cap: s.peerCap(wire.MayAll)}
-	req := &wire.BatchCreateReq{FSID: wire.FSID(s.fs.ID), Type: wire.TypeDatafile, Count: uint32(s.poolBatch), Ranges: p.ranges}
+	req := &wire.BatchCreateReq{FSID: wire.FSID(s.fs.ID), Type: p.typ, Count: uint32(p.batch), Ranges: p.ranges}
 	var resp wire.BatchCreateResp
 	if err := p.peer.call(ctx, &hdr, req, &resp); err != nil {
 		return err
 	}
 	if len(resp.Handles) == 0 {
-		return errno.Wrap("pvfsd.refill", syscall.ENOSPC, fmt.Errorf("server %s made no datafiles", p.peer.alias))
+		return errno.Wrap("pvfsd.refill", syscall.ENOSPC, fmt.Errorf("server %s made no %v", p.peer.alias, p.typ))
 	}
 	return s.store.commit(ctx, func(t *txn) error {
 		for _, h := range resp.Handles {
@@ -212,7 +270,7 @@ func (s *Server) refill(ctx context.Context, p *pool, least int) error {
 			}
 		}
 		for _, h := range resp.Handles {
-			if err := t.put(bucketPools, append(poolPrefix(p.peer.alias), handleKey(h)...), nil); err != nil {
+			if err := t.put(bucketPools, append(p.prefix(), handleKey(h)...), nil); err != nil {
 				return err
 			}
 		}
@@ -225,8 +283,8 @@ func (s *Server) refill(ctx context.Context, p *pool, least int) error {
 // keepFilled refills p whenever it is low, until ctx is done.
 func (s *Server) keepFilled(ctx context.Context, p *pool) error {
 	for {
-		for p.count() <= s.poolLow {
-			if err := s.refill(ctx, p, s.poolLow+1); err != nil {
+		for p.count() <= p.low {
+			if err := s.refill(ctx, p, p.low+1); err != nil {
 				if ctx.Err() != nil {
 					return nil
 				}

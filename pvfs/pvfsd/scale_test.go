@@ -294,7 +294,7 @@ func TestMalformedRequests(t *testing.T) {
 	protoError(noop[:20])
 	protoError(nil)
 	c.call(nil, 0, &wire.NoopReq{}, nil)
-	for _, req := range []wire.Request{&wire.ImmCopiesReq{}, &wire.CreateRootDirReq{Handle: root, FSID: c.fsid}, &wire.MirrorReq{Dist: wire.NewSimpleStripe(1)}, &wire.SplitDirentReq{Dist: wire.Dist{Name: wire.BasicDist}}} {
+	for _, req := range []wire.Request{&wire.ImmCopiesReq{}, &wire.CreateRootDirReq{Handle: root, FSID: c.fsid}, &wire.MirrorReq{Dist: wire.NewSimpleStripe(1)}} {
 		c.refuse(syscall.ENOSYS, nil, 0, req)
 	}
 

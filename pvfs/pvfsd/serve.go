@@ -22,9 +22,9 @@ func (s *Server) serve(ctx context.Context, hdr *wire.RequestHeader, body wire.R
 	case *wire.SetAttrReq:
 		return nil, s.setAttr(ctx, hdr, req)
 	case *wire.LookupPathReq:
-		return answer(s.lookupPath(hdr, req))
+		return answer(s.lookupPath(ctx, hdr, req))
 	case *wire.ReadDirReq:
-		return answer(s.readDir(hdr, req))
+		return answer(s.readDir(ctx, hdr, req))
 	case *wire.CrDirentReq:
 		return nil, s.crDirent(ctx, hdr, req)
 	case *wire.RmDirentReq:
@@ -93,7 +93,9 @@ func (s *Server) serveMore(ctx context.Context, hdr *wire.RequestHeader, body wi
 	case *wire.GetDirdataHandleReq:
 		return answer(s.dirdataHandle(req))
 	case *wire.GetDirentReq:
-		return answer(s.getDirent(req))
+		return answer(s.getDirent(ctx, req))
+	case *wire.SplitDirentReq:
+		return nil, s.splitDirent(ctx, hdr, req)
 	}
 	return nil, errno.New("pvfsd."+hdr.Op.String(), syscall.ENOSYS)
 }
@@ -154,6 +156,9 @@ func (s *Server) setAttr(ctx context.Context, hdr *wire.RequestHeader, req *wire
 	if err := errors.Join(s.checkFSID(req.FSID), s.checkCred(&req.Cred)); err != nil {
 		return err
 	}
+	if req.Attr.Mask&wire.AttrDistDir != 0 {
+		return s.setBuckets(ctx, hdr, req)
+	}
 	// A change to what is there already, such as the ctime of a new file that
 	// is linked within its first second, needs no transaction.
 	same := false
@@ -165,7 +170,11 @@ func (s *Server) setAttr(ctx context.Context, hdr *wire.RequestHeader, req *wire
 		if err := s.allowSetAttr(hdr, req.Handle, o, &req.Attr, &req.Cred); err != nil {
 			return err
 		}
-		if o.typ == wire.TypeDatafile || o.typ == wire.TypeDirdata {
+		switch {
+		case o.typ == wire.TypeDirdata && o.buckets != nil:
+			setTime(&o.mtime, req.Attr.Mtime, req.Attr.Mask&wire.AttrMtime != 0, req.Attr.Mask&wire.AttrMtimeSet != 0, s.now())
+			return t.putObject(req.Handle, o)
+		case o.typ == wire.TypeDatafile, o.typ == wire.TypeDirdata:
 			same = true // their attributes are not their own
 			return nil
 		}
@@ -187,7 +196,14 @@ func (s *Server) setAttr(ctx context.Context, hdr *wire.RequestHeader, req *wire
 			return err
 		}
 	}
-	return s.store.commit(ctx, change)
+	if err := s.store.commit(ctx, change); err != nil {
+		return err
+	}
+	const explicit = wire.AttrMtime | wire.AttrMtimeSet
+	if req.Attr.Mask&explicit == explicit {
+		return s.setBucketTimes(ctx, req.Handle, req.Attr.Mtime)
+	}
+	return nil
 }
 
 func (s *Server) truncate(hdr *wire.RequestHeader, req *wire.TruncateReq) error {

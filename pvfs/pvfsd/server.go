@@ -69,8 +69,6 @@ type settings struct {
 	flowBuffer   int           // bytes of a flow message
 	flowTimeout  time.Duration // without progress of a transfer
 	frameTimeout time.Duration // without progress of a header or request
-	poolBatch    int
-	poolLow      int
 }
 
 // Server is one PVFS2 server with its data directory.
@@ -84,8 +82,14 @@ type Server struct {
 	store   *store
 	streams *streams
 	peers   map[string]*peer // every other server by alias
-	pools   map[string]*pool // every other data server by alias
 	trash   chan struct{}    // capacity 1: there are bytestreams to unlink
+
+	pools    map[string]*pool // datafiles of every other data server by alias
+	dirPools map[string]*pool // dirdata of every other metadata server by alias
+
+	turns     turns         // splits by bucket, removals by directory
+	splits    chan splitJob // buckets that are full
+	unsettled chan struct{} // capacity 1: settle has something to do
 
 	bufs     buf.Pool
 	budget   chan struct{} // a token a flow buffer in use
@@ -139,6 +143,7 @@ func open(opt Options) (*Server, error) {
 // newServer is a Server with everything that follows from the options alone.
 func newServer(opt Options) *Server {
 	s := &Server{opt: opt, log: opt.Logger, clock: time.Now, trash: make(chan struct{}, 1)}
+	s.splits, s.unsettled = make(chan splitJob, splitQueue), make(chan struct{}, 1)
 	s.fs, s.frameTimeout = &opt.Config.FileSystems[0], frameTimeout
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -150,11 +155,10 @@ func newServer(opt Options) *Server {
 	if s.flowTimeout <= 0 {
 		s.flowTimeout = defaultFlow * time.Second
 	}
-	s.poolBatch, s.poolLow = poolSizes(d)
 	s.budget = make(chan struct{}, max(1, bufferBudget/s.flowBuffer))
 	s.dataSync.Store(s.fs.Hints.SyncData)
 	s.timeoutsOff.Store(d.TurnOffTimeouts)
-	s.peers, s.pools, s.byURL = make(map[string]*peer), make(map[string]*pool), make(map[string]string)
+	s.peers, s.byURL = make(map[string]*peer), make(map[string]string)
 	for _, alias := range s.fs.Aliases() {
 		if addr, ok := opt.Config.Addr(alias); ok && alias != opt.Alias {
 			s.peers[alias] = newPeer(alias, addr)
@@ -163,15 +167,8 @@ func newServer(opt Options) *Server {
 	for _, r := range s.fs.Data {
 		s.dataAliases = append(s.dataAliases, r.Alias)
 		s.byURL[opt.Config.URL(r.Alias)] = r.Alias
-		if r.Alias == opt.Alias || !s.fs.IsMeta(opt.Alias) {
-			continue
-		}
-		p := &pool{peer: s.peers[r.Alias], wake: make(chan struct{}, 1)}
-		for _, x := range r.Ranges {
-			p.ranges = append(p.ranges, wire.HandleRange{First: wire.Handle(x.First), Last: wire.Handle(x.Last)})
-		}
-		s.pools[r.Alias] = p
 	}
+	s.pools, s.dirPools = s.newPools(wire.TypeDatafile, s.fs.Data), s.newPools(wire.TypeDirdata, s.fs.Meta)
 	return s
 }
 
@@ -183,11 +180,14 @@ func (s *Server) openRest(srv fsconf.Server, id identity) error {
 	if err := s.makeRoot(); err != nil {
 		return err
 	}
-	err := s.store.view(func(t *txn) error {
-		for alias, p := range s.pools {
-			p.have = t.countPool(alias)
+	err := s.store.update(func(t *txn) error {
+		for _, p := range s.pools {
+			p.have = t.countPool(p)
 		}
-		return nil
+		for _, p := range s.dirPools {
+			p.have = t.countPool(p)
+		}
+		return t.recover()
 	})
 	if err != nil {
 		return err
@@ -198,6 +198,7 @@ func (s *Server) openRest(srv fsconf.Server, id identity) error {
 		}
 	}
 	s.wakeJanitor()
+	s.wakeSettler()
 	return nil
 }
 
@@ -262,7 +263,11 @@ func (s *Server) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.accept(gctx) })
 	g.Go(func() error { return s.cleanUp(gctx) })
-	for _, p := range s.pools {
+	g.Go(func() error { return s.settle(gctx) })
+	for range splitWorkers {
+		g.Go(func() error { return s.keepSplit(gctx) })
+	}
+	for _, p := range s.allPools() {
 		g.Go(func() error { return s.keepFilled(gctx, p) })
 	}
 	s.log.Info("serving", "alias", s.opt.Alias, "fs", s.fs.Name, "addr", s.ln.Addr().String())

@@ -30,6 +30,8 @@ const formatVersion = 1
 //	eattrs    h, key                   -> value         keys without their NUL
 //	pools     alias, NUL, h            -> nothing       datafiles of other servers, ours to use
 //	trash     h                        -> nothing       bytestreams still to be unlinked
+//	splits    dirdata h                -> u8, u32       state and child of a bucket that splits
+//	doomed    dirdata h                -> u8            dirdata of other servers still to be removed
 var (
 	bucketIdentity = []byte("identity")
 	bucketObjects  = []byte("objects")
@@ -38,6 +40,8 @@ var (
 	bucketEattrs   = []byte("eattrs")
 	bucketPools    = []byte("pools")
 	bucketTrash    = []byte("trash")
+	bucketSplits   = []byte("splits")
+	bucketDoomed   = []byte("doomed")
 
 	keyFormat = []byte("format")
 	keyFSID   = []byte("fsid")
@@ -110,7 +114,7 @@ func initStore(tx *bolt.Tx, id identity) error {
 	format := binary.BigEndian.AppendUint32(nil, formatVersion)
 	b := tx.Bucket(bucketIdentity)
 	if b == nil {
-		for _, name := range [][]byte{bucketIdentity, bucketObjects, bucketNames, bucketOrder, bucketEattrs, bucketPools, bucketTrash} {
+		for _, name := range [][]byte{bucketIdentity, bucketObjects, bucketNames, bucketOrder, bucketEattrs, bucketPools, bucketTrash, bucketSplits, bucketDoomed} {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
@@ -126,6 +130,11 @@ func initStore(tx *bolt.Tx, id identity) error {
 	}
 	if got := b.Get(keyAlias); string(got) != id.alias {
 		return errno.Wrap("pvfsd.Open", syscall.EINVAL, fmt.Errorf("the store belongs to server %q, this is server %q", got, id.alias))
+	}
+	for _, name := range [][]byte{bucketSplits, bucketDoomed} { // a store from before them
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return err
+		}
 	}
 	if b.Get(keyObjects) != nil {
 		return nil

@@ -1,0 +1,395 @@
+package pvfsd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/pvfs/wire"
+)
+
+// spreading is how a new directory is spread: over how many servers, of which how
+// many buckets are active at first, and when they split.
+type spreading struct {
+	servers, initial int
+	split            int32
+}
+
+// spreadOf is what the configuration says, or req if it wishes something else.
+func (s *Server) spreadOf(req *wire.MkdirReq) spreading {
+	sp := spreading{s.fs.DistrDirServersMax, s.fs.DistrDirServersInitial, int32(s.fs.DistrDirSplitSize)}
+	if req != nil {
+		if req.ServersMax > 0 {
+			sp.servers = int(req.ServersMax)
+		}
+		if req.ServersInitial > 0 {
+			sp.initial = int(req.ServersInitial)
+		}
+		if req.SplitSize > 0 {
+			sp.split = req.SplitSize
+		}
+	}
+	sp.servers = min(sp.servers, len(s.fs.Meta), wire.MaxDirdata)
+	sp.initial = max(1, min(sp.initial, sp.servers))
+	sp.split = max(sp.split, 1)
+	return sp
+}
+
+// bucketServers names the n metadata servers for the buckets of a directory of
+// this server, which comes first.
+func (s *Server) bucketServers(n int) []string {
+	at := 0
+	for i, r := range s.fs.Meta {
+		if r.Alias == s.opt.Alias {
+			at = i
+		}
+	}
+	out := make([]string, n)
+	for i := range out {
+		out[i] = s.fs.Meta[(at+i)%len(s.fs.Meta)].Alias
+	}
+	return out
+}
+
+// reserveBuckets takes dirdata objects of other servers for directory dir, whose
+// first one is given, and prepares them. They are doomed until the transaction
+// that puts the directory.
+func (s *Server) reserveBuckets(ctx context.Context, dir, first wire.Handle, sp spreading) (*buckets, error) {
+	var rest []wire.Handle
+	err := s.withPools(ctx, func(t *txn) (err error) {
+		if rest, err = t.takePools(s.dirPools, s.bucketServers(sp.servers)[1:]); err != nil {
+			return err
+		}
+		return t.putDoom(doomMaybe, rest...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	b := newBuckets(append([]wire.Handle{first}, rest...), sp.initial, sp.split)
+	g, gctx := errgroup.WithContext(ctx)
+	for _, d := range rest {
+		g.Go(func() error { return s.tellBuckets(gctx, d, dir, b) })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, errors.Join(err, s.giveUpBuckets(ctx, b))
+	}
+	return b, nil
+}
+
+// giveUpBuckets has the dirdata objects of other servers removed.
+func (s *Server) giveUpBuckets(ctx context.Context, b *buckets) error {
+	defer s.wakeSettler()
+	return s.store.commitFreeing(ctx, func(t *txn) error { return t.putDoom(doomSure, b.handles[1:]...) })
+}
+
+// makeSpread makes a directory with buckets on several servers.
+func (s *Server) makeSpread(ctx context.Context, o *object, sp spreading, req *wire.MkdirReq) (wire.Handle, error) {
+	var h, first wire.Handle
+	err := s.store.commit(ctx, func(t *txn) (err error) {
+		if h, err = s.store.ids.take(t, wire.TypeDirectory, req.Ranges); err != nil {
+			return err
+		}
+		first, err = s.store.ids.take(t, wire.TypeDirdata, nil)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	b, err := s.reserveBuckets(ctx, h, first, sp)
+	if err != nil {
+		return 0, err
+	}
+	err = s.store.commit(ctx, func(t *txn) error {
+		if err := t.putSpread(h, o, b); err != nil {
+			return err
+		}
+		if req.Attr.Mask&wire.AttrDirHint != 0 {
+			return t.setDirHint(h, &req.Attr.DirHint)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, errors.Join(err, s.giveUpBuckets(ctx, b))
+	}
+	return h, nil
+}
+
+// putSpread stores the directory h with a new first bucket.
+func (t *txn) putSpread(h wire.Handle, o *object, b *buckets) error {
+	o.other, o.buckets = b.handles[0], b
+	d := &object{typ: wire.TypeDirdata, mtime: o.mtime, ctime: o.ctime, other: h, buckets: b.at(0)}
+	return errors.Join(t.putObject(o.other, d), t.putObject(h, o), t.delDoom(b.handles[1:]...))
+}
+
+// spreadRoot gives the root, which is made before there are other servers, its
+// buckets. What is in it stays in the first one until that splits.
+func (s *Server) spreadRoot(ctx context.Context) error {
+	root, sp := wire.Handle(s.fs.RootHandle), s.spreadOf(nil)
+	alias, _ := s.fs.Owner(uint64(root))
+	if sp.servers == 1 || alias != s.opt.Alias {
+		return nil
+	}
+	sp.initial = 1
+	var old *object
+	err := s.store.view(func(t *txn) (err error) {
+		old, err = t.typed(root, wire.TypeDirectory)
+		return err
+	})
+	if err != nil || old.buckets != nil {
+		return err
+	}
+	b, err := s.reserveBuckets(ctx, root, old.other, sp)
+	if err != nil {
+		return err
+	}
+	return s.store.commit(ctx, func(t *txn) error {
+		o, err := t.typed(root, wire.TypeDirectory)
+		if err != nil {
+			return err
+		}
+		d, err := t.dirdata(o.other)
+		if err != nil {
+			return err
+		}
+		o.buckets, d.buckets = b, b.at(0)
+		return errors.Join(t.putObject(root, o), t.putObject(o.other, d), t.delDoom(b.handles[1:]...))
+	})
+}
+
+// setBuckets tells a directory or a dirdata object which buckets are active, on
+// disk once it returns. A dirdata object that is of no directory yet, or of one
+// that was never made, becomes one of the directory that the hint names.
+func (s *Server) setBuckets(ctx context.Context, hdr *wire.RequestHeader, req *wire.SetAttrReq) error {
+	if err := errors.Join(s.checkFSID(req.FSID), s.checkCap(hdr, wire.MayAdmin, req.Handle)); err != nil {
+		return err
+	}
+	dir, _ := hdr.Object()
+	told := &req.Attr.DistDir
+	err := s.store.commitFreeing(ctx, func(t *txn) error {
+		o, err := t.object(req.Handle)
+		if err != nil {
+			return err
+		}
+		switch {
+		case o.buckets != nil && slices.Equal(o.buckets.handles, told.Dirdata):
+			if !o.buckets.merge(told.Bitmap) {
+				return nil
+			}
+		case o.typ == wire.TypeDirdata && o.entries == 0 && dir != 0:
+			b := newBuckets(told.Dirdata, 1, told.SplitSize)
+			b.merge(told.Bitmap)
+			if b.index = slices.Index(told.Dirdata, req.Handle); b.index < 0 {
+				return errno.New("pvfsd.buckets", syscall.EINVAL)
+			}
+			o.other, o.buckets = dir, b
+			o.atime, o.mtime, o.ctime = 0, s.now(), s.now()
+		default:
+			return errno.Wrap("pvfsd.buckets", syscall.EINVAL, errors.New("no such bucket"))
+		}
+		return t.putObject(req.Handle, o)
+	})
+	if err != nil {
+		return err
+	}
+	return s.store.syncAll(ctx)
+}
+
+// removeSpread removes an empty directory with its buckets. It closes all of
+// them, so that none can be given an entry, and opens them again if one has any.
+// Should this server die in between, they open by themselves.
+func (s *Server) removeSpread(ctx context.Context, dir wire.Handle) error {
+	if err := s.turns.take(ctx, dir); err != nil {
+		return err
+	}
+	defer s.turns.leave(dir)
+	var b *buckets
+	err := s.store.view(func(t *txn) error {
+		o, err := t.typed(dir, wire.TypeDirectory)
+		if err == nil {
+			b = o.buckets
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err = s.closeAll(ctx, dir, b); err == nil {
+		err = s.store.commitFreeing(ctx, func(t *txn) error {
+			if time.Since(begin) > removeTime {
+				return errno.New("pvfsd.remove", syscall.ETIMEDOUT)
+			}
+			return t.removeSpread(s, dir)
+		})
+	}
+	if err != nil {
+		s.openAll(ctx, dir, b)
+		return err
+	}
+	s.wakeSettler()
+	return nil
+}
+
+// removeSpread removes directory dir with what is this server's of it, and
+// dooms the rest.
+func (t *txn) removeSpread(s *Server, dir wire.Handle) error {
+	o, err := t.typed(dir, wire.TypeDirectory)
+	if err != nil {
+		return err
+	}
+	for _, h := range o.buckets.handles {
+		p, err := s.peerOf(h)
+		switch {
+		case err != nil:
+			return err
+		case p != nil:
+			err = t.putDoom(doomSure, h)
+		default:
+			if err = t.remove(h); errors.Is(err, syscall.ENOENT) {
+				err = nil
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return errors.Join(t.delObject(dir), t.removeEattrs(dir))
+}
+
+// closeAll closes the buckets of dir. A bucket that is gone is as good.
+func (s *Server) closeAll(ctx context.Context, dir wire.Handle, b *buckets) error {
+	ctx, cancel := context.WithTimeout(ctx, removeTime)
+	defer cancel()
+	g, gctx := errgroup.WithContext(ctx)
+	for _, h := range b.handles {
+		req := &wire.SetEattrReq{Handle: h, FSID: wire.FSID(s.fs.ID), Keys: [][]byte{append([]byte(keyClosed), 0)}, Values: [][]byte{{}}}
+		g.Go(func() error {
+			err := s.tellOwner(gctx, h, dir, req, func(*wire.RequestHeader) error { return s.closeBucket(gctx, h) })
+			if errors.Is(err, syscall.ENOENT) {
+				return nil
+			}
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// openAll takes closeAll back where it can.
+func (s *Server) openAll(ctx context.Context, dir wire.Handle, b *buckets) {
+	var g errgroup.Group
+	for _, h := range b.handles {
+		req := &wire.DelEattrReq{Handle: h, FSID: wire.FSID(s.fs.ID), Key: append([]byte(keyClosed), 0)}
+		g.Go(func() error {
+			err := s.tellOwner(ctx, h, dir, req, func(*wire.RequestHeader) error { return s.openBucket(ctx, h) })
+			if err != nil && !errors.Is(err, syscall.ENOENT) {
+				s.log.Debug("bucket stays closed for now", "handle", uint64(h), "err", err)
+			}
+			return nil
+		})
+	}
+	g.Wait()
+}
+
+func (s *Server) closeBucket(ctx context.Context, h wire.Handle) error {
+	return s.settled(ctx, h, func() error {
+		return s.store.commit(ctx, func(t *txn) error { return t.closeBucket(h, s.now()) })
+	})
+}
+
+func (s *Server) openBucket(ctx context.Context, h wire.Handle) error {
+	return s.store.commitFreeing(ctx, func(t *txn) error { return t.openBucket(h) })
+}
+
+// setBucketTimes gives a new mtime to the buckets that dir, if it is a directory,
+// has on other servers, as clients show the latest of all.
+func (s *Server) setBucketTimes(ctx context.Context, dir wire.Handle, mtime int64) error {
+	var b *buckets
+	err := s.store.view(func(t *txn) error {
+		o, err := t.object(dir)
+		if err == nil && o.typ == wire.TypeDirectory {
+			b = o.buckets
+		}
+		return err
+	})
+	if err != nil || b == nil {
+		return err
+	}
+	var g errgroup.Group
+	for i, h := range b.handles {
+		p, err := s.peerOf(h)
+		if err != nil || p == nil || !b.isActive(i) {
+			continue
+		}
+		req := &wire.SetAttrReq{Handle: h, FSID: wire.FSID(s.fs.ID), Cred: s.ownCred(),
+			Attr: wire.Attr{Mask: wire.AttrMtime | wire.AttrMtimeSet | wire.AttrType, Type: wire.TypeDirdata, Mtime: mtime}}
+		g.Go(func() error { return s.tellOwner(ctx, h, dir, req, nil) })
+	}
+	return g.Wait()
+}
+
+// wakeSettler tells settle that there is something to do.
+func (s *Server) wakeSettler() {
+	select {
+	case s.unsettled <- struct{}{}:
+	default:
+	}
+}
+
+// settle finishes what could not be finished at once, until ctx is done: splits
+// that are decided, dirdata objects of other servers that are to be removed, and
+// the buckets of a new root.
+func (s *Server) settle(ctx context.Context) error {
+	for {
+		if err := s.settleOnce(ctx); err != nil && ctx.Err() == nil {
+			s.log.Debug("not settled yet", "err", err)
+			if sleep(ctx, poolRetry) {
+				continue
+			}
+		}
+		select {
+		case <-s.unsettled:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (s *Server) settleOnce(ctx context.Context) error {
+	errs := []error{s.spreadRoot(ctx)}
+	var splits, doomed []wire.Handle
+	err := s.store.view(func(t *txn) error {
+		splits, doomed = t.unsettled()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, h := range splits {
+		errs = append(errs, s.settleSplit(ctx, h))
+	}
+	for _, h := range doomed {
+		req := &wire.RemoveObjectReq{Handle: h, FSID: wire.FSID(s.fs.ID)}
+		err := s.tellOwner(ctx, h, 0, req, func(*wire.RequestHeader) error { return s.removeObject(ctx, req) })
+		if err == nil || errors.Is(err, syscall.ENOENT) {
+			err = s.store.commitFreeing(ctx, func(t *txn) error { return t.delDoom(h) })
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("dirdata %d: %w", h, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) settleSplit(ctx context.Context, h wire.Handle) error {
+	if err := s.turns.take(ctx, h); err != nil {
+		return err
+	}
+	defer s.turns.leave(h)
+	return s.finishSplit(ctx, h)
+}

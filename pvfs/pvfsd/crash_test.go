@@ -61,7 +61,7 @@ type processes struct {
 }
 
 func startProcesses(t *testing.T, n int, durable bool) *processes {
-	gen := fsconf.GenOptions{FSName: "zoidfs", FSID: 4711, SyncMeta: durable, NoStuffing: true}
+	gen := fsconf.GenOptions{FSName: "zoidfs", FSID: 4711, SyncMeta: durable, NoStuffing: true, DistrDirServersMax: n}
 	p := &processes{t: t, cmds: make([]*exec.Cmd, n), errs: make([]bytes.Buffer, n)}
 	for i := range n {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(17000)))

@@ -15,6 +15,11 @@ import (
 // the time between Open and Run.
 func (s *Server) SetFrameTimeout(d time.Duration) { s.frameTimeout = d }
 
+// BucketOf is the bucket of name.
+func BucketOf(d wire.DistDir, name string) int {
+	return (&buckets{handles: d.Dirdata, active: d.Bitmap}).find(name)
+}
+
 // CheckStore verifies the database of a server that is down: every record
 // decodes, names and order are the same entries, counts are right, and
 // directories and their dirdata belong together.
@@ -67,6 +72,9 @@ func checkEntries(t *txn) error {
 		case o.typ == wire.TypeDirdata:
 			if o.entries != entries[h] || o.entries != ordered[h] || o.lastSeq < last[h] {
 				return fmt.Errorf("dirdata %d counts %d entries up to %d, has %d and %d up to %d", h, o.entries, o.lastSeq, entries[h], ordered[h], last[h])
+			}
+			if o.buckets != nil && o.buckets.index != 0 || o.other == 0 {
+				return nil // its directory is another server's, or none
 			}
 			if d, err := t.typed(o.other, wire.TypeDirectory); err != nil || d.other != h {
 				return fmt.Errorf("directory of dirdata %d: %v", h, err)

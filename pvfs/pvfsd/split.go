@@ -29,7 +29,7 @@ import (
 const (
 	splitWorkers = 4                            // buckets that split at a time
 	splitQueue   = 256                          // full buckets that wait; further ones split at a later change
-	splitWait    = 10 * time.Second             // for the end of a split until EAGAIN
+	splitWait    = 5 * time.Second              // for the end of a split until EAGAIN
 	splitPoll    = 20 * time.Millisecond        // between looks at a split that nobody works on
 	splitBytes   = 12000                        // of entries in one request
 	splitNames   = 1000                         // entries in one request

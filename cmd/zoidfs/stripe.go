@@ -60,7 +60,7 @@ func (a *app) stripeGetCommand() *cobra.Command {
 		Long: "get prints for a file its distribution, its servers in the order of the stripe with the bytes that each holds, and\n" +
 			"the map: which extents lie on which server, and where in the server's datafile. For a directory it prints what holds\n" +
 			"for a file made in it now, and whether the directory wishes that or the file system has it by default.\n\n" +
-			"The map ends with \"...\" after " + strconv.Itoa(shortMap) + " extents; --map prints all, --map=false none, which is also how -R begins.\n" +
+			"The map ends with \"...\" after " + strconv.Itoa(shortMap) + " extents; --map prints all, --map=false none, as does -R without it.\n" +
 			"--json prints one JSON object a path, with the whole map of a file unless --map=false.",
 		Example: "  zoidfs stripe get /zfs/file\n" +
 			"  zoidfs stripe get --json --map=false -R /zfs/dir | jq -r 'select(.stuffed) | .path'",

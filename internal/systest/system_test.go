@@ -16,6 +16,7 @@ func TestSystem(t *testing.T) {
 		{"Programs", testPrograms},
 		{"MPI", testMPI},
 		{"Calls", testCalls},
+		{"Striping", testStriping},
 		{"Sequential", testSequential},
 		{"Registers", testRegisters},
 		{"Sizes", testSizes},

@@ -62,7 +62,7 @@ func churn(ctx context.Context, c *pvfs.Client, id int, seed uint64) error {
 
 // While a file system is in use, nothing is wrong with it.
 func TestBusy(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, spread)
 	for i := range 300 { // so that a pass takes a while
 		r.symlink(r.c.Root(), fmt.Sprintf("s-%d", i))
 	}

@@ -32,9 +32,11 @@ type rig struct {
 	ctx context.Context
 }
 
-func newRig(t *testing.T) *rig {
+func noStuffing(o *fsconf.GenOptions) { o.NoStuffing = true }
+
+func newRig(t *testing.T, edit func(*fsconf.GenOptions)) *rig {
 	dir := t.TempDir()
-	cl := pvfsdtest.Start(t, 3, pvfsdtest.Options{Dir: dir, Gen: func(o *fsconf.GenOptions) { o.NoStuffing = true }})
+	cl := pvfsdtest.Start(t, 3, pvfsdtest.Options{Dir: dir, Gen: edit})
 	c, err := pvfs.Dial(t.Context(), cl.URL(), pvfs.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
@@ -289,7 +291,7 @@ func TestDamage(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t)
+			r := newRig(t, noStuffing)
 			heal := c.damage(r)
 			rep := r.check()
 			require.Equal(t, c.want, kinds(rep.Findings), lines(rep))
@@ -316,7 +318,7 @@ func TestDamage(t *testing.T) {
 // A directory that has lost its dirdata, and dirdata without a directory, are
 // found whatever the server makes of them.
 func TestTornDirectories(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, noStuffing)
 	d, e := r.mkdir(r.c.Root(), "d"), r.mkdir(r.c.Root(), "e")
 	torn, left := r.dirdata(d), r.dirdata(e)
 	r.dropObject(r.owner(torn), torn)
@@ -330,7 +332,7 @@ func TestTornDirectories(t *testing.T) {
 
 // Lost+found keeps what is below a directory that lost its name.
 func TestAdopted(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, noStuffing)
 	d := r.mkdir(r.c.Root(), "x")
 	r.file(d, "file", 10)
 	r.unlink(r.c.Root(), "x")
@@ -346,7 +348,7 @@ func TestAdopted(t *testing.T) {
 
 // What is young may be about to get its name.
 func TestGrace(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, noStuffing)
 	a := r.file(r.c.Root(), "x", 10)
 	r.unlink(r.c.Root(), "x")
 	b := r.file(r.c.Root(), "y", 10)
@@ -379,7 +381,7 @@ func TestGrace(t *testing.T) {
 
 // A server that does not answer is no finding.
 func TestServerDown(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, noStuffing)
 	c, err := pvfs.Dial(t.Context(), r.cl.URL(), pvfs.Options{Timeout: 300 * time.Millisecond})
 	require.NoError(t, err)
 	defer c.Close()
@@ -393,7 +395,7 @@ func TestServerDown(t *testing.T) {
 }
 
 func TestBounded(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, noStuffing)
 	for i := range 10 {
 		r.symlink(r.c.Root(), fmt.Sprint(i))
 		r.unlink(r.c.Root(), fmt.Sprint(i))
@@ -407,7 +409,7 @@ func TestBounded(t *testing.T) {
 
 // Files that were unlinked while open are named by their I/O node.
 func TestOpenFiles(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, noStuffing)
 	a := r.file(r.c.Root(), "x", 10)
 	d := r.mkdir(r.c.Root(), ".zoidfs-orphans")
 	r.symlink(d, "session.ion0:7000.1")

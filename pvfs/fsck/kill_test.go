@@ -20,17 +20,20 @@ import (
 	"github.com/zoidfs/zoidfs/pvfs/fsconf"
 )
 
-// Servers are killed 200 times, at any moment, one or several at once, while
+// Servers are killed 240 times, at any moment, one or several at once, while
 // clients create, write, rename, replace, truncate and remove. No call may
 // fail: clients wait for their servers. Whatever was answered is there in the
 // end, down to the last byte. What a kill may leave is what the documentation
 // says: objects without a name, made by requests whose answer was lost, and
 // datafiles that had not reached a pool.
 func TestKilledServers(t *testing.T) {
-	kills := 100
+	kills := 80
 	if testing.Short() {
 		kills = 20
 	}
+	t.Run("directories that split", func(t *testing.T) {
+		killServers(t, kills, func(o *fsconf.GenOptions) { o.DistrDirServersMax, o.DistrDirSplitSize = 3, 3 })
+	})
 	t.Run("metadata synced", func(t *testing.T) {
 		killServers(t, kills, func(o *fsconf.GenOptions) { o.SyncMeta = true })
 	})

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/zoidfs/zoidfs/pvfs"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
@@ -23,6 +25,8 @@ const (
 	untimedGrace = 40 * time.Second
 
 	lostAndFound = "lost+found"
+
+	removals = 16 // under way at the same time
 )
 
 // RepairOptions say what Repair may do. The zero value does nothing.
@@ -64,7 +68,7 @@ func Repair(ctx context.Context, c *pvfs.Client, r *Report, opt Options, o Repai
 	if err := opt.Validate(); err != nil {
 		return err
 	}
-	rep := &repair{c: c, o: o, opt: opt.withDefaults()}
+	rep := &repair{c: c, o: o, opt: opt.withDefaults(), making: make(chan struct{}, 1)}
 	if o.Entries {
 		for i := range r.Findings {
 			if f := &r.Findings[i]; f.Kind == Dangling && !f.Repaired {
@@ -85,6 +89,8 @@ type repair struct {
 	opt Options
 	o   RepairOptions
 	now *scan // the pass before orphans are removed
+
+	making chan struct{} // held by who looks for /lost+found and makes it
 }
 
 // note records the outcome in f; it returns err if that means that a server did
@@ -159,18 +165,20 @@ func (p *repair) removeOrphans(ctx context.Context, r *Report) error {
 	for i := range p.now.found {
 		still[p.now.found[i].key()] = p.now.found[i].Ctime
 	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(removals)
 	for _, f := range todo {
 		ctime, ok := still[f.key()]
 		if !ok || ctime != f.Ctime {
 			f.Repair = "left: it has changed"
 			continue
 		}
-		done, err := p.removeOrphan(ctx, f)
-		if err := p.note(f, done, err); err != nil {
-			return err
-		}
+		g.Go(func() error {
+			done, err := p.removeOrphan(ctx, f)
+			return p.note(f, done, err)
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 func (p *repair) removeOrphan(ctx context.Context, f *Finding) (done string, err error) {
@@ -212,15 +220,22 @@ func (p *repair) ownsDatafiles(ctx context.Context, h pvfs.Handle) error {
 
 // adopt gives the directory h a name in /lost+found.
 func (p *repair) adopt(ctx context.Context, h pvfs.Handle) (done string, err error) {
-	dir, err := p.c.Lookup(ctx, p.c.Root(), lostAndFound)
-	if isGone(err) {
-		var a pvfs.Attr
-		a, err = p.c.Mkdir(ctx, p.c.Root(), lostAndFound, pvfs.CreateOptions{Mode: 0o700})
-		dir = a.Handle
-	}
+	dir, err := p.lostAndFound(ctx)
 	if err != nil {
 		return "", err
 	}
 	name := fmt.Sprintf("#%d", h)
 	return "not empty, named /" + lostAndFound + "/" + name, p.c.Link(ctx, dir, name, h)
+}
+
+// lostAndFound finds or makes the directory.
+func (p *repair) lostAndFound(ctx context.Context) (pvfs.Handle, error) {
+	p.making <- struct{}{}
+	defer func() { <-p.making }()
+	dir, err := p.c.Lookup(ctx, p.c.Root(), lostAndFound)
+	if !isGone(err) {
+		return dir, err
+	}
+	a, err := p.c.Mkdir(ctx, p.c.Root(), lostAndFound, pvfs.CreateOptions{Mode: 0o700})
+	return a.Handle, err
 }

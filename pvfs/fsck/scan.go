@@ -1,6 +1,7 @@
 package fsck
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +59,9 @@ func run(ctx context.Context, c *pvfs.Client, opt Options, suspicions []Finding)
 	s.tree = newTree(dirs)
 	if err := s.everywhere(ctx, s.readDirs); err != nil {
 		return nil, err
+	}
+	for _, refs := range s.watch { // the servers' answers came in any order
+		slices.SortFunc(refs, func(a, b ref) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.name, b.name)) })
 	}
 	return s, s.judge(ctx)
 }

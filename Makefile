@@ -19,7 +19,7 @@ SYSTEM := ./cmd/zoidfs/... ./internal/systest/...
 TEST_PACKAGES := attr fio fuse3 gcc git libc6-dev libmpich-dev libopenmpi-dev mpich \
 	openmpi-bin python3 rsync sqlite3 tar util-linux
 
-.PHONY: all build run test test-packages bench check fmt vet lint arch fuzz gen clean install
+.PHONY: all build run test test-orangefs test-packages bench check fmt vet lint arch fuzz gen clean install
 
 all: build
 
@@ -32,6 +32,16 @@ run: build
 test: test-packages
 	$(GO) test -race -timeout 10m $$($(GO) list ./... | grep -v -e /cmd/zoidfs -e /internal/systest)
 	$(GO) test -race -count=1 -timeout 20m -p 1 $(SYSTEM)
+
+# The client alone and a whole system, on a file system of others that is
+# running: make test-orangefs PVFS2_TEST=tcp://HOST:PORT/FSNAME. Both work in a
+# directory of their own, which they remove; see docs/pvfs2.md.
+test-orangefs:
+	@if [ -z "$(PVFS2_TEST)" ]; then \
+		echo "which file system? make test-orangefs PVFS2_TEST=tcp://HOST:PORT/FSNAME" >&2; exit 1; \
+	fi
+	PVFS2_TEST=$(PVFS2_TEST) $(GO) test -count=1 -timeout 10m -run '^TestExternal$$' ./pvfs
+	PVFS2_TEST=$(PVFS2_TEST) $(GO) test -count=1 -timeout 20m -run '^TestExternal$$' ./internal/systest
 
 # As root on Debian, install what is missing; everybody else's tests say what
 # they skip.

@@ -3,7 +3,11 @@ package pvfs_test
 import (
 	"os"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/zoidfs/zoidfs/pvfs"
 	"github.com/zoidfs/zoidfs/pvfs/fsconf"
 	"github.com/zoidfs/zoidfs/pvfs/pvfsd/pvfsdtest"
 	"github.com/zoidfs/zoidfs/pvfs/pvfstest"
@@ -36,5 +40,8 @@ func TestExternal(t *testing.T) {
 	if url == "" {
 		t.Skip("PVFS2_TEST=tcp://HOST:PORT/FSNAME is not set")
 	}
+	c, err := pvfs.Dial(t.Context(), url, pvfs.Options{Timeout: 5 * time.Second})
+	require.NoErrorf(t, err, "PVFS2_TEST=%s: no such file system is running", url)
+	require.NoError(t, c.Close())
 	pvfstest.Run(t, url)
 }

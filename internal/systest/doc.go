@@ -1,7 +1,7 @@
 // Package systest holds the end-to-end tests of zoidfs. They know the system
 // only from outside: they build the zoidfs binary, start a whole system with
 // `zoidfs up`, and use its mounts as any program would. Nothing of the product
-// is imported.
+// is imported but package pvfs, to look at what came to lie on the servers.
 //
 // The calls under test are made by worker processes, which are the test binary
 // executed again; each works on the mount of one node. The driver tells them
@@ -14,6 +14,9 @@
 // run on any other file system:
 //
 //	ZOIDFS_SYSTEST_DIRS=/tmp/a:/tmp/a go test ./internal/systest
+//
+// and TestExternal is for a system on PVFS2 servers of others, which PVFS2_TEST
+// names: make test-orangefs.
 //
 // ZOIDFS_SYSTEST_BIN names a binary to use instead of a fresh build, and
 // ZOIDFS_SYSTEST_RACE=1 builds it with the race detector. Failures of

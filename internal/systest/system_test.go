@@ -8,6 +8,14 @@ func TestSystem(t *testing.T) {
 		t.Skip("starts a whole system")
 	}
 	r := newRig(t)
+	runTests(t, r)
+	if r.cluster != nil {
+		r.cluster.noPanics(t)
+	}
+}
+
+// runTests runs what needs no more than directories that show the same files.
+func runTests(t *testing.T, r *rig) {
 	for _, tt := range []struct {
 		name string
 		run  func(*testing.T, *rig)
@@ -25,8 +33,5 @@ func TestSystem(t *testing.T) {
 		{"Replace", testReplace},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, r) })
-	}
-	if r.cluster != nil {
-		r.cluster.noPanics(t)
 	}
 }

@@ -45,6 +45,10 @@ func newRig(t *testing.T, edit func(*fsconf.GenOptions)) *rig {
 	d := r.mkdir(c.Root(), "dir")
 	r.file(d, "healthy", 10)
 	r.symlink(d, "link")
+	require.Eventually(t, func() bool { // the servers have filled their pools
+		rep := r.check()
+		return len(rep.Findings) == 0 && rep.Changing == 0 && rep.Objects["reserved"] > 0
+	}, 20*time.Second, 20*time.Millisecond)
 	return r
 }
 

@@ -106,9 +106,16 @@ func (s *scan) ages(ctx context.Context) error {
 // paths.
 func (s *scan) confirm(ctx context.Context, fs []Finding) ([]Finding, error) {
 	p := paths{s: s, known: map[pvfs.Handle]string{}}
+	pooled, err := s.pooled(ctx, fs)
+	if err != nil {
+		return nil, err
+	}
 	out := []Finding{}
 	for i := range fs {
 		f := fs[i]
+		if f.Kind == Orphan && pooled[f.Handle] {
+			continue
+		}
 		stands, err := s.stands(ctx, &f)
 		if err != nil && !isGone(err) {
 			return nil, err
@@ -122,6 +129,38 @@ func (s *scan) confirm(ctx context.Context, fs []Finding) ([]Finding, error) {
 		out = append(out, f)
 	}
 	return out, nil
+}
+
+// pooled is those orphans among fs that are in a pool by now. What one server
+// makes for the pool of another may take a moment to get there, so if there are
+// orphans it waits before it looks.
+func (s *scan) pooled(ctx context.Context, fs []Finding) (map[pvfs.Handle]bool, error) {
+	orphans := map[pvfs.Handle]bool{}
+	for i := range fs {
+		if fs[i].Kind == Orphan {
+			orphans[fs[i].Handle] = false
+		}
+	}
+	if len(orphans) == 0 {
+		return nil, nil
+	}
+	if err := sleep(ctx, s.opt.Settle); err != nil {
+		return nil, err
+	}
+	for _, sh := range s.t.shards {
+		err := s.c.EachHandle(ctx, sh.alias, true, func(hs []pvfs.Handle) error {
+			for _, h := range hs {
+				if _, ok := orphans[h]; ok {
+					orphans[h] = true
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("server %s: %w", sh.alias, err)
+		}
+	}
+	return orphans, nil
 }
 
 // stands reports whether f is still true.

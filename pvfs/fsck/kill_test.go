@@ -90,16 +90,17 @@ func killServers(t *testing.T, kills int, edit func(*fsconf.GenOptions)) {
 		w.verify(t)
 		steps += w.steps
 	}
-	rep, err := fsck.Check(t.Context(), c, quick)
+	opt := fsck.Options{Settle: 300 * time.Millisecond} // servers may be filling their pools
+	rep, err := fsck.Check(t.Context(), c, opt)
 	require.NoError(t, err)
 	for i := range rep.Findings {
 		f := &rep.Findings[i]
 		require.Equal(t, fsck.Orphan, f.Kind, f.String())
 	}
 	t.Logf("%d kills and %d steps in %v; %v; %d orphans", kills, steps, took.Round(time.Millisecond), rep.Objects, len(rep.Findings))
-	require.NoError(t, fsck.Repair(t.Context(), c, rep, quick, fsck.RepairOptions{Orphans: true, Force: true}))
+	require.NoError(t, fsck.Repair(t.Context(), c, rep, opt, fsck.RepairOptions{Orphans: true, Force: true}))
 	require.Zero(t, rep.Left(), lines(rep))
-	rep, err = fsck.Check(t.Context(), c, quick)
+	rep, err = fsck.Check(t.Context(), c, opt)
 	require.NoError(t, err)
 	require.Empty(t, lines(rep))
 	for _, w := range workers {

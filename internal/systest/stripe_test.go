@@ -93,6 +93,11 @@ func stripeSetfattr(t *testing.T, r *rig) {
 		require.Len(t, l.DFiles, 3, path)
 		require.False(t, l.Stuffed, path)
 	}
+	shell(t, r.dirs[0], `
+		mkdir few var; setfattr -n user.pvfs2.num_dfiles -v 1 few; setfattr -n user.pvfs2.dist_name -v simple_stripe few
+		setfattr -n user.pvfs2.dist_name -v varstrip_dist var; setfattr -n user.pvfs2.dist_params -v 'strips:0:9K;1:5K' var
+		setfattr -n user.pvfs2.num_dfiles -v 2 var; cp -a var few; cp f few/var/f`)
+	require.Equal(t, wire.Dist{Name: wire.VarstripDist, Strips: "0:9K;1:5K"}, r.layout(t, "few/var/f").Dist, "copied over what was handed down")
 	l := r.layout(t, "f")
 	require.Equal(t, wire.NewSimpleStripe(65536), l.Dist, "beside it nothing changes")
 	require.Len(t, l.DFiles, 4)

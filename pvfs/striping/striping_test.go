@@ -89,6 +89,8 @@ func TestCheckXattr(t *testing.T) {
 		{"NUL within", Wish{}, KeyDist, "simple_stripe\x00x", "unknown"},
 		{"parameters", Wish{Dist: "simple_stripe"}, KeyParams, "strip_size:4096", ""},
 		{"parameters before their distribution", Wish{}, KeyParams, "strips:0:1;1:1", ""},
+		{"pattern for more servers than now", Wish{Dist: "varstrip_dist", Servers: 1}, KeyParams, "strips:0:1;1:1", ""},
+		{"pattern for more servers than there are", Wish{}, KeyParams, "strips:0:1;1:1;2:1;3:1;4:1", "server 4 of 4"},
 		{"groups before their distribution", Wish{}, KeyParams, "num_groups:2,strip_size:5", ""},
 		{"strip 0 before its distribution", Wish{}, KeyParams, "strip_size:0", "out of range"},
 		{"parameters of another", Wish{Dist: "simple_stripe"}, KeyParams, "strips:0:1", "only strip_size"},

@@ -73,10 +73,10 @@ func (w Wish) Check(l Limits) error {
 }
 
 // CheckXattr is Check for the change of a single attribute of a directory
-// whose wish was w. The attributes are set one after the other, so the new one
-// must make sense beside those it depends on: parameters belong to the
-// distribution named before them, if any is, and numbers of servers to a
-// pattern of strips that names some. Attributes that are no wish pass.
+// whose wish was w. Programs that copy attributes set one after the other,
+// ordered by name, so the new one must make sense beside those before it:
+// parameters belong to the distribution that is named, if any is, and a number
+// of servers must do for a pattern of strips. Attributes that are no wish pass.
 func (w Wish) CheckXattr(key, value string, l Limits) error {
 	value = strings.TrimSuffix(value, "\x00")
 	switch key {
@@ -100,6 +100,7 @@ func (w Wish) CheckXattr(key, value string, l Limits) error {
 		if w.Dist == "" {
 			w.Dist = DistOf(value)
 		}
+		w.Servers = l.Servers // theirs may follow
 		return w.checkParams(l)
 	}
 	return nil

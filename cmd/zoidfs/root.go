@@ -51,7 +51,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	flags.StringVar(&a.logFile, "log-file", "", "append the log to `FILE` instead of standard error")
 	root.AddCommand(
 		a.upCommand(), a.downCommand(), a.statusCommand(), a.statsCommand(),
-		a.mountCommand(), a.ionCommand(), a.pvfsdCommand(),
+		a.mountCommand(), a.ionCommand(), a.pvfsdCommand(), a.fsckCommand(),
 		a.launchCommand(), a.enterCommand(), a.stripeCommand(), a.demoCommand(), a.versionCommand(),
 	)
 	return root

@@ -4,8 +4,8 @@
 // A pass lists the objects of every server, then what servers hold in reserve
 // for objects to come, then reads the attributes of all objects and the entries
 // of all directories, and counts for each object who refers to it. All servers
-// work in parallel. A pass keeps 10 bytes an object, 17 a directory and at most
-// Options.MaxFindings findings in memory.
+// work in parallel. A pass keeps 10 bytes an object, up to 20 while it lists
+// them, 25 more a directory, and at most Options.MaxFindings findings in memory.
 //
 // Nothing is locked, so a pass also finds what was only under way: an object
 // whose entry is not made yet, an entry that was read before and after a
@@ -108,24 +108,23 @@ func Check(ctx context.Context, c *pvfs.Client, opt Options) (*Report, error) {
 	}
 	opt = opt.withDefaults()
 	r := &Report{FS: c.FSName(), Began: time.Now(), Servers: len(c.Servers())}
-	first, err := run(ctx, c, opt, nil)
+	last, err := run(ctx, c, opt, nil)
 	if err != nil {
 		return nil, err
 	}
-	last := first
-	if len(first.found) > 0 {
-		opt.Logger.Info("looking again at what seems wrong", "suspicions", len(first.found))
+	if first := last.found; len(first) > 0 {
+		opt.Logger.Info("looking again at what seems wrong", "suspicions", len(first))
 		if err := sleep(ctx, opt.Settle); err != nil {
 			return nil, err
 		}
-		if last, err = run(ctx, c, opt, first.found); err != nil {
+		if last, err = run(ctx, c, opt, first); err != nil {
 			return nil, err
 		}
-		both := inBoth(first.found, last.found)
+		both := inBoth(first, last.found)
 		if r.Findings, err = last.confirm(ctx, both); err != nil {
 			return nil, err
 		}
-		r.Changing = max(len(first.found), len(last.found)) - len(r.Findings)
+		r.Changing = max(len(first), len(last.found)) - len(r.Findings)
 	}
 	r.More = last.more
 	last.summarise(r)

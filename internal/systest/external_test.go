@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,9 +74,7 @@ func requireUnused(ctx context.Context, t *testing.T, c *pvfs.Client) {
 			if !mark {
 				continue
 			}
-			nc, err := net.DialTimeout("tcp", addr, time.Second)
-			if err == nil {
-				nc.Close()
+			if _, err := (command{timeout: 5 * time.Second}).try(zoidfsBinary(t), "stats", addr); err == nil {
 				require.FailNowf(t, "in use", "the I/O node %s serves this file system and would have to stop: end it first", addr)
 			}
 		}

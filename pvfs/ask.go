@@ -29,7 +29,7 @@ func (c *Client) anyMeta() *server { return c.meta[rand.IntN(len(c.meta))] }
 // cred is the credential of the superuser.
 func (c *Client) cred() wire.Credential {
 	p := c.creds
-	p.Timeout = time.Now().Unix() + credentialSeconds
+	p.Timeout = time.Now().Unix() + lifeSeconds
 	return p
 }
 

@@ -111,7 +111,7 @@ func (k *call) encode(body wire.Request, obj, target Handle) error {
 	s, c := &k.scratch, k.client
 	now := time.Now().Unix()
 	s.handles = [2]wire.Handle{obj, target}
-	s.cap = wire.Capability{Issuer: c.issuer, FSID: c.fsid, Timeout: now + capabilitySeconds, Ops: wire.MayAll, Handles: s.handles[:]}
+	s.cap = wire.Capability{Issuer: c.issuer, FSID: c.fsid, Timeout: now + lifeSeconds, Ops: wire.MayAll, Handles: s.handles[:]}
 	if obj == target {
 		s.cap.Handles = s.handles[:1]
 	}

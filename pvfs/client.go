@@ -20,10 +20,10 @@ import (
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
-const (
-	capabilitySeconds = 600  // life of the capabilities that we make
-	credentialSeconds = 3600 // and of credentials
-)
+// lifeSeconds is how long the capabilities and credentials that we make are
+// good. Each request has new ones, so they need not outlive more than the time
+// that a call may take; but servers compare them with their own clocks.
+const lifeSeconds = 7 * 24 * 3600
 
 // Client is a connection to one file system. Make it with Dial.
 type Client struct {
@@ -150,8 +150,10 @@ func (c *Client) sameEverywhere(ctx context.Context, text string) error {
 
 func (s *server) config(ctx context.Context) (string, error) {
 	var resp wire.GetConfigResp
-	_, err := s.ask(ctx, &wire.GetConfigReq{}, &resp)
-	return resp.Config, err
+	if _, err := s.ask(ctx, &wire.GetConfigReq{}, &resp); err != nil {
+		return "", fmt.Errorf("ask server %s at %s for its configuration, protocol %d: %w", s.Alias, s.Addr, wire.Version, err)
+	}
+	return resp.Config, nil
 }
 
 // Close ends all connections and waits for their goroutines. Calls in progress

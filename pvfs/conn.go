@@ -244,6 +244,9 @@ func (c *conn) retireLocked(why error) {
 	for _, k := range slices.Clone(c.reqs) {
 		c.finishLocked(k, &lostError{false, why})
 	}
+	if len(c.pending) == 0 {
+		c.retired.Reset(0)
+	}
 }
 
 // abandon takes k back from the connection because its owner goes away. If it

@@ -25,6 +25,7 @@ type fakeFS struct {
 	conf    *fsconf.Config
 	refuse  bool // guarded by mu: dialing fails
 	serve   func(p *fakeConn, tag int64, h wire.RequestHeader, req wire.Request)
+	greet   func(p *fakeConn, tag int64) // nil: answers GETCONFIG as it should
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 	mu      sync.Mutex
 	dials   int // guarded by mu
@@ -129,6 +130,10 @@ func (p *fakeConn) run() {
 		if err != nil {
 			p.fs.t.Errorf("request: %v", err)
 			return
+		}
+		if rh.Op == wire.OpGetConfig && p.fs.greet != nil {
+			p.fs.greet(p, h.Tag)
+			continue
 		}
 		if rh.Op == wire.OpGetConfig {
 			p.reply(h.Tag, rh.Op, 0, &wire.GetConfigResp{Config: p.fs.text})

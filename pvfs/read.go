@@ -52,6 +52,7 @@ func (c *conn) readLoop() error {
 			return err
 		}
 		c.in.r += wire.HeaderSize
+		c.srv.spoke.Store(true)
 		now := c.srv.client.now()
 		c.lastRecv.Store(now)
 		c.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +33,7 @@ type server struct {
 	client  *Client
 	url     string
 	slots   chan struct{} // one for each call in flight
+	spoke   atomic.Bool   // a message of the protocol has come from it
 	dialing chan struct{} // held by the goroutine that connects
 
 	mu       sync.Mutex
@@ -194,7 +196,10 @@ func (s *server) finish(ctx context.Context, k *call) (reusable bool, err error)
 		}
 		var lost *lostError
 		if !errors.As(err, &lost) {
-			return true, err
+			return true, fmt.Errorf("pvfs: %v on server %s at %s: %w", k.op, s.Alias, s.Addr, err)
+		}
+		if errors.Is(lost.err, syscall.EPROTO) && !s.spoke.Load() { // no server at all, or not for us
+			return true, fmt.Errorf("pvfs: %v on server %s at %s: %w", k.op, s.Alias, s.Addr, lost.err)
 		}
 		k.lost = k.lost || lost.sent
 		last = lost.err

@@ -259,13 +259,13 @@ func TestHandlesInUse(t *testing.T) {
 		require.EqualValues(t, len(resp.Handles), st.HandlesTotal-st.HandlesAvailable)
 		return len(resp.Handles)
 	}
-	require.Equal(t, 2, check(), "the root and its dirdata")
+	require.Equal(t, 4, check(), "the root, lost+found and their dirdata")
 	d, f := c.mkdir(), c.create(1, wire.LayoutRoundRobin)
-	require.Equal(t, 6, check())
+	require.Equal(t, 8, check())
 	c.call(c.all(root), root, &wire.RemoveReq{Handle: d, FSID: c.fsid, Cred: c.cred}, nil)
 	c.call(c.all(root), root, &wire.RemoveReq{Handle: f.Handle, FSID: c.fsid, Cred: c.cred}, nil)
 	c.refuse(syscall.ENOENT, c.all(root), root, &wire.RemoveReq{Handle: d, FSID: c.fsid, Cred: c.cred})
-	require.Equal(t, 3, check(), "a datafile is left")
+	require.Equal(t, 5, check(), "a datafile is left")
 }
 
 func TestManagement(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 func TestChangeEntry(t *testing.T) {
 	cl := pvfsdtest.Start(t, 1, pvfsdtest.Options{})
 	c := dial(t, cl.Addr(0), cl.Config())
-	dd := c.dirdata(root)
+	dd := c.emptyRoot()
 	require.NoError(t, c.link(root, dd, "a", 100))
 	require.NoError(t, c.link(root, dd, "b", 200))
 	change := &wire.ChDirentReq{Name: "a", Handle: 300, Dirdata: dd, FSID: c.fsid}
@@ -100,4 +100,21 @@ func TestCreateLookupIO(t *testing.T) {
 	require.Equal(t, f.Handle, old)
 	_, err = c.unlink(dd, "f")
 	require.ErrorIs(t, err, syscall.ENOENT)
+}
+
+// A new file system has the directory that repair tools look for.
+func TestLostAndFound(t *testing.T) {
+	cl := pvfsdtest.Start(t, 2, pvfsdtest.Options{})
+	c := dial(t, cl.Addr(0), cl.Config())
+	got, err := c.lookup(root, "lost+found")
+	require.NoError(t, err)
+	require.Len(t, got.Attrs, 1)
+	require.Equal(t, []any{wire.TypeDirectory, uint32(0o777)}, []any{got.Attrs[0].Type, got.Attrs[0].Perms})
+	cl.Restart(0)
+	c = dial(t, cl.Addr(0), cl.Config())
+	_, err = c.unlink(c.dirdata(root), "lost+found")
+	require.NoError(t, err)
+	cl.Restart(0)
+	c = dial(t, cl.Addr(0), cl.Config())
+	require.Empty(t, c.list(c.dirdata(root), 10), "it is made once")
 }

@@ -146,6 +146,9 @@ func (c *conn) readRequest(ctx context.Context, h wire.Header) error {
 		return nil
 	}
 	c.s.stats.count(hdr.Op)
+	if cred, _ := credentialOf(body); cred != nil {
+		c.s.users.saw(cred.UID, c.s.clock())
+	}
 	if err := c.access.apply(body); err != nil {
 		c.s.bufs.Put(payload)
 		c.respond(h.Tag, hdr.Op, nil, err)

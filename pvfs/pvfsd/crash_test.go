@@ -60,8 +60,9 @@ type processes struct {
 	errs []bytes.Buffer // what they wrote to stderr: reports of the race detector
 }
 
-func startProcesses(t *testing.T, n int, durable bool) *processes {
-	gen := fsconf.GenOptions{FSName: "zoidfs", FSID: 4711, SyncMeta: durable, NoStuffing: true, DistrDirServersMax: n}
+// startProcesses starts n servers whose directories spread over up to spread.
+func startProcesses(t *testing.T, n int, durable bool, spread int) *processes {
+	gen := fsconf.GenOptions{FSName: "zoidfs", FSID: 4711, SyncMeta: durable, NoStuffing: true, DistrDirServersMax: spread}
 	p := &processes{t: t, cmds: make([]*exec.Cmd, n), errs: make([]bytes.Buffer, n)}
 	for i := range n {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(17000)))
@@ -196,7 +197,8 @@ func TestKilledServer(t *testing.T) {
 }
 
 func killServers(t *testing.T, rounds int, durable bool) {
-	p := startProcesses(t, 2, durable)
+	p := startProcesses(t, 2, durable, 1)
+	dial(t, p.addr(0), p.conf).emptyRoot()
 	m := &model{names: make(map[string]wire.Handle), unsure: make(map[string]bool), data: make(map[wire.Handle][]byte), handles: make(map[wire.Handle]bool)}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

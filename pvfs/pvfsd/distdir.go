@@ -127,29 +127,49 @@ func (t *txn) putSpread(h wire.Handle, o *object, b *buckets) error {
 	return errors.Join(t.putObject(o.other, d), t.putObject(h, o), t.delDoom(b.handles[1:]...))
 }
 
-// spreadRoot gives the root, which is made before there are other servers, its
-// buckets. What is in it stays in the first one until that splits.
+// spreadRoot gives the root and lost+found, which are made before there are
+// other servers, their buckets. What is in them stays in the first one until
+// that splits.
 func (s *Server) spreadRoot(ctx context.Context) error {
-	root, sp := wire.Handle(s.fs.RootHandle), s.spreadOf(nil)
-	alias, _ := s.fs.Owner(uint64(root))
-	if sp.servers == 1 || alias != s.opt.Alias {
+	root := wire.Handle(s.fs.RootHandle)
+	if alias, _ := s.fs.Owner(uint64(root)); alias != s.opt.Alias {
 		return nil
+	}
+	dirs := []wire.Handle{root}
+	if found, err := s.lookupPath(ctx, s.ownHeader(root), &wire.LookupPathReq{Path: lostAndFound, FSID: wire.FSID(s.fs.ID), Start: root, Cred: s.ownCred()}); err == nil {
+		dirs = append(dirs, found.Handles...)
+	}
+	for _, h := range dirs {
+		if err := s.spreadOld(ctx, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spreadOld gives the directory h its buckets if it has none and is this
+// server's.
+func (s *Server) spreadOld(ctx context.Context, h wire.Handle) error {
+	sp := s.spreadOf(nil)
+	p, err := s.peerOf(h)
+	if err != nil || p != nil || sp.servers == 1 {
+		return err
 	}
 	sp.initial = 1
 	var old *object
-	err := s.store.view(func(t *txn) (err error) {
-		old, err = t.typed(root, wire.TypeDirectory)
+	err = s.store.view(func(t *txn) (err error) {
+		old, err = t.object(h)
 		return err
 	})
-	if err != nil || old.buckets != nil {
+	if err != nil || old.typ != wire.TypeDirectory || old.buckets != nil {
 		return err
 	}
-	b, err := s.reserveBuckets(ctx, root, old.other, sp)
+	b, err := s.reserveBuckets(ctx, h, old.other, sp)
 	if err != nil {
 		return err
 	}
 	return s.store.commit(ctx, func(t *txn) error {
-		o, err := t.typed(root, wire.TypeDirectory)
+		o, err := t.typed(h, wire.TypeDirectory)
 		if err != nil {
 			return err
 		}
@@ -158,7 +178,7 @@ func (s *Server) spreadRoot(ctx context.Context) error {
 			return err
 		}
 		o.buckets, d.buckets = b, b.at(0)
-		return errors.Join(t.putObject(root, o), t.putObject(o.other, d), t.delDoom(b.handles[1:]...))
+		return errors.Join(t.putObject(h, o), t.putObject(o.other, d), t.delDoom(b.handles[1:]...))
 	})
 }
 

@@ -221,8 +221,7 @@ func (s *Server) removeDirent(ctx context.Context, req *wire.RemoveDirentReq) er
 			return err
 		})
 	}, func(p *peer, h wire.Handle) error {
-		hdr := wire.RequestHeader{Cap: s.peerCap(wire.MayAll, h)}
-		return p.call(ctx, &hdr, &wire.RemoveDirentReq{Dirdata: h, FSID: req.FSID, Name: req.Name}, nil)
+		return p.call(ctx, s.ownHeader(h), &wire.RemoveDirentReq{Dirdata: h, FSID: req.FSID, Name: req.Name}, nil)
 	})
 }
 
@@ -268,9 +267,8 @@ func (s *Server) getDirent(ctx context.Context, req *wire.GetDirentReq) (*wire.G
 // findEntry looks a name up in a bucket of any server, or where it has moved to.
 func (s *Server) findEntry(ctx context.Context, dirdata wire.Handle, name string) (h wire.Handle, err error) {
 	remote := func(p *peer, dirdata wire.Handle) error {
-		hdr := wire.RequestHeader{Cap: s.peerCap(wire.MayAll, dirdata)}
 		var resp wire.GetDirentResp
-		if err := p.call(ctx, &hdr, &wire.GetDirentReq{Dirdata: dirdata, FSID: wire.FSID(s.fs.ID), Name: name}, &resp); err != nil {
+		if err := p.call(ctx, s.ownHeader(dirdata), &wire.GetDirentReq{Dirdata: dirdata, FSID: wire.FSID(s.fs.ID), Name: name}, &resp); err != nil {
 			return err
 		}
 		if h = resp.Handle; resp.Status != 0 {

@@ -202,8 +202,7 @@ func (s *Server) rmDirent(ctx context.Context, hdr *wire.RequestHeader, req *wir
 			return err
 		})
 	}, func(p *peer, dirdata wire.Handle) error {
-		fwd := &wire.RequestHeader{Cap: s.peerCap(wire.MayAll, dirdata)}
-		return p.call(ctx, fwd, &wire.RmDirentReq{Name: req.Name, Dirdata: dirdata, FSID: req.FSID}, resp)
+		return p.call(ctx, s.ownHeader(dirdata), &wire.RmDirentReq{Name: req.Name, Dirdata: dirdata, FSID: req.FSID}, resp)
 	})
 	if err != nil {
 		return nil, err
@@ -225,8 +224,7 @@ func (s *Server) chDirent(ctx context.Context, hdr *wire.RequestHeader, req *wir
 			return err
 		})
 	}, func(p *peer, dirdata wire.Handle) error {
-		fwd := &wire.RequestHeader{Cap: s.peerCap(wire.MayAll, dirdata)}
-		return p.call(ctx, fwd, &wire.ChDirentReq{Name: req.Name, Handle: req.Handle, Dirdata: dirdata, FSID: req.FSID}, resp)
+		return p.call(ctx, s.ownHeader(dirdata), &wire.ChDirentReq{Name: req.Name, Handle: req.Handle, Dirdata: dirdata, FSID: req.FSID}, resp)
 	})
 	if err != nil {
 		return nil, err

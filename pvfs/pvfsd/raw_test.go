@@ -136,6 +136,16 @@ func (c *client) dirdata(dir wire.Handle) wire.Handle {
 	return a.DistDir.Dirdata[0]
 }
 
+// emptyRoot removes lost+found from the root and returns the root's dirdata.
+func (c *client) emptyRoot() wire.Handle {
+	c.t.Helper()
+	dd := c.dirdata(root)
+	found, err := c.unlink(dd, "lost+found")
+	require.NoError(c.t, err)
+	c.call(c.all(root), root, &wire.RemoveReq{Handle: found, FSID: c.fsid, Cred: c.cred}, nil)
+	return dd
+}
+
 func fileAttr() wire.Attr {
 	return wire.Attr{
 		Perms: 0o644, Type: wire.TypeMetafile, Dist: wire.NewSimpleStripe(65536),

@@ -128,7 +128,7 @@ func TestHugeDirectory(t *testing.T) {
 func TestReadDirTokens(t *testing.T) {
 	cl := pvfsdtest.Start(t, 1, pvfsdtest.Options{})
 	c := dial(t, cl.Addr(0), cl.Config())
-	dd := c.dirdata(root)
+	dd := c.emptyRoot()
 	for i := range 10 {
 		require.NoError(t, c.link(root, dd, fmt.Sprint(i), wire.Handle(100+i)))
 	}

@@ -92,6 +92,10 @@ func (s *Server) serveMore(ctx context.Context, hdr *wire.RequestHeader, body wi
 		return nil, s.removeDirent(ctx, req)
 	case *wire.GetDirdataHandleReq:
 		return answer(s.dirdataHandle(req))
+	case *wire.GetUIDReq:
+		return s.getUID(req), nil
+	case *wire.AtomicEattrReq:
+		return answer(s.atomicEattr(ctx, hdr, req))
 	case *wire.GetDirentReq:
 		return answer(s.getDirent(ctx, req))
 	case *wire.SplitDirentReq:

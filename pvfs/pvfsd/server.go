@@ -22,7 +22,8 @@ import (
 const (
 	bufferBudget = 256 << 20 // bytes of flow buffers, besides one a connection and direction
 	defaultFlow  = 30        // seconds without progress of a transfer until the peer is given up
-	rootMode     = 0o777     // of the root directory, as OrangeFS makes it
+	rootMode     = 0o777     // of the root directory and lost+found, as OrangeFS makes them
+	lostAndFound = "lost+found"
 )
 
 // Options describes one server of a file system.
@@ -97,6 +98,7 @@ type Server struct {
 
 	started     int64 // seconds since the epoch
 	stats       stats
+	users       users
 	dataSync    atomic.Bool // every write is made durable
 	timeoutsOff atomic.Bool // credentials and capabilities never expire
 }
@@ -344,7 +346,8 @@ func (s *Server) expires() bool { return !s.timeoutsOff.Load() }
 
 func (s *Server) syncData() bool { return s.dataSync.Load() }
 
-// makeRoot makes the root directory on its owner at first start.
+// makeRoot makes the root directory on its owner at first start, with a
+// directory where repair tools put what has lost its name.
 func (s *Server) makeRoot() error {
 	root := wire.Handle(s.fs.RootHandle)
 	if alias, ok := s.fs.Owner(uint64(root)); !ok || alias != s.opt.Alias {
@@ -355,7 +358,22 @@ func (s *Server) makeRoot() error {
 		if err == nil || !errors.Is(err, syscall.ENOENT) {
 			return err
 		}
+		if err := s.store.ids.putDirectory(t, root, s.newObject(wire.TypeDirectory, &wire.Attr{Perms: rootMode})); err != nil {
+			return err
+		}
+		found, err := s.store.ids.take(t, wire.TypeDirectory, nil)
+		if err != nil {
+			return err
+		}
 		o := s.newObject(wire.TypeDirectory, &wire.Attr{Perms: rootMode})
-		return s.store.ids.putDirectory(t, root, o)
+		if err := s.store.ids.putDirectory(t, found, o); err != nil {
+			return err
+		}
+		dir, err := t.typed(root, wire.TypeDirectory)
+		if err != nil {
+			return err
+		}
+		_, err = t.link(dir.other, lostAndFound, found, s.now())
+		return err
 	})
 }

@@ -34,7 +34,7 @@ const (
 	splitBytes   = 12000                        // of entries in one request
 	splitNames   = 1000                         // entries in one request
 	direntSize   = 8 + 4 + 8                    // bytes of an entry in a request, besides its name
-	removeTime   = closedLife * time.Second / 3 // for the removal of a directory
+	removeTime   = closedLife * time.Second / 3 // for a directory to be removed in
 )
 
 // splitJob is a bucket that looked full.
@@ -194,11 +194,17 @@ func (s *Server) tellOwner(ctx context.Context, h, dir wire.Handle, req wire.Req
 	if err != nil {
 		return err
 	}
-	hdr := &wire.RequestHeader{Cap: s.peerCap(wire.MayAll, h), Hints: []wire.Hint{wire.ObjectHint(dir)}}
+	hdr := s.ownHeader(h)
+	hdr.Hints = []wire.Hint{wire.ObjectHint(dir)}
 	if p == nil {
 		return local(hdr)
 	}
 	return p.call(ctx, hdr, req, nil)
+}
+
+// ownHeader is that of a request of this server about h.
+func (s *Server) ownHeader(h wire.Handle) *wire.RequestHeader {
+	return &wire.RequestHeader{Cap: s.peerCap(wire.MayAll, h)}
 }
 
 // ownCred is this server's credential towards the others.

@@ -279,7 +279,7 @@ func TestKilledWhileSplitting(t *testing.T) {
 		rounds = 3
 	}
 	const n = 4
-	p := startProcesses(t, n, false)
+	p := startProcesses(t, n, false, n)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 5))

@@ -229,6 +229,12 @@ func TestDamage(t *testing.T) {
 			require.NoError(r.t, err)
 			return func() { require.NoError(r.t, r.c.Remove(r.ctx, d, "x")) }
 		}, want: []string{"lost-datafile datafile"}, left: 1, path: "/d/x"},
+		{name: "file that was being removed", damage: func(r *rig) func() {
+			a := r.file(r.c.Root(), "x", 1000)
+			r.unlink(r.c.Root(), "x")
+			r.removeObject(a.Layout.DFiles[0])
+			return nil
+		}, want: []string{"orphan metafile"}},
 		{name: "two names of a file", damage: func(r *rig) func() {
 			a := r.file(r.c.Root(), "x", 1000)
 			r.link(r.mkdir(r.c.Root(), "d"), "y", a.Handle)

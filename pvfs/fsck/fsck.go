@@ -136,15 +136,27 @@ func Check(ctx context.Context, c *pvfs.Client, opt Options) (*Report, error) {
 }
 
 // inBoth is what both passes found. Of an object without a name it also wants
-// the ctime to be the same.
+// the ctime to be the same. What such an object has lost is not worth telling:
+// it was being removed.
 func inBoth(a, b []Finding) []Finding {
 	seen := make(map[key]int64, len(a))
 	for i := range a {
 		seen[a[i].key()] = a[i].Ctime
 	}
+	both := func(f *Finding) bool {
+		ctime, ok := seen[f.key()]
+		return ok && ctime == f.Ctime
+	}
+	orphans := map[pvfs.Handle]bool{}
+	for i := range b {
+		if b[i].Kind == Orphan && both(&b[i]) {
+			orphans[b[i].Handle] = true
+		}
+	}
 	var out []Finding
 	for i := range b {
-		if ctime, ok := seen[b[i].key()]; ok && ctime == b[i].Ctime {
+		lost := b[i].Kind == LostDatafile || b[i].Kind == LostDirdata
+		if both(&b[i]) && !(lost && orphans[b[i].From]) {
 			out = append(out, b[i])
 		}
 	}

@@ -15,16 +15,26 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/zoidfs/zoidfs/pvfs"
 	"github.com/zoidfs/zoidfs/pvfs/fsconf"
 	"github.com/zoidfs/zoidfs/pvfs/pvfsd"
 )
 
-const serverEnv = "FSCK_TEST_SERVER" // alias of the server to be, which reads its fs.conf from stdin
+// What a process of the test binary is to be.
+const (
+	serverEnv = "FSCK_TEST_SERVER" // alias of a server, which reads its fs.conf from stdin
+	clientEnv = "FSCK_TEST_CLIENT" // URL of the file system that a client works on
+)
 
 func TestMain(m *testing.M) {
 	if alias := os.Getenv(serverEnv); alias != "" {
 		fmt.Fprintln(os.Stderr, serve(alias))
+		os.Exit(1)
+	}
+	if url := os.Getenv(clientEnv); url != "" {
+		fmt.Fprintln(os.Stderr, work(url))
 		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m)
@@ -45,6 +55,31 @@ func serve(alias string) error {
 		return err
 	}
 	return srv.Run(context.Background())
+}
+
+// work is a client until it is killed. It says when it has begun.
+func work(url string) error {
+	ctx := context.Background()
+	c, err := pvfs.Dial(ctx, url, pvfs.Options{})
+	if err != nil {
+		return err
+	}
+	var g errgroup.Group
+	for id := range 3 {
+		w, err := newWorker(ctx, c, os.Getpid()*10+id, rand.Uint64())
+		if err != nil {
+			return err
+		}
+		g.Go(func() error {
+			for {
+				if err := w.step(); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	fmt.Println("working")
+	return g.Wait()
 }
 
 // processes are the servers of a file system, each a process of its own. The

@@ -126,6 +126,7 @@ func TestKilledClients(t *testing.T) {
 		require.Empty(t, stderr.String(), round)
 	}
 	opt := fsck.Options{Settle: 300 * time.Millisecond}
+	time.Sleep(time.Second) // servers still carry out what the dead have sent
 	rep, err := fsck.Check(t.Context(), r.c, opt)
 	require.NoError(t, err)
 	require.NoError(t, fsck.Repair(t.Context(), r.c, rep, opt, fsck.RepairOptions{Orphans: true, Entries: true, Force: true}))

@@ -257,7 +257,7 @@ func TestRestartInTheMiddleOfAFlow(t *testing.T) {
 				f := newFS(t)
 				tries := 0
 				f.serve = func(p *fakeConn, tag int64, _ wire.RequestHeader, req wire.Request) {
-					have := data
+					var have []byte
 					if tries++; tries < 4 {
 						p.reply(tag, wire.OpIO, 0, &wire.IOResp{BstreamSize: size})
 						have = bytes.Repeat([]byte{0xee}, half) // not there any more later

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,9 +35,14 @@ type rig struct {
 
 func noStuffing(o *fsconf.GenOptions) { o.NoStuffing = true }
 
+// smallPools makes servers hold a few objects in reserve instead of a thousand.
+func smallPools(text string) string {
+	return strings.NewReplacer("1024,1024,1024,32,1024", "32,32,32,32,32", "256,256,256,16,256", "8,8,8,8,8").Replace(text)
+}
+
 func newRig(t *testing.T, edit func(*fsconf.GenOptions)) *rig {
 	dir := t.TempDir()
-	cl := pvfsdtest.Start(t, 3, pvfsdtest.Options{Dir: dir, Gen: edit})
+	cl := pvfsdtest.Start(t, 3, pvfsdtest.Options{Dir: dir, Gen: edit, Edit: smallPools})
 	c, err := pvfs.Dial(t.Context(), cl.URL(), pvfs.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })

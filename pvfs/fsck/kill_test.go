@@ -110,7 +110,7 @@ func killServers(t *testing.T, kills int, edit func(*fsconf.GenOptions)) {
 // documentation says, and all but second names is repaired.
 func TestKilledClients(t *testing.T) {
 	r := newRig(t, spread)
-	for round := range 25 {
+	for round := range 20 {
 		cmd := exec.Command(os.Args[0], "-test.run=^$")
 		cmd.Env = append(os.Environ(), clientEnv+"="+r.cl.URL())
 		out, err := cmd.StdoutPipe()

@@ -3,10 +3,8 @@ package pvfsd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"syscall"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -183,15 +181,18 @@ func (s *Server) spreadOld(ctx context.Context, h wire.Handle) error {
 }
 
 // setBuckets tells a directory or a dirdata object which buckets are active, on
-// disk once it returns. A dirdata object that is of no directory yet, or of one
-// that was never made, becomes one of the directory that the hint names.
+// disk once it returns: a bucket that splits deletes entries then. A dirdata
+// object that is of no directory yet, or of one that was never made, becomes one
+// of the directory that the hint names.
 func (s *Server) setBuckets(ctx context.Context, hdr *wire.RequestHeader, req *wire.SetAttrReq) error {
 	if err := errors.Join(s.checkFSID(req.FSID), s.checkCap(hdr, wire.MayAdmin, req.Handle)); err != nil {
 		return err
 	}
 	dir, _ := hdr.Object()
 	told := &req.Attr.DistDir
+	var isNew bool
 	err := s.store.commitFreeing(ctx, func(t *txn) error {
+		isNew = false
 		o, err := t.object(req.Handle)
 		if err != nil {
 			return err
@@ -204,6 +205,7 @@ func (s *Server) setBuckets(ctx context.Context, hdr *wire.RequestHeader, req *w
 		case o.typ == wire.TypeDirdata && o.entries == 0 && dir != 0:
 			b := newBuckets(told.Dirdata, 1, told.SplitSize)
 			b.merge(told.Bitmap)
+			isNew = true
 			if b.index = slices.Index(told.Dirdata, req.Handle); b.index < 0 {
 				return errno.New("pvfsd.buckets", syscall.EINVAL)
 			}
@@ -214,116 +216,10 @@ func (s *Server) setBuckets(ctx context.Context, hdr *wire.RequestHeader, req *w
 		}
 		return t.putObject(req.Handle, o)
 	})
-	if err != nil {
+	if err != nil || isNew {
 		return err
 	}
 	return s.store.syncAll(ctx)
-}
-
-// removeSpread removes an empty directory with its buckets. It closes all of
-// them, so that none can be given an entry, and opens them again if one has any.
-// Should this server die in between, they open by themselves.
-func (s *Server) removeSpread(ctx context.Context, dir wire.Handle) error {
-	if err := s.turns.take(ctx, dir); err != nil {
-		return err
-	}
-	defer s.turns.leave(dir)
-	var b *buckets
-	err := s.store.view(func(t *txn) error {
-		o, err := t.typed(dir, wire.TypeDirectory)
-		if err == nil {
-			b = o.buckets
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	begin := time.Now()
-	if err = s.closeAll(ctx, dir, b); err == nil {
-		err = s.store.commitFreeing(ctx, func(t *txn) error {
-			if time.Since(begin) > removeTime {
-				return errno.New("pvfsd.remove", syscall.ETIMEDOUT)
-			}
-			return t.removeSpread(s, dir)
-		})
-	}
-	if err != nil {
-		s.openAll(ctx, dir, b)
-		return err
-	}
-	s.wakeSettler()
-	return nil
-}
-
-// removeSpread removes directory dir with what is this server's of it, and
-// dooms the rest.
-func (t *txn) removeSpread(s *Server, dir wire.Handle) error {
-	o, err := t.typed(dir, wire.TypeDirectory)
-	if err != nil {
-		return err
-	}
-	for _, h := range o.buckets.handles {
-		p, err := s.peerOf(h)
-		switch {
-		case err != nil:
-			return err
-		case p != nil:
-			err = t.putDoom(doomSure, h)
-		default:
-			if err = t.remove(h); errors.Is(err, syscall.ENOENT) {
-				err = nil
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return errors.Join(t.delObject(dir), t.removeEattrs(dir))
-}
-
-// closeAll closes the buckets of dir. A bucket that is gone is as good.
-func (s *Server) closeAll(ctx context.Context, dir wire.Handle, b *buckets) error {
-	ctx, cancel := context.WithTimeout(ctx, removeTime)
-	defer cancel()
-	g, gctx := errgroup.WithContext(ctx)
-	for _, h := range b.handles {
-		req := &wire.SetEattrReq{Handle: h, FSID: wire.FSID(s.fs.ID), Keys: [][]byte{append([]byte(keyClosed), 0)}, Values: [][]byte{{}}}
-		g.Go(func() error {
-			err := s.tellOwner(gctx, h, dir, req, func(*wire.RequestHeader) error { return s.closeBucket(gctx, h) })
-			if errors.Is(err, syscall.ENOENT) {
-				return nil
-			}
-			return err
-		})
-	}
-	return g.Wait()
-}
-
-// openAll takes closeAll back where it can.
-func (s *Server) openAll(ctx context.Context, dir wire.Handle, b *buckets) {
-	var g errgroup.Group
-	for _, h := range b.handles {
-		req := &wire.DelEattrReq{Handle: h, FSID: wire.FSID(s.fs.ID), Key: append([]byte(keyClosed), 0)}
-		g.Go(func() error {
-			err := s.tellOwner(ctx, h, dir, req, func(*wire.RequestHeader) error { return s.openBucket(ctx, h) })
-			if err != nil && !errors.Is(err, syscall.ENOENT) {
-				s.log.Debug("bucket stays closed for now", "handle", uint64(h), "err", err)
-			}
-			return nil
-		})
-	}
-	g.Wait()
-}
-
-func (s *Server) closeBucket(ctx context.Context, h wire.Handle) error {
-	return s.settled(ctx, h, func() error {
-		return s.store.commit(ctx, func(t *txn) error { return t.closeBucket(h, s.now()) })
-	})
-}
-
-func (s *Server) openBucket(ctx context.Context, h wire.Handle) error {
-	return s.store.commitFreeing(ctx, func(t *txn) error { return t.openBucket(h) })
 }
 
 // setBucketTimes gives a new mtime to the buckets that dir, if it is a directory,
@@ -351,65 +247,4 @@ func (s *Server) setBucketTimes(ctx context.Context, dir wire.Handle, mtime int6
 		g.Go(func() error { return s.tellOwner(ctx, h, dir, req, nil) })
 	}
 	return g.Wait()
-}
-
-// wakeSettler tells settle that there is something to do.
-func (s *Server) wakeSettler() {
-	select {
-	case s.unsettled <- struct{}{}:
-	default:
-	}
-}
-
-// settle finishes what could not be finished at once, until ctx is done: splits
-// that are decided, dirdata objects of other servers that are to be removed, and
-// the buckets of a new root.
-func (s *Server) settle(ctx context.Context) error {
-	for {
-		if err := s.settleOnce(ctx); err != nil && ctx.Err() == nil {
-			s.log.Debug("not settled yet", "err", err)
-			if sleep(ctx, poolRetry) {
-				continue
-			}
-		}
-		select {
-		case <-s.unsettled:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-func (s *Server) settleOnce(ctx context.Context) error {
-	errs := []error{s.spreadRoot(ctx)}
-	var splits, doomed []wire.Handle
-	err := s.store.view(func(t *txn) error {
-		splits, doomed = t.unsettled()
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, h := range splits {
-		errs = append(errs, s.settleSplit(ctx, h))
-	}
-	for _, h := range doomed {
-		req := &wire.RemoveObjectReq{Handle: h, FSID: wire.FSID(s.fs.ID)}
-		err := s.tellOwner(ctx, h, 0, req, func(*wire.RequestHeader) error { return s.removeObject(ctx, req) })
-		if err == nil || errors.Is(err, syscall.ENOENT) {
-			err = s.store.commitFreeing(ctx, func(t *txn) error { return t.delDoom(h) })
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("dirdata %d: %w", h, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (s *Server) settleSplit(ctx context.Context, h wire.Handle) error {
-	if err := s.turns.take(ctx, h); err != nil {
-		return err
-	}
-	defer s.turns.leave(h)
-	return s.finishSplit(ctx, h)
 }

@@ -5,8 +5,13 @@
 // configuration gives to its alias and talks to the others as their client.
 // Metadata lives in one bbolt database, bytestreams in plain sparse files.
 //
-// What it does not do: certificates, mirroring, and directories that are split
-// over several servers; every directory has one dirdata object beside it.
+// A directory has a dirdata object beside it and, if DistrDirServersMax says so,
+// others on other servers, over which its entries spread as they become more.
+// Without them it is made when one of those servers cannot be reached. The root
+// gets them once all servers have been there.
+//
+// What it does not do: certificates, and mirroring; MIRROR, IMM_COPIES, and
+// CREATE_ROOT_DIR, which real servers send to themselves, are ENOSYS.
 //
 // # Durability
 //
@@ -26,7 +31,9 @@
 //
 // Lock order, outermost first: streams.unsynced, stream.mu, streams.mu.
 // stream.mu is held during file I/O of one chunk and never during network I/O;
-// the other mutexes protect a few words each and are never held together.
+// the other mutexes protect a few words each and are never held together. A turn
+// at a bucket or a directory, which a split and a removal take, is held during
+// network I/O; nobody takes two, and what a split asks of others waits for none.
 //
 // Source: PROTOCOL.md; OrangeFS src/server and src/io/trove.
 package pvfsd

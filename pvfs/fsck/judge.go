@@ -229,10 +229,28 @@ func (s *scan) refers(ctx context.Context, r ref, h pvfs.Handle) (bool, error) {
 		return slices.Contains(a.DFiles, h) || slices.Contains(a.Mirrors, h), nil
 	}
 	got, err := s.c.FindEntry(ctx, pvfs.BucketOf(&a.DistDir, r.name), r.name)
-	if isGone(err) || errors.Is(err, syscall.EAGAIN) { // it belongs into another bucket now
-		return false, nil
+	if isGone(err) || errors.Is(err, syscall.EAGAIN) {
+		return s.inAnyBucket(ctx, r, h, &a.DistDir)
 	}
 	return got == h, err
+}
+
+// inAnyBucket looks for an entry that lookups do not find.
+func (s *scan) inAnyBucket(ctx context.Context, r ref, h pvfs.Handle, d *wire.DistDir) (bool, error) {
+	if len(d.Dirdata) < 2 {
+		return false, nil
+	}
+	found := false
+	for _, b := range d.Dirdata {
+		_, _, _, err := s.readBucket(ctx, r.from, b, func(ents []pvfs.Dirent) error {
+			found = found || slices.Contains(ents, pvfs.Dirent{Name: r.name, Handle: h})
+			return nil
+		})
+		if err != nil && !answered(err) {
+			return false, err
+		}
+	}
+	return found, nil
 }
 
 // confirmRefs looks for the references to a shared or mistaken object again and

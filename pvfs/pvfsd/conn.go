@@ -156,6 +156,12 @@ func (c *conn) readRequest(ctx context.Context, h wire.Header) error {
 	}
 	if req, ok := body.(*wire.IOReq); ok {
 		c.s.bufs.Put(payload) // nothing in it is referred to
+		end, err := c.s.mode.begin(hdr.Op, body)
+		if err != nil {
+			c.respond(h.Tag, hdr.Op, nil, err)
+			return nil
+		}
+		defer end() // its data are not waited for
 		return c.startIO(ctx, h.Tag, hdr, req)
 	}
 	c.ops.do(func() {
@@ -167,6 +173,12 @@ func (c *conn) readRequest(ctx context.Context, h wire.Header) error {
 
 // answer carries out one request that is not IO and responds.
 func (c *conn) answer(ctx context.Context, tag int64, hdr wire.RequestHeader, body wire.Request) {
+	end, err := c.s.mode.begin(hdr.Op, body)
+	if err != nil {
+		c.respond(tag, hdr.Op, nil, err)
+		return
+	}
+	defer end()
 	if req, ok := body.(*wire.SmallIOReq); ok {
 		c.smallIO(tag, hdr, req)
 		return

@@ -120,7 +120,7 @@ func changes(body wire.Request) bool {
 	case *wire.CreateReq, *wire.MkdirReq, *wire.RemoveReq, *wire.SetAttrReq, *wire.CrDirentReq, *wire.RmDirentReq,
 		*wire.ChDirentReq, *wire.TruncateReq, *wire.SetEattrReq, *wire.DelEattrReq, *wire.BatchCreateReq,
 		*wire.BatchRemoveReq, *wire.UnstuffReq, *wire.TreeRemoveReq, *wire.TreeSetAttrReq, *wire.RemoveObjectReq,
-		*wire.RemoveDirentReq, *wire.AtomicEattrReq:
+		*wire.RemoveDirentReq, *wire.AtomicEattrReq, *wire.SplitDirentReq:
 		return true
 	}
 	return false

@@ -52,7 +52,7 @@ func (s *Server) statFS(req *wire.StatFSReq) (*wire.StatFSResp, error) {
 	return resp, err
 }
 
-func (s *Server) setParam(req *wire.SetParamReq) error {
+func (s *Server) setParam(ctx context.Context, req *wire.SetParamReq) error {
 	on := req.Value != 0
 	switch req.Param {
 	case wire.ParamFSIDCheck:
@@ -74,7 +74,9 @@ func (s *Server) setParam(req *wire.SetParamReq) error {
 		s.dataSync.Store(on)
 	case wire.ParamTimeoutsOff:
 		s.timeoutsOff.Store(on)
-	case wire.ParamGossipMask, wire.ParamMode, wire.ParamPerfHistory, wire.ParamPerfInterval,
+	case wire.ParamMode:
+		return s.mode.set(ctx, req.Value)
+	case wire.ParamGossipMask, wire.ParamPerfHistory, wire.ParamPerfInterval,
 		wire.ParamEventEnable, wire.ParamEventDisable:
 		// Nothing here depends on them.
 	case wire.ParamDropCaches:

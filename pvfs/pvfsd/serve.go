@@ -77,7 +77,7 @@ func (s *Server) serveMore(ctx context.Context, hdr *wire.RequestHeader, body wi
 	case *wire.StatFSReq:
 		return answer(s.statFS(req))
 	case *wire.SetParamReq:
-		return nil, s.setParam(req)
+		return nil, s.setParam(ctx, req)
 	case *wire.PerfMonReq:
 		return answer(s.perfMon(req))
 	case *wire.EventMonReq:

@@ -99,6 +99,7 @@ type Server struct {
 	started     int64 // seconds since the epoch
 	stats       stats
 	users       users
+	mode        mode
 	dataSync    atomic.Bool // every write is made durable
 	timeoutsOff atomic.Bool // credentials and capabilities never expire
 }

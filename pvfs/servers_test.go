@@ -116,7 +116,7 @@ func TestRightsDoNotExpire(t *testing.T) {
 					}
 					p.reply(tag, h.Op, st, &wire.SmallIOResp{Dir: wire.IOWrite, Result: 5})
 				}
-				c := f.client(Options{Timeout: 40 * time.Hour})
+				c := f.client(Options{Timeout: 3 * time.Hour})
 				file := fakeFile(c, 65536)
 				for range 3 {
 					_, err := c.GetAttr(t.Context(), object(c, 0))
@@ -129,7 +129,7 @@ func TestRightsDoNotExpire(t *testing.T) {
 					s.close()
 				}
 				f.setRefuse(true)
-				time.AfterFunc(30*time.Hour, func() { f.setRefuse(false) })
+				time.AfterFunc(2*time.Hour, func() { f.setRefuse(false) })
 				_, err := file.WriteAt(t.Context(), [][]byte{[]byte("bytes")}, 0)
 				require.NoError(t, err)
 			})

@@ -20,8 +20,15 @@
 // attempt, an entry or object that is gone was removed by it. An object made by
 // an attempt whose reply was lost stays behind unnamed. A connection that is
 // given up is reset, which discards what was not delivered. More the protocol
-// cannot do to fence off a lost attempt: what a living server had received may
-// be carried out after the second attempt, with the same bytes.
+// cannot do to fence off a lost attempt: what a living server had received, or
+// something between that goes on delivering after a reset, may be carried out
+// after the second attempt, with the same bytes, over what was written since.
+//
+// Dial does not wait for what is no server or speaks another protocol; it fails
+// with EPROTO and names both. A server that has made sense once and then sends
+// what does not is treated like a lost connection. Capabilities and credentials
+// are made anew for each request and hold for a week, so the clocks of clients
+// and servers need not agree.
 //
 // Cancelling a context frees the caller at once, and none of its memory is
 // touched afterwards. Bytes of a write that are under way are still written;

@@ -73,6 +73,12 @@ func killServers(t *testing.T, kills int, edit func(*fsconf.GenOptions)) {
 		}
 		for _, i := range victims {
 			p.start(i)
+			if r.IntN(5) == 0 { // again while it is starting
+				time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)
+				p.kill(i)
+				p.start(i)
+				done++
+			}
 		}
 		for _, i := range victims {
 			p.await(i)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 const (
 	maxCommitBatch = 512             // changes in one transaction
+	maxYields      = 2               // to others before a batch is taken for complete
 	syncInterval   = 3 * time.Second // of commits that were not synced
 	reserveSize    = 1 << 20         // bytes kept free in the database file for removals
 )
@@ -123,12 +125,17 @@ func (q *commitQueue) run(ctx context.Context) error {
 			batch = append(batch[:0], c)
 		}
 	more:
-		for len(batch) < cap(batch) {
+		for empty := 0; len(batch) < cap(batch); {
 			select {
 			case c := <-q.ch:
 				batch = append(batch, c)
 			default:
-				break more
+				// Those who are about to come cost less together: a
+				// transaction is expensive, whatever is in it.
+				if empty++; empty > maxYields {
+					break more
+				}
+				runtime.Gosched()
 			}
 		}
 		q.commitBatch(batch)

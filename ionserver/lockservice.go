@@ -143,9 +143,8 @@ func (c *call) setLock() (*rpc.Frame, error) {
 	alive := func() bool { return !c.sess.isDead() }
 	ctx := c.stream.ctx
 	if !reclaim && r.mode != lockNone && c.srv.inGrace(time.Now()) {
-		if !r.wait {
-			return nil, errno.New("ionserver.lock: others are reclaiming theirs", syscall.EAGAIN)
-		}
+		// A request that does not want to wait does so here: EAGAIN would say
+		// that somebody has the lock, which nobody knows yet.
 		if err := c.idle(func() error { return c.srv.awaitGrace(ctx) }); err != nil {
 			return nil, err
 		}

@@ -289,7 +289,8 @@ func TestRestartAfterCrash(t *testing.T) {
 	s.restart(0, edit)
 	a, b := s.mount(t), s.mount(t)
 	begin := time.Now()
-	require.ErrorIs(t, b.lock(t.Context(), locked, 1, ionpb.LockType_WRITE_LOCK, false), syscall.EAGAIN)
+	tried := make(chan error, 1) // does not wait for a, but until it is known that a has the lock
+	go func() { tried <- b.lock(context.Background(), locked, 2, ionpb.LockType_WRITE_LOCK, false) }()
 	require.NoError(t, a.atHome(ionpb.Op_OPEN, kept, &ionpb.OpenReq{Reclaim: 1}, nil))
 	require.NoError(t, a.atHome(ionpb.Op_LOCK, locked, &ionpb.LockReq{Owner: 1, End: maxLockEnd, Type: ionpb.LockType_WRITE_LOCK, Reclaim: true}, nil))
 	got := make(chan error, 1)
@@ -306,6 +307,8 @@ func TestRestartAfterCrash(t *testing.T) {
 		}
 	}()
 	until(t, "what nobody reclaimed is destroyed", func() bool { return !s.exists(lost) })
+	require.GreaterOrEqual(t, time.Since(begin), 300*time.Millisecond)
+	require.ErrorIs(t, <-tried, syscall.EAGAIN)
 	require.GreaterOrEqual(t, time.Since(begin), 300*time.Millisecond)
 	until(t, "the grace is over and the lock is waited for", func() bool { return s.nodes[0].locks.waits() == 1 })
 	require.NoError(t, a.lock(t.Context(), locked, 1, ionpb.LockType_UNLOCK, false))

@@ -15,6 +15,7 @@ import (
 	"github.com/zoidfs/zoidfs/pvfs"
 	"github.com/zoidfs/zoidfs/pvfs/fsck"
 	"github.com/zoidfs/zoidfs/pvfs/fsconf"
+	"github.com/zoidfs/zoidfs/pvfs/pvfsd/pvfsdtest"
 )
 
 // Servers are killed 240 times, at any moment, one or several at once, while
@@ -42,8 +43,8 @@ func TestKilledServers(t *testing.T) {
 func killServers(t *testing.T, kills int, edit func(*fsconf.GenOptions)) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	p := startProcesses(t, 3, edit)
-	c, err := pvfs.Dial(t.Context(), p.url(), pvfs.Options{})
+	p := pvfsdtest.StartProcesses(t, 3, edit)
+	c, err := pvfs.Dial(t.Context(), p.URL(), pvfs.Options{})
 	require.NoError(t, err)
 	defer c.Close()
 	workers := make([]*worker, 4)
@@ -69,19 +70,19 @@ func killServers(t *testing.T, kills int, edit func(*fsconf.GenOptions)) {
 		time.Sleep(time.Duration(r.IntN(80)) * time.Millisecond)
 		victims := r.Perm(3)[:1+r.IntN(8)/6+r.IntN(8)/7] // mostly one
 		for _, i := range victims {
-			p.kill(i)
+			p.Kill(i)
 		}
 		for _, i := range victims {
-			p.start(i)
+			p.Start(i)
 			if r.IntN(5) == 0 { // again while it is starting
 				time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)
-				p.kill(i)
-				p.start(i)
+				p.Kill(i)
+				p.Start(i)
 				done++
 			}
 		}
 		for _, i := range victims {
-			p.await(i)
+			p.Await(i)
 		}
 		done += len(victims)
 	}

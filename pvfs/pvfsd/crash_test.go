@@ -2,14 +2,9 @@ package pvfsd_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
-	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -19,103 +14,15 @@ import (
 
 	"github.com/zoidfs/zoidfs/pvfs/fsconf"
 	"github.com/zoidfs/zoidfs/pvfs/pvfsd"
+	"github.com/zoidfs/zoidfs/pvfs/pvfsd/pvfsdtest"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
-const serverEnv = "PVFSD_TEST_SERVER" // alias of the server to be, which reads its fs.conf from stdin
-
-// runAsServer turns the test binary into a server when the crash test starts it.
-func runAsServer() bool {
-	alias := os.Getenv(serverEnv)
-	if alias == "" {
-		return false
-	}
-	text, err := io.ReadAll(os.Stdin)
-	if err == nil {
-		err = serveUntilKilled(string(text), alias)
-	}
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
-	return true
-}
-
-func serveUntilKilled(text, alias string) error {
-	conf, err := fsconf.Parse(text)
-	if err != nil {
-		return err
-	}
-	srv, err := pvfsd.Open(pvfsd.Options{Config: conf, Alias: alias})
-	if err != nil {
-		return err
-	}
-	return srv.Run(context.Background())
-}
-
-// processes are the servers of a file system, each a process of its own.
-type processes struct {
-	t    *testing.T
-	conf *fsconf.Config
-	dirs []string
-	cmds []*exec.Cmd
-	errs []bytes.Buffer // what they wrote to stderr: reports of the race detector
-}
-
 // startProcesses starts n servers whose directories spread over up to spread.
-func startProcesses(t *testing.T, n int, durable bool, spread int) *processes {
-	gen := fsconf.GenOptions{FSName: "zoidfs", FSID: 4711, SyncMeta: durable, NoStuffing: true, DistrDirServersMax: spread}
-	p := &processes{t: t, cmds: make([]*exec.Cmd, n), errs: make([]bytes.Buffer, n)}
-	for i := range n {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(17000)))
-		require.NoError(t, err)
-		dir := filepath.Join(t.TempDir(), fmt.Sprintf("s%d", i))
-		gen.Servers = append(gen.Servers, fsconf.ServerSpec{Alias: fmt.Sprintf("s%d", i), Addr: l.Addr().String(), Dir: dir})
-		p.dirs = append(p.dirs, dir)
-		l.Close()
-	}
-	text, err := fsconf.Generate(gen)
-	require.NoError(t, err)
-	p.conf, err = fsconf.Parse(text)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		for i := range p.cmds {
-			p.kill(i)
-		}
+func startProcesses(t *testing.T, n int, durable bool, spread int) *pvfsdtest.Processes {
+	return pvfsdtest.StartProcesses(t, n, func(g *fsconf.GenOptions) {
+		g.SyncMeta, g.NoStuffing, g.DistrDirServersMax = durable, true, spread
 	})
-	for i := range n {
-		p.start(i)
-	}
-	return p
-}
-
-func (p *processes) addr(i int) string {
-	addr, _ := p.conf.Addr(fmt.Sprintf("s%d", i))
-	return addr
-}
-
-func (p *processes) start(i int) {
-	cmd := exec.Command(os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=s%d", serverEnv, i))
-	cmd.Stdin = bytes.NewReader([]byte(p.conf.Text))
-	cmd.Stderr = &p.errs[i]
-	require.NoError(p.t, cmd.Start())
-	p.cmds[i] = cmd
-	require.Eventually(p.t, func() bool {
-		nc, err := net.Dial("tcp", p.addr(i))
-		if err == nil {
-			nc.Close()
-		}
-		return err == nil
-	}, 20*time.Second, 5*time.Millisecond)
-}
-
-func (p *processes) kill(i int) {
-	if p.cmds[i] == nil {
-		return
-	}
-	p.cmds[i].Process.Kill()
-	p.cmds[i].Wait()
-	p.cmds[i] = nil
-	require.Empty(p.t, p.errs[i].String())
 }
 
 // model is what the file system must hold after a crash.
@@ -198,7 +105,7 @@ func TestKilledServer(t *testing.T) {
 
 func killServers(t *testing.T, rounds int, durable bool) {
 	p := startProcesses(t, 2, durable, 1)
-	dial(t, p.addr(0), p.conf).emptyRoot()
+	dial(t, p.Addr(0), p.Conf).emptyRoot()
 	m := &model{names: make(map[string]wire.Handle), unsure: make(map[string]bool), data: make(map[wire.Handle][]byte), handles: make(map[wire.Handle]bool)}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -206,7 +113,7 @@ func killServers(t *testing.T, rounds int, durable bool) {
 	for round := range rounds {
 		var wg sync.WaitGroup
 		for k := range 4 {
-			c := dial(t, p.addr(0), p.conf)
+			c := dial(t, p.Addr(0), p.Conf)
 			dd := c.dirdata(root)
 			wg.Add(1)
 			go func() {
@@ -217,15 +124,17 @@ func killServers(t *testing.T, rounds int, durable bool) {
 		}
 		time.Sleep(time.Duration(20+r.IntN(150)) * time.Millisecond)
 		if round%4 == 3 {
-			p.kill(1) // the one whose datafiles the pools hold
-			require.NoError(t, pvfsd.CheckStore(filepath.Join(p.dirs[1], "meta", "meta.db")))
-			p.start(1)
+			p.Kill(1) // the one whose datafiles the pools hold
+			require.NoError(t, pvfsd.CheckStore(filepath.Join(p.Dirs[1], "meta", "meta.db")))
+			p.Start(1)
+			p.Await(1)
 		}
-		p.kill(0)
+		p.Kill(0)
 		wg.Wait()
-		require.NoError(t, pvfsd.CheckStore(filepath.Join(p.dirs[0], "meta", "meta.db")))
-		p.start(0)
-		verify(t, dial(t, p.addr(0), p.conf), m)
+		require.NoError(t, pvfsd.CheckStore(filepath.Join(p.Dirs[0], "meta", "meta.db")))
+		p.Start(0)
+		p.Await(0)
+		verify(t, dial(t, p.Addr(0), p.Conf), m)
 		if t.Failed() {
 			return
 		}

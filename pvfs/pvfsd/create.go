@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/pvfs/striping"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
@@ -77,7 +78,7 @@ func (s *Server) newMetafile(req *wire.CreateReq) (*object, error) {
 		n = 1
 	}
 	o.want = uint32(n)
-	d, err := distribution(&o.dist, n)
+	d, err := striping.New(&o.dist, n)
 	if err != nil {
 		return nil, errno.Wrap("pvfsd.create", syscall.EINVAL, err)
 	}

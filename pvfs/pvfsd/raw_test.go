@@ -12,15 +12,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/zoidfs/zoidfs/pvfs/fsconf"
+	"github.com/zoidfs/zoidfs/pvfs/pvfsd/pvfsdtest"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
 const root wire.Handle = 1 << 20
 
 func TestMain(m *testing.M) {
-	if runAsServer() {
-		return
-	}
+	pvfsdtest.RunAsServer()
 	goleak.VerifyTestMain(m)
 }
 

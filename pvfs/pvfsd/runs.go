@@ -8,6 +8,7 @@ import (
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/pvfs/dist"
+	"github.com/zoidfs/zoidfs/pvfs/striping"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
@@ -29,7 +30,7 @@ func newRuns(d *wire.Dist, typ *wire.Datatype, server, servers uint32, offset, s
 	if server >= servers || servers > wire.MaxDFiles {
 		return nil, errno.Wrap("pvfsd.io", syscall.EINVAL, fmt.Errorf("datafile %d of %d", server, servers))
 	}
-	m, err := distribution(d, int(servers))
+	m, err := striping.New(d, int(servers))
 	if err != nil {
 		return nil, errno.Wrap("pvfsd.io", syscall.EINVAL, err)
 	}
@@ -38,21 +39,6 @@ func newRuns(d *wire.Dist, typ *wire.Datatype, server, servers uint32, offset, s
 		return nil, err
 	}
 	return &runs{cur: cur, dist: m, server: int(server)}, nil
-}
-
-// distribution is the arithmetic of a distribution over n datafiles.
-func distribution(d *wire.Dist, n int) (dist.Distribution, error) {
-	switch d.Name {
-	case wire.SimpleStripe:
-		return dist.NewSimpleStripe(d.StripSize, n)
-	case wire.BasicDist:
-		return dist.Basic{}, nil
-	case wire.TwodStripe:
-		return dist.NewTwoD(int(d.NumGroups), d.StripSize, int(d.GroupStripFactor), n)
-	case wire.VarstripDist:
-		return dist.ParseVarStrip(d.Strips, n)
-	}
-	return nil, errors.New("unknown distribution")
 }
 
 // peek is the next extent, without taking it; empty at the end.

@@ -287,13 +287,13 @@ func TestKilledWhileSplitting(t *testing.T) {
 	defer cancel()
 	var cs []*pvfs.Client
 	for range 3 {
-		c, err := pvfs.Dial(ctx, "tcp://"+p.addr(0)+"/zoidfs", pvfs.Options{})
+		c, err := pvfs.Dial(ctx, "tcp://"+p.Addr(0)+"/zoidfs", pvfs.Options{})
 		require.NoError(t, err)
 		defer c.Close()
 		cs = append(cs, c)
 	}
 	for round := range rounds {
-		maker := dial(t, p.addr(r.IntN(n)), p.conf)
+		maker := dial(t, p.Addr(r.IntN(n)), p.Conf)
 		dir := maker.mkdirSplitting(4)
 		var wg sync.WaitGroup
 		var ws []*splitter
@@ -305,9 +305,10 @@ func TestKilledWhileSplitting(t *testing.T) {
 		for range 2 {
 			time.Sleep(time.Duration(r.IntN(30)) * time.Millisecond)
 			i := r.IntN(n)
-			p.kill(i)
-			require.NoError(t, pvfsd.CheckStore(filepath.Join(p.dirs[i], "meta", "meta.db")))
-			p.start(i)
+			p.Kill(i)
+			require.NoError(t, pvfsd.CheckStore(filepath.Join(p.Dirs[i], "meta", "meta.db")))
+			p.Start(i)
+			p.Await(i)
 		}
 		wg.Wait()
 		verifySplit(ctx, t, cs[round%len(cs)], dir, ws)

@@ -325,8 +325,8 @@ func testDownWithJob(t *testing.T, s *system) {
 	start := time.Now()
 	s.do("down")
 	require.Less(t, time.Since(start), 40*time.Second)
-	s.nothingLeft()
 	_ = cmd.Wait() // its status is looked at next
+	s.nothingLeft()
 	require.NotZero(t, cmd.ProcessState.ExitCode(), "the ranks have lost their file system")
 	s.wantGone(pids)
 }

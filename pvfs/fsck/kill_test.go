@@ -103,11 +103,18 @@ func killServers(t *testing.T, kills int, edit func(*fsconf.GenOptions)) {
 		require.Equal(t, fsck.Orphan, f.Kind, f.String())
 	}
 	t.Logf("%d kills and %d steps in %v; %v; %d orphans", kills, steps, took.Round(time.Millisecond), rep.Objects, len(rep.Findings))
-	require.NoError(t, fsck.Repair(t.Context(), c, rep, opt, fsck.RepairOptions{Orphans: true, Force: true}))
-	require.Zero(t, rep.Left(), lines(rep))
-	rep, err = fsck.Check(t.Context(), c, opt)
-	require.NoError(t, err)
-	require.Empty(t, lines(rep))
+	for tries := 0; len(rep.Findings) > 0; tries++ {
+		require.Less(t, tries, 6, "it never gets clean")
+		require.NoError(t, fsck.Repair(t.Context(), c, rep, opt, fsck.RepairOptions{Orphans: true, Force: true}))
+		for i := range rep.Findings { // servers may be removing what they had begun to remove
+			if f := &rep.Findings[i]; !f.Repaired {
+				require.Equal(t, "left: it has changed", f.Repair, f.String())
+			}
+		}
+		rep, err = fsck.Check(t.Context(), c, opt)
+		require.NoError(t, err)
+		require.Zero(t, rep.More)
+	}
 	for _, w := range workers {
 		w.verify(t) // repairing has not taken anything away
 	}

@@ -41,6 +41,10 @@ const (
 	Op_BYE    Op = 3 // -> ; ends the session, drops its locks and opens
 	Op_VIEW   Op = 4 // -> View
 	Op_CANCEL Op = 5 // CancelReq -> CancelResp
+	// After a restart of the I/O node: everything of this session was opened,
+	// locked, held and replayed again. When all sessions have said so, the grace
+	// is over.
+	Op_RECLAIMED Op = 6 // ->
 	// Names, at the home of the directory (handle).
 	Op_LOOKUP  Op = 10 // NameReq -> EntryResp
 	Op_CREATE  Op = 11 // R CreateReq -> EntryResp
@@ -65,11 +69,28 @@ const (
 	Op_FSYNC   Op = 33 // FsyncReq ->
 	Op_LOCK    Op = 34 // LockReq -> ; may be answered late, see Cancel
 	Op_GETLOCK Op = 35 // LockReq -> GetLockResp
+	// This mount begins to hold unpublished bytes of the file. Answered when
+	// every other mount that was told that nobody does (Attr.quiet) knows.
+	Op_HOLD Op = 37 // ->
+	// Other mounts publish what they hold unpublished of off, len before the
+	// answer.
+	Op_RECALL Op = 38 // off, len -> RecallResp
 	// Data, on data connections, at the owner of the file domain of off; a
 	// request never crosses the border of a domain. APPEND goes to the home.
 	Op_READ   Op = 40 // off, len -> data, shorter than len only at end of file
 	Op_WRITE  Op = 41 // R off, data, flags -> len written
 	Op_APPEND Op = 42 // R data, flags -> off where the data went, len
+	// Everything that was written to this owner's domains of the file before
+	// reaches the PVFS2 servers before the answer. At the owner of off.
+	Op_COMMIT Op = 43 // off ->
+	// After a restart: bytes that were written but not yet stable, with the
+	// stamp that they had. In order of stamps within one mount.
+	Op_REPLAY Op = 44 // off, data, ReplayReq ->
+	// From an I/O node to a mount, on a control connection, with CALLBACK. A
+	// mount answers each; one that is sent again is simply done again.
+	Op_REVOKE  Op = 50 // off, len, flags -> ; the leases that flags name end
+	Op_STABLE  Op = 51 // StableReq -> ; of a file at one owner
+	Op_PUBLISH Op = 52 // off, len -> PublishResp; publish what is unpublished
 	// Between I/O nodes, on connections of their own. The handlers of these
 	// never ask another I/O node.
 	Op_PEER_HELLO   Op = 60 // PeerHelloReq -> PeerHelloResp; the first frame of a stream
@@ -82,6 +103,9 @@ const (
 	Op_NAME_LOCK    Op = 67 // NameLockReq -> NameLockResp; handle is the directory
 	Op_NAME_UNLOCK  Op = 68 // TokenReq ->
 	Op_FORGET       Op = 69 // ForgetReq -> ; at every owner
+	// Every byte of the file at this owner reaches the PVFS2 servers, and
+	// exclusive leases of others than the session in the body end before.
+	Op_WRITE_BACK Op = 70 // SessionReq -> CollectResp; at an owner
 )
 
 // Enum value maps for Op.
@@ -93,6 +117,7 @@ var (
 		3:  "BYE",
 		4:  "VIEW",
 		5:  "CANCEL",
+		6:  "RECLAIMED",
 		10: "LOOKUP",
 		11: "CREATE",
 		12: "MKDIR",
@@ -114,9 +139,16 @@ var (
 		33: "FSYNC",
 		34: "LOCK",
 		35: "GETLOCK",
+		37: "HOLD",
+		38: "RECALL",
 		40: "READ",
 		41: "WRITE",
 		42: "APPEND",
+		43: "COMMIT",
+		44: "REPLAY",
+		50: "REVOKE",
+		51: "STABLE",
+		52: "PUBLISH",
 		60: "PEER_HELLO",
 		61: "ANNOUNCE",
 		62: "COLLECT",
@@ -127,6 +159,7 @@ var (
 		67: "NAME_LOCK",
 		68: "NAME_UNLOCK",
 		69: "FORGET",
+		70: "WRITE_BACK",
 	}
 	Op_value = map[string]int32{
 		"INVALID":      0,
@@ -135,6 +168,7 @@ var (
 		"BYE":          3,
 		"VIEW":         4,
 		"CANCEL":       5,
+		"RECLAIMED":    6,
 		"LOOKUP":       10,
 		"CREATE":       11,
 		"MKDIR":        12,
@@ -156,9 +190,16 @@ var (
 		"FSYNC":        33,
 		"LOCK":         34,
 		"GETLOCK":      35,
+		"HOLD":         37,
+		"RECALL":       38,
 		"READ":         40,
 		"WRITE":        41,
 		"APPEND":       42,
+		"COMMIT":       43,
+		"REPLAY":       44,
+		"REVOKE":       50,
+		"STABLE":       51,
+		"PUBLISH":      52,
 		"PEER_HELLO":   60,
 		"ANNOUNCE":     61,
 		"COLLECT":      62,
@@ -169,6 +210,7 @@ var (
 		"NAME_LOCK":    67,
 		"NAME_UNLOCK":  68,
 		"FORGET":       69,
+		"WRITE_BACK":   70,
 	}
 )
 
@@ -214,6 +256,29 @@ const (
 	Flag_LINGER Flag = 8
 	// On ORPHAN: it was made a moment ago; LINGER unless it was opened since.
 	Flag_NEWCOMER Flag = 16
+	// On READ, WRITE, GETATTR, SETATTR, OPEN, LOOKUP, CREATE and others that
+	// show attributes or entries: the mount would keep what it learns, under a
+	// lease. On REVOKE: what ends.
+	// LEASE_DATA: the bytes of a file domain may be kept; given by its owner.
+	Flag_LEASE_DATA Flag = 32
+	// LEASE_WRITE: nobody else reads or writes the domain, so that writes may be
+	// kept back. Implies LEASE_DATA. On REVOKE it ends when what was kept back
+	// has been written; LEASE_DATA then stays unless it is named too.
+	Flag_LEASE_WRITE Flag = 64
+	// LEASE_ATTR: attributes of the inode may be kept; given by its home.
+	Flag_LEASE_ATTR Flag = 128
+	// LEASE_ENTRIES: the entries of a directory, there or not, may be kept;
+	// given by its home.
+	Flag_LEASE_ENTRIES Flag = 256
+	// The frame goes from an I/O node to a mount, or answers such a one. Ids of
+	// these are the I/O node's.
+	Flag_CALLBACK Flag = 512
+	// On WRITE: what was kept back under a lease that is being revoked; it goes
+	// ahead of who waits for the revocation.
+	Flag_RECALLED Flag = 1024
+	// On replies to WRITE: the bytes are at the PVFS2 servers; nothing needs to
+	// be kept for a replay.
+	Flag_STABLE_WRITE Flag = 2048
 	// On replies with errno ESTALE, to tell apart what is stale.
 	// The view: fetch it again and send the request to whom it now belongs.
 	Flag_STALE_VIEW Flag = 65536
@@ -230,6 +295,13 @@ var (
 		4:      "SHARED",
 		8:      "LINGER",
 		16:     "NEWCOMER",
+		32:     "LEASE_DATA",
+		64:     "LEASE_WRITE",
+		128:    "LEASE_ATTR",
+		256:    "LEASE_ENTRIES",
+		512:    "CALLBACK",
+		1024:   "RECALLED",
+		2048:   "STABLE_WRITE",
 		65536:  "STALE_VIEW",
 		131072: "STALE_SESSION",
 	}
@@ -240,6 +312,13 @@ var (
 		"SHARED":        4,
 		"LINGER":        8,
 		"NEWCOMER":      16,
+		"LEASE_DATA":    32,
+		"LEASE_WRITE":   64,
+		"LEASE_ATTR":    128,
+		"LEASE_ENTRIES": 256,
+		"CALLBACK":      512,
+		"RECALLED":      1024,
+		"STABLE_WRITE":  2048,
 		"STALE_VIEW":    65536,
 		"STALE_SESSION": 131072,
 	}
@@ -324,6 +403,65 @@ func (ObjType) EnumDescriptor() ([]byte, []int) {
 	return file_ion_proto_rawDescGZIP(), []int{2}
 }
 
+// Consistency is a consistency mode.
+type Consistency int32
+
+const (
+	Consistency_DEFAULT     Consistency = 0 // that of the mount
+	Consistency_STRONG      Consistency = 1
+	Consistency_COMMIT_MODE Consistency = 2
+	Consistency_SESSION     Consistency = 3
+	Consistency_EVENTUAL    Consistency = 4
+	Consistency_LAMINATED   Consistency = 5
+)
+
+// Enum value maps for Consistency.
+var (
+	Consistency_name = map[int32]string{
+		0: "DEFAULT",
+		1: "STRONG",
+		2: "COMMIT_MODE",
+		3: "SESSION",
+		4: "EVENTUAL",
+		5: "LAMINATED",
+	}
+	Consistency_value = map[string]int32{
+		"DEFAULT":     0,
+		"STRONG":      1,
+		"COMMIT_MODE": 2,
+		"SESSION":     3,
+		"EVENTUAL":    4,
+		"LAMINATED":   5,
+	}
+)
+
+func (x Consistency) Enum() *Consistency {
+	p := new(Consistency)
+	*p = x
+	return p
+}
+
+func (x Consistency) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Consistency) Descriptor() protoreflect.EnumDescriptor {
+	return file_ion_proto_enumTypes[3].Descriptor()
+}
+
+func (Consistency) Type() protoreflect.EnumType {
+	return &file_ion_proto_enumTypes[3]
+}
+
+func (x Consistency) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Consistency.Descriptor instead.
+func (Consistency) EnumDescriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{3}
+}
+
 type LockType int32
 
 const (
@@ -357,11 +495,11 @@ func (x LockType) String() string {
 }
 
 func (LockType) Descriptor() protoreflect.EnumDescriptor {
-	return file_ion_proto_enumTypes[3].Descriptor()
+	return file_ion_proto_enumTypes[4].Descriptor()
 }
 
 func (LockType) Type() protoreflect.EnumType {
-	return &file_ion_proto_enumTypes[3]
+	return &file_ion_proto_enumTypes[4]
 }
 
 func (x LockType) Number() protoreflect.EnumNumber {
@@ -370,7 +508,7 @@ func (x LockType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LockType.Descriptor instead.
 func (LockType) EnumDescriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{3}
+	return file_ion_proto_rawDescGZIP(), []int{4}
 }
 
 // Packet is what had gathered for the peer while the one before was being
@@ -692,11 +830,14 @@ type HelloReq struct {
 	Session uint64 `protobuf:"varint,2,opt,name=session,proto3" json:"session,omitempty"`
 	// Bind this stream to the session as a further (data) connection. The
 	// session must exist: else ESTALE with STALE_SESSION.
-	Attach        bool   `protobuf:"varint,3,opt,name=attach,proto3" json:"attach,omitempty"`
-	Fsid          uint32 `protobuf:"varint,4,opt,name=fsid,proto3" json:"fsid,omitempty"` // the file system expected; 0 accepts any
-	Name          string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`  // of the host, shown in status
-	Pid           uint32 `protobuf:"varint,6,opt,name=pid,proto3" json:"pid,omitempty"`   // of the mount, shown in status
-	Mountpoint    string `protobuf:"bytes,7,opt,name=mountpoint,proto3" json:"mountpoint,omitempty"`
+	Attach     bool   `protobuf:"varint,3,opt,name=attach,proto3" json:"attach,omitempty"`
+	Fsid       uint32 `protobuf:"varint,4,opt,name=fsid,proto3" json:"fsid,omitempty"` // the file system expected; 0 accepts any
+	Name       string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`  // of the host, shown in status
+	Pid        uint32 `protobuf:"varint,6,opt,name=pid,proto3" json:"pid,omitempty"`   // of the mount, shown in status
+	Mountpoint string `protobuf:"bytes,7,opt,name=mountpoint,proto3" json:"mountpoint,omitempty"`
+	// The mount holds something from the session that it asks to resume: opens,
+	// locks, or bytes to replay.
+	Holds         bool `protobuf:"varint,8,opt,name=holds,proto3" json:"holds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -780,14 +921,25 @@ func (x *HelloReq) GetMountpoint() string {
 	return ""
 }
 
+func (x *HelloReq) GetHolds() bool {
+	if x != nil {
+		return x.Holds
+	}
+	return false
+}
+
 type HelloResp struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
-	Resumed       bool                   `protobuf:"varint,2,opt,name=resumed,proto3" json:"resumed,omitempty"`                // the session that was asked for still lives
-	Boot          uint64                 `protobuf:"varint,3,opt,name=boot,proto3" json:"boot,omitempty"`                      // changes whenever the I/O node starts
-	LeaseMs       uint32                 `protobuf:"varint,4,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"` // the session ends this long after the last ping
-	View          *View                  `protobuf:"bytes,5,opt,name=view,proto3" json:"view,omitempty"`
-	Software      string                 `protobuf:"bytes,6,opt,name=software,proto3" json:"software,omitempty"` // version of the I/O node
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Session  uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Resumed  bool                   `protobuf:"varint,2,opt,name=resumed,proto3" json:"resumed,omitempty"`                // the session that was asked for still lives
+	Boot     uint64                 `protobuf:"varint,3,opt,name=boot,proto3" json:"boot,omitempty"`                      // changes whenever the I/O node starts
+	LeaseMs  uint32                 `protobuf:"varint,4,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"` // the session ends this long after the last ping
+	View     *View                  `protobuf:"bytes,5,opt,name=view,proto3" json:"view,omitempty"`
+	Software string                 `protobuf:"bytes,6,opt,name=software,proto3" json:"software,omitempty"` // version of the I/O node
+	// The I/O node was restarted, and waits for this session's REPLAYs and
+	// RECLAIMED. False with resumed false: what was written but not stable is
+	// lost if boot has changed, and safe if not.
+	Grace         bool `protobuf:"varint,7,opt,name=grace,proto3" json:"grace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -862,6 +1014,13 @@ func (x *HelloResp) GetSoftware() string {
 		return x.Software
 	}
 	return ""
+}
+
+func (x *HelloResp) GetGrace() bool {
+	if x != nil {
+		return x.Grace
+	}
+	return false
 }
 
 type PingResp struct {
@@ -1002,19 +1161,27 @@ func (x *CancelResp) GetFound() bool {
 // Attr is the attributes of one inode. Times are whole seconds, as PVFS2
 // keeps no more.
 type Attr struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Handle        uint64                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"`
-	Type          ObjType                `protobuf:"varint,2,opt,name=type,proto3,enum=zoidfs.v1.ObjType" json:"type,omitempty"`
-	Mode          uint32                 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"` // permission bits with setuid, setgid and sticky
-	Uid           uint32                 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
-	Gid           uint32                 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
-	Nlink         uint32                 `protobuf:"varint,6,opt,name=nlink,proto3" json:"nlink,omitempty"`
-	Size          int64                  `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"`       // bytes
-	Blocks        int64                  `protobuf:"varint,8,opt,name=blocks,proto3" json:"blocks,omitempty"`   // of 512 bytes
-	Blksize       int64                  `protobuf:"varint,9,opt,name=blksize,proto3" json:"blksize,omitempty"` // bytes
-	Atime         int64                  `protobuf:"varint,10,opt,name=atime,proto3" json:"atime,omitempty"`
-	Mtime         int64                  `protobuf:"varint,11,opt,name=mtime,proto3" json:"mtime,omitempty"`
-	Ctime         int64                  `protobuf:"varint,12,opt,name=ctime,proto3" json:"ctime,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Handle      uint64                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"`
+	Type        ObjType                `protobuf:"varint,2,opt,name=type,proto3,enum=zoidfs.v1.ObjType" json:"type,omitempty"`
+	Mode        uint32                 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"` // permission bits with setuid, setgid and sticky
+	Uid         uint32                 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid         uint32                 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
+	Nlink       uint32                 `protobuf:"varint,6,opt,name=nlink,proto3" json:"nlink,omitempty"`
+	Size        int64                  `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"`       // bytes
+	Blocks      int64                  `protobuf:"varint,8,opt,name=blocks,proto3" json:"blocks,omitempty"`   // of 512 bytes
+	Blksize     int64                  `protobuf:"varint,9,opt,name=blksize,proto3" json:"blksize,omitempty"` // bytes
+	Atime       int64                  `protobuf:"varint,10,opt,name=atime,proto3" json:"atime,omitempty"`
+	Mtime       int64                  `protobuf:"varint,11,opt,name=mtime,proto3" json:"mtime,omitempty"`
+	Ctime       int64                  `protobuf:"varint,12,opt,name=ctime,proto3" json:"ctime,omitempty"`
+	Consistency Consistency            `protobuf:"varint,13,opt,name=consistency,proto3,enum=zoidfs.v1.Consistency" json:"consistency,omitempty"` // of the file or directory; DEFAULT if not known or not set
+	Sealed      bool                   `protobuf:"varint,14,opt,name=sealed,proto3" json:"sealed,omitempty"`                                      // laminated, and without any write permission
+	// Changes whenever the content may have changed. Never 0 where it is known.
+	Version uint64 `protobuf:"varint,15,opt,name=version,proto3" json:"version,omitempty"`
+	// No other mount holds unpublished bytes of the file; true for as long as
+	// the attributes are under a lease.
+	Quiet         bool `protobuf:"varint,16,opt,name=quiet,proto3" json:"quiet,omitempty"`
+	Leased        bool `protobuf:"varint,17,opt,name=leased,proto3" json:"leased,omitempty"` // LEASE_ATTR was given with this
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1131,6 +1298,41 @@ func (x *Attr) GetCtime() int64 {
 		return x.Ctime
 	}
 	return 0
+}
+
+func (x *Attr) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_DEFAULT
+}
+
+func (x *Attr) GetSealed() bool {
+	if x != nil {
+		return x.Sealed
+	}
+	return false
+}
+
+func (x *Attr) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Attr) GetQuiet() bool {
+	if x != nil {
+		return x.Quiet
+	}
+	return false
+}
+
+func (x *Attr) GetLeased() bool {
+	if x != nil {
+		return x.Leased
+	}
+	return false
 }
 
 type NameReq struct {
@@ -2227,6 +2429,7 @@ type OpenReq struct {
 	// so many times, whatever was counted before. 0 means an ordinary open.
 	Reclaim       uint32 `protobuf:"varint,2,opt,name=reclaim,proto3" json:"reclaim,omitempty"`
 	KillSuid      bool   `protobuf:"varint,3,opt,name=kill_suid,json=killSuid,proto3" json:"kill_suid,omitempty"` // clear setuid and setgid along with an O_TRUNC
+	Hold          bool   `protobuf:"varint,4,opt,name=hold,proto3" json:"hold,omitempty"`                         // with reclaim: this mount holds unpublished bytes, as after HOLD
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2282,9 +2485,17 @@ func (x *OpenReq) GetKillSuid() bool {
 	return false
 }
 
+func (x *OpenReq) GetHold() bool {
+	if x != nil {
+		return x.Hold
+	}
+	return false
+}
+
 type CloseReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Count         uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"` // how many opens end
+	Clean         bool                   `protobuf:"varint,2,opt,name=clean,proto3" json:"clean,omitempty"` // this mount holds no unpublished bytes any more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2326,9 +2537,17 @@ func (x *CloseReq) GetCount() uint32 {
 	return 0
 }
 
+func (x *CloseReq) GetClean() bool {
+	if x != nil {
+		return x.Clean
+	}
+	return false
+}
+
 type FsyncReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DataOnly      bool                   `protobuf:"varint,1,opt,name=data_only,json=dataOnly,proto3" json:"data_only,omitempty"`
+	Clean         bool                   `protobuf:"varint,2,opt,name=clean,proto3" json:"clean,omitempty"` // as in CloseReq
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2370,6 +2589,228 @@ func (x *FsyncReq) GetDataOnly() bool {
 	return false
 }
 
+func (x *FsyncReq) GetClean() bool {
+	if x != nil {
+		return x.Clean
+	}
+	return false
+}
+
+type RecallResp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Quiet         bool                   `protobuf:"varint,1,opt,name=quiet,proto3" json:"quiet,omitempty"` // no other mount holds unpublished bytes of the file now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecallResp) Reset() {
+	*x = RecallResp{}
+	mi := &file_ion_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecallResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecallResp) ProtoMessage() {}
+
+func (x *RecallResp) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecallResp.ProtoReflect.Descriptor instead.
+func (*RecallResp) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *RecallResp) GetQuiet() bool {
+	if x != nil {
+		return x.Quiet
+	}
+	return false
+}
+
+// ReplayReq says how old the bytes of a REPLAY are.
+type ReplayReq struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Stamp int64                  `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	// They are known to be stable, and only count against older ones of others.
+	Prepared      bool `protobuf:"varint,2,opt,name=prepared,proto3" json:"prepared,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayReq) Reset() {
+	*x = ReplayReq{}
+	mi := &file_ion_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayReq) ProtoMessage() {}
+
+func (x *ReplayReq) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayReq.ProtoReflect.Descriptor instead.
+func (*ReplayReq) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ReplayReq) GetStamp() int64 {
+	if x != nil {
+		return x.Stamp
+	}
+	return 0
+}
+
+func (x *ReplayReq) GetPrepared() bool {
+	if x != nil {
+		return x.Prepared
+	}
+	return false
+}
+
+// StableReq tells a mount about the bytes that it wrote to one owner's domains
+// of a file. Writes carry stamps in the off field of their replies.
+type StableReq struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Stamp int64                  `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"` // bytes written up to this stamp are at the PVFS2 servers
+	// They need not be kept any more. Else they are to be kept, and to be called
+	// prepared if they have to be replayed, until the next STABLE: older bytes of
+	// other mounts may have been written over, and must not be replayed without.
+	Drop          bool   `protobuf:"varint,2,opt,name=drop,proto3" json:"drop,omitempty"`
+	Errno         uint32 `protobuf:"varint,3,opt,name=errno,proto3" json:"errno,omitempty"` // why newer bytes could not be written; 0 if nothing failed
+	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StableReq) Reset() {
+	*x = StableReq{}
+	mi := &file_ion_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StableReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StableReq) ProtoMessage() {}
+
+func (x *StableReq) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StableReq.ProtoReflect.Descriptor instead.
+func (*StableReq) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *StableReq) GetStamp() int64 {
+	if x != nil {
+		return x.Stamp
+	}
+	return 0
+}
+
+func (x *StableReq) GetDrop() bool {
+	if x != nil {
+		return x.Drop
+	}
+	return false
+}
+
+func (x *StableReq) GetErrno() uint32 {
+	if x != nil {
+		return x.Errno
+	}
+	return 0
+}
+
+func (x *StableReq) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type PublishResp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Clean         bool                   `protobuf:"varint,1,opt,name=clean,proto3" json:"clean,omitempty"` // this mount holds no unpublished bytes of the file any more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishResp) Reset() {
+	*x = PublishResp{}
+	mi := &file_ion_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishResp) ProtoMessage() {}
+
+func (x *PublishResp) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishResp.ProtoReflect.Descriptor instead.
+func (*PublishResp) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *PublishResp) GetClean() bool {
+	if x != nil {
+		return x.Clean
+	}
+	return false
+}
+
 // LockReq is fcntl(2) F_SETLK, F_SETLKW, F_GETLK or flock(2) of the bytes
 // start to end, both included.
 type LockReq struct {
@@ -2388,7 +2829,7 @@ type LockReq struct {
 
 func (x *LockReq) Reset() {
 	*x = LockReq{}
-	mi := &file_ion_proto_msgTypes[30]
+	mi := &file_ion_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2841,7 @@ func (x *LockReq) String() string {
 func (*LockReq) ProtoMessage() {}
 
 func (x *LockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[30]
+	mi := &file_ion_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2413,7 +2854,7 @@ func (x *LockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReq.ProtoReflect.Descriptor instead.
 func (*LockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{30}
+	return file_ion_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LockReq) GetOwner() uint64 {
@@ -2484,7 +2925,7 @@ type GetLockResp struct {
 
 func (x *GetLockResp) Reset() {
 	*x = GetLockResp{}
-	mi := &file_ion_proto_msgTypes[31]
+	mi := &file_ion_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2496,7 +2937,7 @@ func (x *GetLockResp) String() string {
 func (*GetLockResp) ProtoMessage() {}
 
 func (x *GetLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[31]
+	mi := &file_ion_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2509,7 +2950,7 @@ func (x *GetLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLockResp.ProtoReflect.Descriptor instead.
 func (*GetLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{31}
+	return file_ion_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetLockResp) GetType() LockType {
@@ -2552,7 +2993,7 @@ type PeerHelloReq struct {
 
 func (x *PeerHelloReq) Reset() {
 	*x = PeerHelloReq{}
-	mi := &file_ion_proto_msgTypes[32]
+	mi := &file_ion_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2564,7 +3005,7 @@ func (x *PeerHelloReq) String() string {
 func (*PeerHelloReq) ProtoMessage() {}
 
 func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[32]
+	mi := &file_ion_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2577,7 +3018,7 @@ func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloReq.ProtoReflect.Descriptor instead.
 func (*PeerHelloReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{32}
+	return file_ion_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PeerHelloReq) GetVersion() uint32 {
@@ -2618,7 +3059,7 @@ type PeerHelloResp struct {
 
 func (x *PeerHelloResp) Reset() {
 	*x = PeerHelloResp{}
-	mi := &file_ion_proto_msgTypes[33]
+	mi := &file_ion_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +3071,7 @@ func (x *PeerHelloResp) String() string {
 func (*PeerHelloResp) ProtoMessage() {}
 
 func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[33]
+	mi := &file_ion_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +3084,7 @@ func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloResp.ProtoReflect.Descriptor instead.
 func (*PeerHelloResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{33}
+	return file_ion_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PeerHelloResp) GetBoot() uint64 {
@@ -2665,14 +3106,15 @@ func (x *PeerHelloResp) GetView() *View {
 type AnnounceReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	KillPriv      bool                   `protobuf:"varint,1,opt,name=kill_priv,json=killPriv,proto3" json:"kill_priv,omitempty"`
-	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"` // address of the owner
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`        // address of the owner
+	Session       uint64                 `protobuf:"varint,3,opt,name=session,proto3" json:"session,omitempty"` // whose writes; 0: of several
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AnnounceReq) Reset() {
 	*x = AnnounceReq{}
-	mi := &file_ion_proto_msgTypes[34]
+	mi := &file_ion_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +3126,7 @@ func (x *AnnounceReq) String() string {
 func (*AnnounceReq) ProtoMessage() {}
 
 func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[34]
+	mi := &file_ion_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +3139,7 @@ func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceReq.ProtoReflect.Descriptor instead.
 func (*AnnounceReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{34}
+	return file_ion_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AnnounceReq) GetKillPriv() bool {
@@ -2714,6 +3156,57 @@ func (x *AnnounceReq) GetFrom() string {
 	return ""
 }
 
+func (x *AnnounceReq) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+type SessionReq struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionReq) Reset() {
+	*x = SessionReq{}
+	mi := &file_ion_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionReq) ProtoMessage() {}
+
+func (x *SessionReq) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionReq.ProtoReflect.Descriptor instead.
+func (*SessionReq) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *SessionReq) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
 type CollectResp struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Wrote bool                   `protobuf:"varint,1,opt,name=wrote,proto3" json:"wrote,omitempty"`
@@ -2722,14 +3215,18 @@ type CollectResp struct {
 	// finds the same stamp as the one before has found no new write.
 	Stamp int64 `protobuf:"varint,3,opt,name=stamp,proto3" json:"stamp,omitempty"`
 	// Writes are under way: the owner does not announce them again.
-	Busy          bool `protobuf:"varint,4,opt,name=busy,proto3" json:"busy,omitempty"`
+	Busy bool `protobuf:"varint,4,opt,name=busy,proto3" json:"busy,omitempty"`
+	// End of the bytes at the owner that PVFS2 may not show yet; 0 if none.
+	End int64 `protobuf:"varint,5,opt,name=end,proto3" json:"end,omitempty"`
+	// A mount keeps writes back under a lease; it is not asked for them here.
+	Kept          bool `protobuf:"varint,6,opt,name=kept,proto3" json:"kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CollectResp) Reset() {
 	*x = CollectResp{}
-	mi := &file_ion_proto_msgTypes[35]
+	mi := &file_ion_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2741,7 +3238,7 @@ func (x *CollectResp) String() string {
 func (*CollectResp) ProtoMessage() {}
 
 func (x *CollectResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[35]
+	mi := &file_ion_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2754,7 +3251,7 @@ func (x *CollectResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResp.ProtoReflect.Descriptor instead.
 func (*CollectResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{35}
+	return file_ion_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CollectResp) GetWrote() bool {
@@ -2785,6 +3282,20 @@ func (x *CollectResp) GetBusy() bool {
 	return false
 }
 
+func (x *CollectResp) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *CollectResp) GetKept() bool {
+	if x != nil {
+		return x.Kept
+	}
+	return false
+}
+
 type FenceResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -2794,7 +3305,7 @@ type FenceResp struct {
 
 func (x *FenceResp) Reset() {
 	*x = FenceResp{}
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2806,7 +3317,7 @@ func (x *FenceResp) String() string {
 func (*FenceResp) ProtoMessage() {}
 
 func (x *FenceResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2819,7 +3330,7 @@ func (x *FenceResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResp.ProtoReflect.Descriptor instead.
 func (*FenceResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{36}
+	return file_ion_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FenceResp) GetToken() uint64 {
@@ -2838,7 +3349,7 @@ type TokenReq struct {
 
 func (x *TokenReq) Reset() {
 	*x = TokenReq{}
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +3361,7 @@ func (x *TokenReq) String() string {
 func (*TokenReq) ProtoMessage() {}
 
 func (x *TokenReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +3374,7 @@ func (x *TokenReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenReq.ProtoReflect.Descriptor instead.
 func (*TokenReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{37}
+	return file_ion_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TokenReq) GetToken() uint64 {
@@ -2882,7 +3393,7 @@ type OrphanResp struct {
 
 func (x *OrphanResp) Reset() {
 	*x = OrphanResp{}
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2894,7 +3405,7 @@ func (x *OrphanResp) String() string {
 func (*OrphanResp) ProtoMessage() {}
 
 func (x *OrphanResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2907,7 +3418,7 @@ func (x *OrphanResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanResp.ProtoReflect.Descriptor instead.
 func (*OrphanResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{38}
+	return file_ion_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *OrphanResp) GetOpen() bool {
@@ -2927,7 +3438,7 @@ type ForgetReq struct {
 
 func (x *ForgetReq) Reset() {
 	*x = ForgetReq{}
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2939,7 +3450,7 @@ func (x *ForgetReq) String() string {
 func (*ForgetReq) ProtoMessage() {}
 
 func (x *ForgetReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2952,7 +3463,7 @@ func (x *ForgetReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetReq.ProtoReflect.Descriptor instead.
 func (*ForgetReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{39}
+	return file_ion_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ForgetReq) GetHandles() []uint64 {
@@ -2972,7 +3483,7 @@ type NameLockReq struct {
 
 func (x *NameLockReq) Reset() {
 	*x = NameLockReq{}
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2984,7 +3495,7 @@ func (x *NameLockReq) String() string {
 func (*NameLockReq) ProtoMessage() {}
 
 func (x *NameLockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2997,7 +3508,7 @@ func (x *NameLockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockReq.ProtoReflect.Descriptor instead.
 func (*NameLockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{40}
+	return file_ion_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NameLockReq) GetName() []byte {
@@ -3023,7 +3534,7 @@ type NameLockResp struct {
 
 func (x *NameLockResp) Reset() {
 	*x = NameLockResp{}
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3035,7 +3546,7 @@ func (x *NameLockResp) String() string {
 func (*NameLockResp) ProtoMessage() {}
 
 func (x *NameLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3048,7 +3559,7 @@ func (x *NameLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockResp.ProtoReflect.Descriptor instead.
 func (*NameLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{41}
+	return file_ion_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NameLockResp) GetToken() uint64 {
@@ -3067,7 +3578,7 @@ type StatsReq struct {
 
 func (x *StatsReq) Reset() {
 	*x = StatsReq{}
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3079,7 +3590,7 @@ func (x *StatsReq) String() string {
 func (*StatsReq) ProtoMessage() {}
 
 func (x *StatsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3092,7 +3603,7 @@ func (x *StatsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsReq.ProtoReflect.Descriptor instead.
 func (*StatsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{42}
+	return file_ion_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *StatsReq) GetReset_() bool {
@@ -3116,7 +3627,7 @@ type StatsResp struct {
 
 func (x *StatsResp) Reset() {
 	*x = StatsResp{}
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3128,7 +3639,7 @@ func (x *StatsResp) String() string {
 func (*StatsResp) ProtoMessage() {}
 
 func (x *StatsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3141,7 +3652,7 @@ func (x *StatsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResp.ProtoReflect.Descriptor instead.
 func (*StatsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{43}
+	return file_ion_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *StatsResp) GetRpcRequests() map[string]uint64 {
@@ -3194,7 +3705,7 @@ type StatusReq struct {
 
 func (x *StatusReq) Reset() {
 	*x = StatusReq{}
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3206,7 +3717,7 @@ func (x *StatusReq) String() string {
 func (*StatusReq) ProtoMessage() {}
 
 func (x *StatusReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3219,7 +3730,7 @@ func (x *StatusReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReq.ProtoReflect.Descriptor instead.
 func (*StatusReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{44}
+	return file_ion_proto_rawDescGZIP(), []int{49}
 }
 
 type StatusResp struct {
@@ -3246,7 +3757,7 @@ type StatusResp struct {
 
 func (x *StatusResp) Reset() {
 	*x = StatusResp{}
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3258,7 +3769,7 @@ func (x *StatusResp) String() string {
 func (*StatusResp) ProtoMessage() {}
 
 func (x *StatusResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3271,7 +3782,7 @@ func (x *StatusResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResp.ProtoReflect.Descriptor instead.
 func (*StatusResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{45}
+	return file_ion_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *StatusResp) GetAddress() string {
@@ -3404,7 +3915,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3416,7 +3927,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3429,7 +3940,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{46}
+	return file_ion_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SessionStatus) GetSession() uint64 {
@@ -3513,7 +4024,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3525,7 +4036,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3538,7 +4049,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{47}
+	return file_ion_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PeerStatus) GetAddress() string {
@@ -3574,7 +4085,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3586,7 +4097,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3599,7 +4110,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{48}
+	return file_ion_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ServerStatus) GetAlias() string {
@@ -3659,7 +4170,7 @@ const file_ion_proto_rawDesc = "" +
 	"\afs_name\x18\x04 \x01(\tR\x06fsName\x12\x12\n" +
 	"\x04root\x18\x05 \x01(\x04R\x04root\x12\x1f\n" +
 	"\vdomain_size\x18\x06 \x01(\x03R\n" +
-	"domainSize\"\xb0\x01\n" +
+	"domainSize\"\xc6\x01\n" +
 	"\bHelloReq\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x16\n" +
@@ -3669,21 +4180,23 @@ const file_ion_proto_rawDesc = "" +
 	"\x03pid\x18\x06 \x01(\rR\x03pid\x12\x1e\n" +
 	"\n" +
 	"mountpoint\x18\a \x01(\tR\n" +
-	"mountpoint\"\xaf\x01\n" +
+	"mountpoint\x12\x14\n" +
+	"\x05holds\x18\b \x01(\bR\x05holds\"\xc5\x01\n" +
 	"\tHelloResp\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x18\n" +
 	"\aresumed\x18\x02 \x01(\bR\aresumed\x12\x12\n" +
 	"\x04boot\x18\x03 \x01(\x04R\x04boot\x12\x19\n" +
 	"\blease_ms\x18\x04 \x01(\rR\aleaseMs\x12#\n" +
 	"\x04view\x18\x05 \x01(\v2\x0f.zoidfs.v1.ViewR\x04view\x12\x1a\n" +
-	"\bsoftware\x18\x06 \x01(\tR\bsoftware\" \n" +
+	"\bsoftware\x18\x06 \x01(\tR\bsoftware\x12\x14\n" +
+	"\x05grace\x18\a \x01(\bR\x05grace\" \n" +
 	"\bPingResp\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\x1b\n" +
 	"\tCancelReq\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\"\"\n" +
 	"\n" +
 	"CancelResp\x12\x14\n" +
-	"\x05found\x18\x01 \x01(\bR\x05found\"\x9c\x02\n" +
+	"\x05found\x18\x01 \x01(\bR\x05found\"\xb6\x03\n" +
 	"\x04Attr\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12&\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x12.zoidfs.v1.ObjTypeR\x04type\x12\x12\n" +
@@ -3697,7 +4210,12 @@ const file_ion_proto_rawDesc = "" +
 	"\x05atime\x18\n" +
 	" \x01(\x03R\x05atime\x12\x14\n" +
 	"\x05mtime\x18\v \x01(\x03R\x05mtime\x12\x14\n" +
-	"\x05ctime\x18\f \x01(\x03R\x05ctime\"\x1d\n" +
+	"\x05ctime\x18\f \x01(\x03R\x05ctime\x128\n" +
+	"\vconsistency\x18\r \x01(\x0e2\x16.zoidfs.v1.ConsistencyR\vconsistency\x12\x16\n" +
+	"\x06sealed\x18\x0e \x01(\bR\x06sealed\x12\x18\n" +
+	"\aversion\x18\x0f \x01(\x04R\aversion\x12\x14\n" +
+	"\x05quiet\x18\x10 \x01(\bR\x05quiet\x12\x16\n" +
+	"\x06leased\x18\x11 \x01(\bR\x06leased\"\x1d\n" +
 	"\aNameReq\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\"\xa2\x01\n" +
 	"\tEntryResp\x12\x16\n" +
@@ -3788,15 +4306,31 @@ const file_ion_proto_rawDesc = "" +
 	"\x05files\x18\x05 \x01(\x04R\x05files\x12\x1d\n" +
 	"\n" +
 	"files_free\x18\x06 \x01(\x04R\tfilesFree\x12\x19\n" +
-	"\bname_max\x18\a \x01(\rR\anameMax\"V\n" +
+	"\bname_max\x18\a \x01(\rR\anameMax\"j\n" +
 	"\aOpenReq\x12\x14\n" +
 	"\x05flags\x18\x01 \x01(\rR\x05flags\x12\x18\n" +
 	"\areclaim\x18\x02 \x01(\rR\areclaim\x12\x1b\n" +
-	"\tkill_suid\x18\x03 \x01(\bR\bkillSuid\" \n" +
+	"\tkill_suid\x18\x03 \x01(\bR\bkillSuid\x12\x12\n" +
+	"\x04hold\x18\x04 \x01(\bR\x04hold\"6\n" +
 	"\bCloseReq\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\rR\x05count\"'\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\x12\x14\n" +
+	"\x05clean\x18\x02 \x01(\bR\x05clean\"=\n" +
 	"\bFsyncReq\x12\x1b\n" +
-	"\tdata_only\x18\x01 \x01(\bR\bdataOnly\"\xc6\x01\n" +
+	"\tdata_only\x18\x01 \x01(\bR\bdataOnly\x12\x14\n" +
+	"\x05clean\x18\x02 \x01(\bR\x05clean\"\"\n" +
+	"\n" +
+	"RecallResp\x12\x14\n" +
+	"\x05quiet\x18\x01 \x01(\bR\x05quiet\"=\n" +
+	"\tReplayReq\x12\x14\n" +
+	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x1a\n" +
+	"\bprepared\x18\x02 \x01(\bR\bprepared\"_\n" +
+	"\tStableReq\x12\x14\n" +
+	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x12\n" +
+	"\x04drop\x18\x02 \x01(\bR\x04drop\x12\x14\n" +
+	"\x05errno\x18\x03 \x01(\rR\x05errno\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"#\n" +
+	"\vPublishResp\x12\x14\n" +
+	"\x05clean\x18\x01 \x01(\bR\x05clean\"\xc6\x01\n" +
 	"\aLockReq\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\x04R\x05owner\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x04R\x05start\x12\x10\n" +
@@ -3818,15 +4352,21 @@ const file_ion_proto_rawDesc = "" +
 	"\x04view\x18\x04 \x01(\v2\x0f.zoidfs.v1.ViewR\x04view\"H\n" +
 	"\rPeerHelloResp\x12\x12\n" +
 	"\x04boot\x18\x01 \x01(\x04R\x04boot\x12#\n" +
-	"\x04view\x18\x02 \x01(\v2\x0f.zoidfs.v1.ViewR\x04view\">\n" +
+	"\x04view\x18\x02 \x01(\v2\x0f.zoidfs.v1.ViewR\x04view\"X\n" +
 	"\vAnnounceReq\x12\x1b\n" +
 	"\tkill_priv\x18\x01 \x01(\bR\bkillPriv\x12\x12\n" +
-	"\x04from\x18\x02 \x01(\tR\x04from\"c\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x18\n" +
+	"\asession\x18\x03 \x01(\x04R\asession\"&\n" +
+	"\n" +
+	"SessionReq\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\"\x89\x01\n" +
 	"\vCollectResp\x12\x14\n" +
 	"\x05wrote\x18\x01 \x01(\bR\x05wrote\x12\x14\n" +
 	"\x05mtime\x18\x02 \x01(\x03R\x05mtime\x12\x14\n" +
 	"\x05stamp\x18\x03 \x01(\x03R\x05stamp\x12\x12\n" +
-	"\x04busy\x18\x04 \x01(\bR\x04busy\"!\n" +
+	"\x04busy\x18\x04 \x01(\bR\x04busy\x12\x10\n" +
+	"\x03end\x18\x05 \x01(\x03R\x03end\x12\x12\n" +
+	"\x04kept\x18\x06 \x01(\bR\x04kept\"!\n" +
 	"\tFenceResp\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\" \n" +
 	"\bTokenReq\x12\x14\n" +
@@ -3900,7 +4440,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*\x9a\x04\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*\x8c\x05\n" +
 	"\x02Op\x12\v\n" +
 	"\aINVALID\x10\x00\x12\t\n" +
 	"\x05HELLO\x10\x01\x12\b\n" +
@@ -3908,7 +4448,8 @@ const file_ion_proto_rawDesc = "" +
 	"\x03BYE\x10\x03\x12\b\n" +
 	"\x04VIEW\x10\x04\x12\n" +
 	"\n" +
-	"\x06CANCEL\x10\x05\x12\n" +
+	"\x06CANCEL\x10\x05\x12\r\n" +
+	"\tRECLAIMED\x10\x06\x12\n" +
 	"\n" +
 	"\x06LOOKUP\x10\n" +
 	"\x12\n" +
@@ -3936,10 +4477,22 @@ const file_ion_proto_rawDesc = "" +
 	"\x05FSYNC\x10!\x12\b\n" +
 	"\x04LOCK\x10\"\x12\v\n" +
 	"\aGETLOCK\x10#\x12\b\n" +
+	"\x04HOLD\x10%\x12\n" +
+	"\n" +
+	"\x06RECALL\x10&\x12\b\n" +
 	"\x04READ\x10(\x12\t\n" +
 	"\x05WRITE\x10)\x12\n" +
 	"\n" +
-	"\x06APPEND\x10*\x12\x0e\n" +
+	"\x06APPEND\x10*\x12\n" +
+	"\n" +
+	"\x06COMMIT\x10+\x12\n" +
+	"\n" +
+	"\x06REPLAY\x10,\x12\n" +
+	"\n" +
+	"\x06REVOKE\x102\x12\n" +
+	"\n" +
+	"\x06STABLE\x103\x12\v\n" +
+	"\aPUBLISH\x104\x12\x0e\n" +
 	"\n" +
 	"PEER_HELLO\x10<\x12\f\n" +
 	"\bANNOUNCE\x10=\x12\v\n" +
@@ -3952,7 +4505,9 @@ const file_ion_proto_rawDesc = "" +
 	"\tNAME_LOCK\x10C\x12\x0f\n" +
 	"\vNAME_UNLOCK\x10D\x12\n" +
 	"\n" +
-	"\x06FORGET\x10E\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*{\n" +
+	"\x06FORGET\x10E\x12\x0e\n" +
+	"\n" +
+	"WRITE_BACK\x10F\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xf2\x01\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
@@ -3961,7 +4516,16 @@ const file_ion_proto_rawDesc = "" +
 	"\x06SHARED\x10\x04\x12\n" +
 	"\n" +
 	"\x06LINGER\x10\b\x12\f\n" +
-	"\bNEWCOMER\x10\x10\x12\x10\n" +
+	"\bNEWCOMER\x10\x10\x12\x0e\n" +
+	"\n" +
+	"LEASE_DATA\x10 \x12\x0f\n" +
+	"\vLEASE_WRITE\x10@\x12\x0f\n" +
+	"\n" +
+	"LEASE_ATTR\x10\x80\x01\x12\x12\n" +
+	"\rLEASE_ENTRIES\x10\x80\x02\x12\r\n" +
+	"\bCALLBACK\x10\x80\x04\x12\r\n" +
+	"\bRECALLED\x10\x80\b\x12\x11\n" +
+	"\fSTABLE_WRITE\x10\x80\x10\x12\x10\n" +
 	"\n" +
 	"STALE_VIEW\x10\x80\x80\x04\x12\x13\n" +
 	"\rSTALE_SESSION\x10\x80\x80\b*0\n" +
@@ -3969,7 +4533,15 @@ const file_ion_proto_rawDesc = "" +
 	"\x04NONE\x10\x00\x12\b\n" +
 	"\x04FILE\x10\x01\x12\a\n" +
 	"\x03DIR\x10\x02\x12\b\n" +
-	"\x04LINK\x10\x03*5\n" +
+	"\x04LINK\x10\x03*a\n" +
+	"\vConsistency\x12\v\n" +
+	"\aDEFAULT\x10\x00\x12\n" +
+	"\n" +
+	"\x06STRONG\x10\x01\x12\x0f\n" +
+	"\vCOMMIT_MODE\x10\x02\x12\v\n" +
+	"\aSESSION\x10\x03\x12\f\n" +
+	"\bEVENTUAL\x10\x04\x12\r\n" +
+	"\tLAMINATED\x10\x05*5\n" +
 	"\bLockType\x12\n" +
 	"\n" +
 	"\x06UNLOCK\x10\x00\x12\r\n" +
@@ -3993,94 +4565,101 @@ func file_ion_proto_rawDescGZIP() []byte {
 	return file_ion_proto_rawDescData
 }
 
-var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_ion_proto_goTypes = []any{
 	(Op)(0),               // 0: zoidfs.v1.Op
 	(Flag)(0),             // 1: zoidfs.v1.Flag
 	(ObjType)(0),          // 2: zoidfs.v1.ObjType
-	(LockType)(0),         // 3: zoidfs.v1.LockType
-	(*Packet)(nil),        // 4: zoidfs.v1.Packet
-	(*Frame)(nil),         // 5: zoidfs.v1.Frame
-	(*ErrorDetail)(nil),   // 6: zoidfs.v1.ErrorDetail
-	(*View)(nil),          // 7: zoidfs.v1.View
-	(*HelloReq)(nil),      // 8: zoidfs.v1.HelloReq
-	(*HelloResp)(nil),     // 9: zoidfs.v1.HelloResp
-	(*PingResp)(nil),      // 10: zoidfs.v1.PingResp
-	(*CancelReq)(nil),     // 11: zoidfs.v1.CancelReq
-	(*CancelResp)(nil),    // 12: zoidfs.v1.CancelResp
-	(*Attr)(nil),          // 13: zoidfs.v1.Attr
-	(*NameReq)(nil),       // 14: zoidfs.v1.NameReq
-	(*EntryResp)(nil),     // 15: zoidfs.v1.EntryResp
-	(*CreateReq)(nil),     // 16: zoidfs.v1.CreateReq
-	(*MkdirReq)(nil),      // 17: zoidfs.v1.MkdirReq
-	(*SymlinkReq)(nil),    // 18: zoidfs.v1.SymlinkReq
-	(*UnlinkResp)(nil),    // 19: zoidfs.v1.UnlinkResp
-	(*RenameReq)(nil),     // 20: zoidfs.v1.RenameReq
-	(*RenameResp)(nil),    // 21: zoidfs.v1.RenameResp
-	(*ReadDirReq)(nil),    // 22: zoidfs.v1.ReadDirReq
-	(*ReadDirResp)(nil),   // 23: zoidfs.v1.ReadDirResp
-	(*Dirent)(nil),        // 24: zoidfs.v1.Dirent
-	(*SetAttrReq)(nil),    // 25: zoidfs.v1.SetAttrReq
-	(*ReadlinkResp)(nil),  // 26: zoidfs.v1.ReadlinkResp
-	(*XattrResp)(nil),     // 27: zoidfs.v1.XattrResp
-	(*SetXattrReq)(nil),   // 28: zoidfs.v1.SetXattrReq
-	(*ListXattrResp)(nil), // 29: zoidfs.v1.ListXattrResp
-	(*StatFSResp)(nil),    // 30: zoidfs.v1.StatFSResp
-	(*OpenReq)(nil),       // 31: zoidfs.v1.OpenReq
-	(*CloseReq)(nil),      // 32: zoidfs.v1.CloseReq
-	(*FsyncReq)(nil),      // 33: zoidfs.v1.FsyncReq
-	(*LockReq)(nil),       // 34: zoidfs.v1.LockReq
-	(*GetLockResp)(nil),   // 35: zoidfs.v1.GetLockResp
-	(*PeerHelloReq)(nil),  // 36: zoidfs.v1.PeerHelloReq
-	(*PeerHelloResp)(nil), // 37: zoidfs.v1.PeerHelloResp
-	(*AnnounceReq)(nil),   // 38: zoidfs.v1.AnnounceReq
-	(*CollectResp)(nil),   // 39: zoidfs.v1.CollectResp
-	(*FenceResp)(nil),     // 40: zoidfs.v1.FenceResp
-	(*TokenReq)(nil),      // 41: zoidfs.v1.TokenReq
-	(*OrphanResp)(nil),    // 42: zoidfs.v1.OrphanResp
-	(*ForgetReq)(nil),     // 43: zoidfs.v1.ForgetReq
-	(*NameLockReq)(nil),   // 44: zoidfs.v1.NameLockReq
-	(*NameLockResp)(nil),  // 45: zoidfs.v1.NameLockResp
-	(*StatsReq)(nil),      // 46: zoidfs.v1.StatsReq
-	(*StatsResp)(nil),     // 47: zoidfs.v1.StatsResp
-	(*StatusReq)(nil),     // 48: zoidfs.v1.StatusReq
-	(*StatusResp)(nil),    // 49: zoidfs.v1.StatusResp
-	(*SessionStatus)(nil), // 50: zoidfs.v1.SessionStatus
-	(*PeerStatus)(nil),    // 51: zoidfs.v1.PeerStatus
-	(*ServerStatus)(nil),  // 52: zoidfs.v1.ServerStatus
-	nil,                   // 53: zoidfs.v1.StatsResp.RpcRequestsEntry
-	nil,                   // 54: zoidfs.v1.StatsResp.PvfsRequestsEntry
+	(Consistency)(0),      // 3: zoidfs.v1.Consistency
+	(LockType)(0),         // 4: zoidfs.v1.LockType
+	(*Packet)(nil),        // 5: zoidfs.v1.Packet
+	(*Frame)(nil),         // 6: zoidfs.v1.Frame
+	(*ErrorDetail)(nil),   // 7: zoidfs.v1.ErrorDetail
+	(*View)(nil),          // 8: zoidfs.v1.View
+	(*HelloReq)(nil),      // 9: zoidfs.v1.HelloReq
+	(*HelloResp)(nil),     // 10: zoidfs.v1.HelloResp
+	(*PingResp)(nil),      // 11: zoidfs.v1.PingResp
+	(*CancelReq)(nil),     // 12: zoidfs.v1.CancelReq
+	(*CancelResp)(nil),    // 13: zoidfs.v1.CancelResp
+	(*Attr)(nil),          // 14: zoidfs.v1.Attr
+	(*NameReq)(nil),       // 15: zoidfs.v1.NameReq
+	(*EntryResp)(nil),     // 16: zoidfs.v1.EntryResp
+	(*CreateReq)(nil),     // 17: zoidfs.v1.CreateReq
+	(*MkdirReq)(nil),      // 18: zoidfs.v1.MkdirReq
+	(*SymlinkReq)(nil),    // 19: zoidfs.v1.SymlinkReq
+	(*UnlinkResp)(nil),    // 20: zoidfs.v1.UnlinkResp
+	(*RenameReq)(nil),     // 21: zoidfs.v1.RenameReq
+	(*RenameResp)(nil),    // 22: zoidfs.v1.RenameResp
+	(*ReadDirReq)(nil),    // 23: zoidfs.v1.ReadDirReq
+	(*ReadDirResp)(nil),   // 24: zoidfs.v1.ReadDirResp
+	(*Dirent)(nil),        // 25: zoidfs.v1.Dirent
+	(*SetAttrReq)(nil),    // 26: zoidfs.v1.SetAttrReq
+	(*ReadlinkResp)(nil),  // 27: zoidfs.v1.ReadlinkResp
+	(*XattrResp)(nil),     // 28: zoidfs.v1.XattrResp
+	(*SetXattrReq)(nil),   // 29: zoidfs.v1.SetXattrReq
+	(*ListXattrResp)(nil), // 30: zoidfs.v1.ListXattrResp
+	(*StatFSResp)(nil),    // 31: zoidfs.v1.StatFSResp
+	(*OpenReq)(nil),       // 32: zoidfs.v1.OpenReq
+	(*CloseReq)(nil),      // 33: zoidfs.v1.CloseReq
+	(*FsyncReq)(nil),      // 34: zoidfs.v1.FsyncReq
+	(*RecallResp)(nil),    // 35: zoidfs.v1.RecallResp
+	(*ReplayReq)(nil),     // 36: zoidfs.v1.ReplayReq
+	(*StableReq)(nil),     // 37: zoidfs.v1.StableReq
+	(*PublishResp)(nil),   // 38: zoidfs.v1.PublishResp
+	(*LockReq)(nil),       // 39: zoidfs.v1.LockReq
+	(*GetLockResp)(nil),   // 40: zoidfs.v1.GetLockResp
+	(*PeerHelloReq)(nil),  // 41: zoidfs.v1.PeerHelloReq
+	(*PeerHelloResp)(nil), // 42: zoidfs.v1.PeerHelloResp
+	(*AnnounceReq)(nil),   // 43: zoidfs.v1.AnnounceReq
+	(*SessionReq)(nil),    // 44: zoidfs.v1.SessionReq
+	(*CollectResp)(nil),   // 45: zoidfs.v1.CollectResp
+	(*FenceResp)(nil),     // 46: zoidfs.v1.FenceResp
+	(*TokenReq)(nil),      // 47: zoidfs.v1.TokenReq
+	(*OrphanResp)(nil),    // 48: zoidfs.v1.OrphanResp
+	(*ForgetReq)(nil),     // 49: zoidfs.v1.ForgetReq
+	(*NameLockReq)(nil),   // 50: zoidfs.v1.NameLockReq
+	(*NameLockResp)(nil),  // 51: zoidfs.v1.NameLockResp
+	(*StatsReq)(nil),      // 52: zoidfs.v1.StatsReq
+	(*StatsResp)(nil),     // 53: zoidfs.v1.StatsResp
+	(*StatusReq)(nil),     // 54: zoidfs.v1.StatusReq
+	(*StatusResp)(nil),    // 55: zoidfs.v1.StatusResp
+	(*SessionStatus)(nil), // 56: zoidfs.v1.SessionStatus
+	(*PeerStatus)(nil),    // 57: zoidfs.v1.PeerStatus
+	(*ServerStatus)(nil),  // 58: zoidfs.v1.ServerStatus
+	nil,                   // 59: zoidfs.v1.StatsResp.RpcRequestsEntry
+	nil,                   // 60: zoidfs.v1.StatsResp.PvfsRequestsEntry
 }
 var file_ion_proto_depIdxs = []int32{
-	5,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
-	7,  // 1: zoidfs.v1.HelloResp.view:type_name -> zoidfs.v1.View
+	6,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
+	8,  // 1: zoidfs.v1.HelloResp.view:type_name -> zoidfs.v1.View
 	2,  // 2: zoidfs.v1.Attr.type:type_name -> zoidfs.v1.ObjType
-	2,  // 3: zoidfs.v1.EntryResp.type:type_name -> zoidfs.v1.ObjType
-	13, // 4: zoidfs.v1.EntryResp.attr:type_name -> zoidfs.v1.Attr
-	24, // 5: zoidfs.v1.ReadDirResp.entries:type_name -> zoidfs.v1.Dirent
-	2,  // 6: zoidfs.v1.Dirent.type:type_name -> zoidfs.v1.ObjType
-	3,  // 7: zoidfs.v1.LockReq.type:type_name -> zoidfs.v1.LockType
-	3,  // 8: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
-	7,  // 9: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
-	7,  // 10: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
-	53, // 11: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	54, // 12: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
-	7,  // 13: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	50, // 14: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	51, // 15: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	52, // 16: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
-	4,  // 17: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	46, // 18: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	48, // 19: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
-	4,  // 20: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	47, // 21: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	49, // 22: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
-	20, // [20:23] is the sub-list for method output_type
-	17, // [17:20] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	3,  // 3: zoidfs.v1.Attr.consistency:type_name -> zoidfs.v1.Consistency
+	2,  // 4: zoidfs.v1.EntryResp.type:type_name -> zoidfs.v1.ObjType
+	14, // 5: zoidfs.v1.EntryResp.attr:type_name -> zoidfs.v1.Attr
+	25, // 6: zoidfs.v1.ReadDirResp.entries:type_name -> zoidfs.v1.Dirent
+	2,  // 7: zoidfs.v1.Dirent.type:type_name -> zoidfs.v1.ObjType
+	4,  // 8: zoidfs.v1.LockReq.type:type_name -> zoidfs.v1.LockType
+	4,  // 9: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
+	8,  // 10: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
+	8,  // 11: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
+	59, // 12: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	60, // 13: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	8,  // 14: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
+	56, // 15: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	57, // 16: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	58, // 17: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	5,  // 18: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
+	52, // 19: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	54, // 20: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	5,  // 21: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
+	53, // 22: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	55, // 23: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	21, // [21:24] is the sub-list for method output_type
+	18, // [18:21] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_ion_proto_init() }
@@ -4094,8 +4673,8 @@ func file_ion_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ion_proto_rawDesc), len(file_ion_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   51,
+			NumEnums:      5,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -198,18 +198,28 @@ func (c *Conn) Call(ctx context.Context, f *Frame) (*Frame, error) {
 // it is long. It returns only when nothing can read p on its way out any more,
 // be it answered, cancelled or broken.
 func (c *Conn) CallBytes(ctx context.Context, f *Frame, p []byte) (*Frame, error) {
-	if len(p) < minLent {
-		b := c.opt.Pool.New(len(p))
-		copy(b.Bytes(), p)
+	return c.CallPieces(ctx, f, [][]byte{p})
+}
+
+// CallPieces is CallBytes with a payload that lies in several places.
+func (c *Conn) CallPieces(ctx context.Context, f *Frame, pieces [][]byte) (*Frame, error) {
+	n := 0
+	for _, p := range pieces {
+		n += len(p)
+	}
+	if n < minLent {
+		b := c.opt.Pool.New(n)
+		at := b.Bytes()
+		for _, p := range pieces {
+			at = at[copy(at, p):]
+		}
 		w, err := c.send(f, Pooled(b))
 		if err != nil {
 			return nil, err
 		}
 		return c.wait(ctx, w)
 	}
-	back := make(chan struct{})
-	d := (&hold{mem: p, back: back, link: c.link}).data()
-	d.lend = false // it is
+	d, back := c.lent(pieces)
 	w, err := c.send(f, d)
 	if err != nil {
 		return nil, err
@@ -217,6 +227,28 @@ func (c *Conn) CallBytes(ctx context.Context, f *Frame, p []byte) (*Frame, error
 	reply, err := c.wait(ctx, w)
 	c.await(back)
 	return reply, err
+}
+
+// lent is the payload of pieces that stay where they are. back is closed when
+// the transport has let go of all of them.
+func (c *Conn) lent(pieces [][]byte) (d Data, back chan struct{}) {
+	back = make(chan struct{})
+	out := new(atomic.Int64) // how many are still lent, and 1 while this runs
+	out.Store(1)
+	letGo := func() {
+		if out.Add(-1) == 0 {
+			close(back)
+		}
+	}
+	for _, p := range pieces {
+		if len(p) == 0 {
+			continue
+		}
+		out.Add(1)
+		d.bufs = append(d.bufs, (&hold{mem: p, letGo: letGo, link: c.link}).data().bufs...)
+	}
+	letGo()
+	return d, back
 }
 
 // await waits for back and breaks a connection on which nothing moves.

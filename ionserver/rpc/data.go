@@ -61,8 +61,7 @@ func (d Data) Release() { d.bufs.Free() }
 // because a mem.Buffer tells its end to a pool and to nobody else.
 type hold struct {
 	mem   []byte
-	letGo func()        // called at the end; may be nil
-	back  chan struct{} // closed at the end; may be nil
+	letGo func() // called at the end
 	ended atomic.Bool
 
 	link       *link // over which it is sent; nil if not known yet
@@ -110,10 +109,5 @@ func (h *hold) end() {
 	if h.link != nil {
 		h.link.forget(h)
 	}
-	if h.letGo != nil {
-		h.letGo()
-	}
-	if h.back != nil {
-		close(h.back)
-	}
+	h.letGo()
 }

@@ -219,7 +219,8 @@ func (c *Conn) CallPieces(ctx context.Context, f *Frame, pieces [][]byte) (*Fram
 		}
 		return c.wait(ctx, w)
 	}
-	d, back := c.lent(pieces)
+	back := make(chan struct{})
+	d := lent(pieces, c.link, func() { close(back) })
 	w, err := c.send(f, d)
 	if err != nil {
 		return nil, err
@@ -227,28 +228,6 @@ func (c *Conn) CallPieces(ctx context.Context, f *Frame, pieces [][]byte) (*Fram
 	reply, err := c.wait(ctx, w)
 	c.await(back)
 	return reply, err
-}
-
-// lent is the payload of pieces that stay where they are. back is closed when
-// the transport has let go of all of them.
-func (c *Conn) lent(pieces [][]byte) (d Data, back chan struct{}) {
-	back = make(chan struct{})
-	out := new(atomic.Int64) // how many are still lent, and 1 while this runs
-	out.Store(1)
-	letGo := func() {
-		if out.Add(-1) == 0 {
-			close(back)
-		}
-	}
-	for _, p := range pieces {
-		if len(p) == 0 {
-			continue
-		}
-		out.Add(1)
-		d.bufs = append(d.bufs, (&hold{mem: p, letGo: letGo, link: c.link}).data().bufs...)
-	}
-	letGo()
-	return d, back
 }
 
 // await waits for back and breaks a connection on which nothing moves.

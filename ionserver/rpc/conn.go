@@ -34,6 +34,11 @@ type Options struct {
 	Logger    *slog.Logger                                             // nil: discard
 	Counters  *Counters                                                // nil: nothing is counted
 	Keepalive time.Duration                                            // of silence until the peer is probed; 0 and less than 10 s: 10 s
+
+	// Callback answers a request of the I/O node, see Peer.Call. Each runs in a
+	// goroutine of its own, in any order; ctx ends with the connection, and
+	// Close waits for those at work. nil: they are refused with EOPNOTSUPP.
+	Callback func(ctx context.Context, f *Frame) *Frame
 }
 
 func (o Options) withDefaults() Options {
@@ -62,6 +67,7 @@ type Conn struct {
 	link   *link
 	cc     *grpc.ClientConn
 	stream grpc.ClientStream
+	ctx    context.Context    // ends with the stream
 	cancel context.CancelFunc // of the stream
 	group  errgroup.Group
 	out    *sender
@@ -109,13 +115,20 @@ func (c *Conn) receive() error {
 		waiting = waiting[:0]
 		c.mu.Lock()
 		for _, f := range in.frames {
+			if isCallback(f) {
+				waiting = append(waiting, nil)
+				continue
+			}
 			waiting = append(waiting, c.pending[f.ID])
 			delete(c.pending, f.ID)
 		}
 		c.mu.Unlock()
 		for i, f := range in.frames {
 			c.opt.Counters.receive(f)
-			if w := waiting[i]; w != nil {
+			if isCallback(f) {
+				c.opt.Counters.request(f.Op)
+				c.group.Go(func() error { c.callback(f); return nil })
+			} else if w := waiting[i]; w != nil {
 				w.reply <- f
 			} else { // the caller has gone
 				f.Data.Release()
@@ -206,7 +219,8 @@ func (c *Conn) CallPieces(ctx context.Context, f *Frame, pieces [][]byte) (*Fram
 		}
 		return c.wait(ctx, w)
 	}
-	d, back := c.lent(pieces)
+	back := make(chan struct{})
+	d := lent(pieces, c.link, func() { close(back) })
 	w, err := c.send(f, d)
 	if err != nil {
 		return nil, err
@@ -214,28 +228,6 @@ func (c *Conn) CallPieces(ctx context.Context, f *Frame, pieces [][]byte) (*Fram
 	reply, err := c.wait(ctx, w)
 	c.await(back)
 	return reply, err
-}
-
-// lent is the payload of pieces that stay where they are. back is closed when
-// the transport has let go of all of them.
-func (c *Conn) lent(pieces [][]byte) (d Data, back chan struct{}) {
-	back = make(chan struct{})
-	out := new(atomic.Int64) // how many are still lent, and 1 while this runs
-	out.Store(1)
-	letGo := func() {
-		if out.Add(-1) == 0 {
-			close(back)
-		}
-	}
-	for _, p := range pieces {
-		if len(p) == 0 {
-			continue
-		}
-		out.Add(1)
-		d.bufs = append(d.bufs, (&hold{mem: p, letGo: letGo, link: c.link}).data().bufs...)
-	}
-	letGo()
-	return d, back
 }
 
 // await waits for back and breaks a connection on which nothing moves.

@@ -36,6 +36,8 @@ type home struct {
 	modes keyLock[uint64]
 	// destroying keeps two from destroying one orphan.
 	destroying keyLock[uint64]
+	// chosen is what is known of the consistency modes that were chosen.
+	chosen modeCache
 
 	mu     sync.Mutex
 	inodes map[uint64]*inode // guarded by mu

@@ -71,8 +71,9 @@ func (c *call) entry(h pvfs.Handle, created bool) (*rpc.Frame, error) {
 
 // made is the reply for an inode that was made just now: nobody else has
 // changed it when this call returned, as far as anybody can tell.
-func (c *call) made(a pvfs.Attr, opened bool) (*rpc.Frame, error) {
+func (c *call) made(a pvfs.Attr, mode ionpb.Consistency, opened bool) (*rpc.Frame, error) {
 	m := c.srv.home.attrMsg(a)
+	m.Consistency = mode
 	return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true, Opened: opened})
 }
 
@@ -106,7 +107,14 @@ func (c *call) create() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := c.srv.pvfs.Create(c.ctx, c.dir(), name, pvfs.CreateOptions{Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid})
+	mode, err := c.inherited(name)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	a, err := c.srv.pvfs.Create(c.ctx, c.dir(), name, pvfs.CreateOptions{
+		Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid, Xattrs: modeXattrs(mode),
+	})
 	if errno.Of(err) == syscall.EEXIST && !m.Excl {
 		a.Handle, err = c.srv.pvfs.Lookup(c.ctx, c.dir(), name)
 		release()
@@ -117,6 +125,7 @@ func (c *call) create() (*rpc.Frame, error) {
 	}
 	var opened bool
 	if err == nil {
+		c.madeWith(a.Handle, mode)
 		if opened = m.Open && c.openMade(a); !opened {
 			c.srv.made.add(uint64(a.Handle), time.Now())
 		}
@@ -125,7 +134,7 @@ func (c *call) create() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.made(a, opened)
+	return c.made(a, mode, opened)
 }
 
 // openMade counts a file just made as open if this is its home. The caller
@@ -150,12 +159,18 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 		return nil, err
 	}
 	defer release()
-	a, err := c.srv.pvfs.Mkdir(c.ctx, c.dir(), name, pvfs.CreateOptions{Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid})
+	mode, err := c.srv.home.consistency(c.ctx, c.Handle)
 	if err != nil {
 		return nil, err
 	}
-	c.setParent(a.Handle, c.dir())
-	return c.made(a, false)
+	a, err := c.srv.pvfs.Mkdir(c.ctx, c.dir(), name, pvfs.CreateOptions{
+		Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid, Xattrs: append(modeXattrs(mode), parentNote(c.dir())),
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.madeWith(a.Handle, mode)
+	return c.made(a, mode, false)
 }
 
 func (c *call) symlink() (*rpc.Frame, error) {
@@ -175,7 +190,7 @@ func (c *call) symlink() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.made(a, false)
+	return c.made(a, ionpb.Consistency_DEFAULT, false)
 }
 
 func (c *call) unlink() (*rpc.Frame, error) {

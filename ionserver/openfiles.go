@@ -63,7 +63,7 @@ func (c *call) opened(m *ionpb.OpenReq) (*ionpb.Attr, error) {
 			return nil, err
 		}
 	}
-	a, err := h.attr(c, c.Handle)
+	a, mode, err := c.attrAndMode()
 	if err == nil && trunc && m.KillSuid && withoutPriv(a.Mode) != a.Mode {
 		if err := c.change(&ionpb.SetAttrReq{KillSuid: true}); err != nil {
 			return nil, err
@@ -74,6 +74,7 @@ func (c *call) opened(m *ionpb.OpenReq) (*ionpb.Attr, error) {
 		return nil, err
 	}
 	out := h.attrMsg(a)
+	out.Consistency = mode
 	if out.Type == ionpb.ObjType_NONE {
 		return nil, errno.New("ionserver.open", syscall.ESTALE)
 	}

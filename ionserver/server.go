@@ -20,6 +20,17 @@ import (
 	"github.com/zoidfs/zoidfs/pvfs"
 )
 
+const (
+	// DefaultCache is the memory for file data of an I/O node that was not told.
+	DefaultCache = 512 << 20
+	// MinCache is the least such memory: less could not hold the requests of a
+	// few mounts.
+	MinCache = 64 << 20
+	// DefaultWriteBack is how old written bytes get before they go to the PVFS2
+	// servers, if nothing else sends them there earlier.
+	DefaultWriteBack = 5 * time.Second
+)
+
 // Options configures an I/O node. PVFS, Listener and Self are needed.
 type Options struct {
 	PVFS     *pvfs.Client // the file system; the caller closes it after Run
@@ -33,10 +44,12 @@ type Options struct {
 
 	DomainSize int64 // bytes of a file domain, the same on every node; 0: collective.DefaultDomainSize
 	Workers    int   // requests of a class at work at once; 0: 64
+	CacheBytes int64 // of file data in memory, clean and unstable; 0: DefaultCache
 
 	Lease        time.Duration // silence that ends a session; 0: 15 s
 	ViewInterval time.Duration // between two looks for a newer view; 0: 2 s
 	Persist      time.Duration // how long a modification time may stay unsaved; 0: 3 s
+	WriteBack    time.Duration // age at which written bytes go to the PVFS2 servers; 0: DefaultWriteBack
 	Drain        time.Duration // how long Run lets work go on when asked to stop; 0: 10 s
 
 	Name     string       // shown in status; empty: Self
@@ -56,8 +69,10 @@ func (o *Options) Validate() error {
 		return errors.New("ionserver: no listener")
 	case o.Self == "":
 		return errors.New("ionserver: own address is empty")
-	case o.DomainSize < 0 || o.Workers < 0 || o.Lease < 0 || o.ViewInterval < 0 || o.Persist < 0 || o.Drain < 0:
+	case o.DomainSize < 0 || o.Workers < 0 || o.Lease < 0 || o.ViewInterval < 0 || o.Persist < 0 || o.WriteBack < 0 || o.Drain < 0:
 		return errors.New("ionserver: an option is negative")
+	case o.CacheBytes != 0 && o.CacheBytes < MinCache:
+		return fmt.Errorf("ionserver: cache of %d bytes is less than %d", o.CacheBytes, MinCache)
 	}
 	if len(o.Peers) == 0 {
 		o.Peers = []string{o.Self}
@@ -68,9 +83,12 @@ func (o *Options) Validate() error {
 	if o.Workers == 0 {
 		o.Workers = 64
 	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = DefaultCache
+	}
 	for d, def := range map[*time.Duration]time.Duration{
 		&o.Lease: 15 * time.Second, &o.ViewInterval: 2 * time.Second,
-		&o.Persist: 3 * time.Second, &o.Drain: 10 * time.Second,
+		&o.Persist: 3 * time.Second, &o.WriteBack: DefaultWriteBack, &o.Drain: 10 * time.Second,
 	} {
 		if *d == 0 {
 			*d = def

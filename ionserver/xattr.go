@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
@@ -53,6 +54,9 @@ func (c *call) getXattr() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, stale(err)
 	}
+	if string(m.Name) == consistency.Xattr {
+		v = modeText(v)
+	}
 	return okay(&ionpb.XattrResp{Value: v})
 }
 
@@ -67,8 +71,11 @@ func (c *call) setXattr() (*rpc.Frame, error) {
 	if m.Flags > 3 {
 		return nil, errno.New("ionserver.xattr", syscall.EINVAL)
 	}
-	if string(m.Name) == striping.Xattr {
+	switch string(m.Name) {
+	case striping.Xattr:
 		return c.setStripe(&m)
+	case consistency.Xattr:
+		return c.setMode(&m)
 	}
 	return c.changeXattr(func(ctx context.Context) error {
 		if err := c.srv.pvfs.CheckWish(ctx, pvfs.Handle(c.Handle), string(m.Name), m.Value); err != nil {
@@ -86,8 +93,11 @@ func (c *call) removeXattr() (*rpc.Frame, error) {
 	if err := checkXattr(string(m.Name)); err != nil {
 		return nil, err
 	}
-	if string(m.Name) == striping.Xattr {
+	switch string(m.Name) {
+	case striping.Xattr:
 		return c.wish(striping.Wish{})
+	case consistency.Xattr:
+		return c.removeMode()
 	}
 	return c.changeXattr(func(ctx context.Context) error {
 		return c.srv.pvfs.RemoveXattr(ctx, pvfs.Handle(c.Handle), string(m.Name))

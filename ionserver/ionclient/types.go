@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
@@ -80,10 +81,11 @@ type Attr struct {
 	Handle                uint64
 	Type                  ionpb.ObjType
 	Mode, UID, GID, Nlink uint32
-	Size                  int64 // bytes
-	Blocks                int64 // of 512 bytes
-	Blksize               int64 // bytes
-	Atime, Mtime, Ctime   int64 // s
+	Size                  int64            // bytes
+	Blocks                int64            // of 512 bytes
+	Blksize               int64            // bytes
+	Atime, Mtime, Ctime   int64            // s
+	Consistency           consistency.Mode // set on it; Default if none is, or if the answer did not tell
 }
 
 func attrOf(a *ionpb.Attr) Attr {
@@ -91,6 +93,7 @@ func attrOf(a *ionpb.Attr) Attr {
 		Handle: a.GetHandle(), Type: a.GetType(), Mode: a.GetMode(), UID: a.GetUid(), GID: a.GetGid(), Nlink: a.GetNlink(),
 		Size: a.GetSize(), Blocks: a.GetBlocks(), Blksize: a.GetBlksize(),
 		Atime: a.GetAtime(), Mtime: a.GetMtime(), Ctime: a.GetCtime(),
+		Consistency: a.GetConsistency().Mode(),
 	}
 }
 

@@ -153,10 +153,11 @@ func (t *leaseTable) Conflicts(session uint64, ext extent.Extent, write bool) []
 }
 
 // Wait counts an access that waits for revocations, so that no new lease comes
-// in its way; Waited is its counterpart.
-func (t *leaseTable) Wait(ext extent.Extent, now time.Time) {
-	for _, at := range t.within(ext) {
-		d := t.domains[at]
+// in its way. Waited, with what it returns, is its counterpart.
+func (t *leaseTable) Wait(ext extent.Extent, now time.Time) []int64 {
+	at := t.within(ext)
+	for _, i := range at {
+		d := t.domains[i]
 		d.waiting++
 		if d.pause *= 2; now.After(d.contended.Add(4 * d.pause)) {
 			d.pause = 0 // that was long ago
@@ -164,14 +165,24 @@ func (t *leaseTable) Wait(ext extent.Extent, now time.Time) {
 		d.pause = min(max(d.pause, minContention), maxContention)
 		d.contended = now.Add(d.pause)
 	}
+	return at
 }
 
-// Waited undoes Wait. ext must be the same.
-func (t *leaseTable) Waited(ext extent.Extent) {
+// Waited undoes Wait.
+func (t *leaseTable) Waited(at []int64, now time.Time) {
+	for _, i := range at {
+		t.domains[i].waiting--
+		t.tidy(i, now)
+	}
+}
+
+// Touch has no access that is at work in ext end with a lease: what it saw is
+// about to be changed by this node.
+func (t *leaseTable) Touch(ext extent.Extent) {
 	for _, at := range t.within(ext) {
-		if d := t.domains[at]; d.waiting > 0 {
-			d.waiting--
-		}
+		d := t.domains[at]
+		d.writes++
+		d.run, d.runBy = d.writes, 0
 	}
 }
 

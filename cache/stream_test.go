@@ -42,7 +42,7 @@ func TestStreamFindsPatterns(t *testing.T) {
 		{"strided downwards", func(i int64) extent.Extent { return extent.Extent{Off: (2000 - i) * 1024 * kib, Len: 8 * kib} }, 3, 0},
 		{"strided from 0", func(i int64) extent.Extent { return extent.Extent{Off: i * 1024 * kib, Len: 8 * kib} }, 4, 128 * kib},
 		{"upwards, out of order", func(i int64) extent.Extent {
-			if i > 2 {
+			if i > 3 {
 				i ^= 1
 			}
 			return extent.Extent{Off: i * 64 * kib, Len: 64 * kib}

@@ -81,6 +81,7 @@ func peerOperations() map[ionpb.Op]operation {
 		ionpb.Op_NAME_UNLOCK:  {classPeer, (*call).peerRelease},
 		ionpb.Op_FORGET:       {classPeer, (*call).peerForget},
 		ionpb.Op_WRITE_BACK:   {classPeer, (*call).peerWriteBack},
+		ionpb.Op_REACH:        {classPeer, (*call).peerReach},
 	}
 }
 

@@ -283,8 +283,7 @@ func (c *call) leave(f *ownedFile, a access, reply *rpc.Frame) {
 	}
 }
 
-// read answers READ with what the owner knows: where that ends, the file may
-// go on, with bytes that other owners know of, or a hole before them.
+// read answers READ: with less than was asked for only at the end of the file.
 func (c *call) read() (reply *rpc.Frame, err error) {
 	ext, err := c.dataExtent(c.Len)
 	if err != nil {
@@ -309,12 +308,21 @@ func (c *call) read() (reply *rpc.Frame, err error) {
 		return nil, err
 	}
 	defer release()
+	before := c.srv.quiet(c.Handle)
 	v, err := f.data.Read(c.ctx, ext, o.fetch(f))
 	if err != nil {
 		return nil, stale(err)
 	}
-	n := int64(v.Len())
-	return &rpc.Frame{Data: rpc.Lent(v.Slices(), v.Release), Len: n}, nil
+	n, pieces := int64(v.Len()), v.Slices()
+	if n < ext.Len {
+		hole, err := c.hole(f, ext, ext.Off+n, before)
+		if err != nil {
+			v.Release()
+			return nil, err
+		}
+		n, pieces = n+hole, withZeros(pieces[:len(pieces):len(pieces)], hole)
+	}
+	return &rpc.Frame{Data: rpc.Lent(pieces, v.Release), Len: n}, nil
 }
 
 // fetch reads what f.data lacks from the PVFS2 servers.
@@ -483,9 +491,9 @@ func (o *owner) collect(handle, session uint64) *ionpb.CollectResp {
 	if f == nil {
 		return &ionpb.CollectResp{}
 	}
-	_, end, _ := f.data.Dirty()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	_, end, _ := f.data.Dirty() // with everything that has a stamp
 	f.collects++
 	f.killed = false
 	f.collected = f.stamp

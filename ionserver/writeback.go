@@ -21,6 +21,8 @@ const (
 	maxFlight  = 32 << 20 // bytes of one noncontiguous request to all servers
 	eagerBytes = 16 << 20 // unstable bytes of a file at which whole domains go
 	backFiles  = 8        // files that are written back at the same time
+
+	lastWord = time.Second // for mounts to hear what was written back at the end
 )
 
 // spaceInterval is how often the free space is looked at while bytes are
@@ -411,6 +413,8 @@ func (o *owner) finish(ctx context.Context, timeout time.Duration) {
 		})
 	}
 	_ = g.Wait()
+	ctx, cancelNews := context.WithTimeout(ctx, min(timeout, lastWord))
+	defer cancelNews()
 	for _, t := range o.news.take() {
 		g.Go(func() error {
 			defer o.put(t.f)

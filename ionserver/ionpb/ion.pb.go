@@ -106,6 +106,9 @@ const (
 	// Every byte of the file at this owner reaches the PVFS2 servers, and
 	// exclusive leases of others than the session in the body end before.
 	Op_WRITE_BACK Op = 70 // SessionReq -> CollectResp; at an owner
+	// The end of the bytes at an owner that PVFS2 may not show yet: nothing else
+	// of the reply is filled in.
+	Op_REACH Op = 72 // -> CollectResp; at an owner
 )
 
 // Enum value maps for Op.
@@ -160,6 +163,7 @@ var (
 		68: "NAME_UNLOCK",
 		69: "FORGET",
 		70: "WRITE_BACK",
+		72: "REACH",
 	}
 	Op_value = map[string]int32{
 		"INVALID":      0,
@@ -211,6 +215,7 @@ var (
 		"NAME_UNLOCK":  68,
 		"FORGET":       69,
 		"WRITE_BACK":   70,
+		"REACH":        72,
 	}
 )
 
@@ -4445,7 +4450,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*\x8c\x05\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*\x97\x05\n" +
 	"\x02Op\x12\v\n" +
 	"\aINVALID\x10\x00\x12\t\n" +
 	"\x05HELLO\x10\x01\x12\b\n" +
@@ -4512,7 +4517,8 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"\x06FORGET\x10E\x12\x0e\n" +
 	"\n" +
-	"WRITE_BACK\x10F\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xfc\x01\n" +
+	"WRITE_BACK\x10F\x12\t\n" +
+	"\x05REACH\x10H\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xfc\x01\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +

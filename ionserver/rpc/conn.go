@@ -34,6 +34,11 @@ type Options struct {
 	Logger    *slog.Logger                                             // nil: discard
 	Counters  *Counters                                                // nil: nothing is counted
 	Keepalive time.Duration                                            // of silence until the peer is probed; 0 and less than 10 s: 10 s
+
+	// Callback answers a request of the I/O node, see Peer.Call. Each runs in a
+	// goroutine of its own, in any order; ctx ends with the connection, and
+	// Close waits for those at work. nil: they are refused with EOPNOTSUPP.
+	Callback func(ctx context.Context, f *Frame) *Frame
 }
 
 func (o Options) withDefaults() Options {
@@ -62,6 +67,7 @@ type Conn struct {
 	link   *link
 	cc     *grpc.ClientConn
 	stream grpc.ClientStream
+	ctx    context.Context    // ends with the stream
 	cancel context.CancelFunc // of the stream
 	group  errgroup.Group
 	out    *sender
@@ -109,13 +115,20 @@ func (c *Conn) receive() error {
 		waiting = waiting[:0]
 		c.mu.Lock()
 		for _, f := range in.frames {
+			if isCallback(f) {
+				waiting = append(waiting, nil)
+				continue
+			}
 			waiting = append(waiting, c.pending[f.ID])
 			delete(c.pending, f.ID)
 		}
 		c.mu.Unlock()
 		for i, f := range in.frames {
 			c.opt.Counters.receive(f)
-			if w := waiting[i]; w != nil {
+			if isCallback(f) {
+				c.opt.Counters.request(f.Op)
+				c.group.Go(func() error { c.callback(f); return nil })
+			} else if w := waiting[i]; w != nil {
 				w.reply <- f
 			} else { // the caller has gone
 				f.Data.Release()

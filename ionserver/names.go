@@ -1,6 +1,7 @@
 package ionserver
 
 import (
+	"context"
 	"encoding/binary"
 	"sync"
 	"syscall"
@@ -8,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
@@ -38,8 +40,25 @@ func (c *call) enterName(m named, exclusive bool) (name string, release func(), 
 	if c.hidden(c.Handle, name) && exclusive {
 		return "", nil, errno.New("ionserver: reserved name", syscall.EPERM)
 	}
-	release, err = lockKey(c, c.ctx, &c.srv.names, nameKey{c.Handle, name}, exclusive)
+	release, err = c.lockEntry(c.ctx, nameKey{c.Handle, name}, exclusive, c.mount())
 	return name, release, err
+}
+
+// lockEntry takes the lock of an entry of this home on behalf of a mount. Who
+// is to change it has taken the leases of other mounts away before.
+func (c *call) lockEntry(ctx context.Context, k nameKey, exclusive bool, by uint64) (release func(), err error) {
+	end := func() {}
+	if exclusive && k.name != "" {
+		if end, err = c.alter(k.dir, by, homeLeases); err != nil {
+			return nil, err
+		}
+	}
+	unlock, err := lockKey(c, ctx, &c.srv.names, k, exclusive)
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return func() { unlock(); end() }, nil
 }
 
 // named is a request about an entry.
@@ -69,14 +88,31 @@ func (c *call) entry(h pvfs.Handle, created bool) (*rpc.Frame, error) {
 	return okay(m)
 }
 
-// made is the reply for an inode that was made just now: nobody else has
-// changed it when this call returned, as far as anybody can tell.
-func (c *call) made(a pvfs.Attr, opened bool) (*rpc.Frame, error) {
-	m := c.srv.home.attrMsg(a)
+// made is the reply for an inode that was made just now, in a mode. The caller
+// holds its name, so nobody else has found it yet.
+func (c *call) made(a pvfs.Attr, mode consistency.Mode, opened bool) (*rpc.Frame, error) {
+	h, handle := c.srv.home, uint64(a.Handle)
+	if c.srv.placement.Home(handle) != c.srv.self {
+		m := h.attrMsg(a)
+		return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true})
+	}
+	_, n, _ := h.facts.consistency(handle)
+	h.facts.learn(handle, mode, n)
+	l := c.look(handle, attrLease)
+	defer l.done()
+	m, err := c.sight(a)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.grantAttr(l, m); err != nil {
+		return nil, err
+	}
 	return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true, Opened: opened})
 }
 
 func (c *call) lookup() (*rpc.Frame, error) {
+	l := c.look(c.Handle, entriesLease)
+	defer l.done()
 	var m ionpb.NameReq
 	name, release, err := c.enterName(&m, false)
 	if err != nil {
@@ -88,6 +124,11 @@ func (c *call) lookup() (*rpc.Frame, error) {
 	}
 	h, err := c.srv.pvfs.Lookup(c.ctx, c.dir(), name)
 	release()
+	if errno.Of(err) == syscall.ENOENT {
+		f := new(rpc.Frame)
+		f.Failure(err)
+		return c.withEntries(l, f)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +138,17 @@ func (c *call) lookup() (*rpc.Frame, error) {
 		// short by a crash.
 		return nil, errno.Wrap("ionserver.lookup", syscall.ENOENT, err)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return c.withEntries(l, f)
+}
+
+// withEntries gives the lease on entries along with an answer that tells what
+// l has read.
+func (c *call) withEntries(l *look, f *rpc.Frame) (*rpc.Frame, error) {
+	given, err := c.grant(l, entriesLease)
+	f.Flags |= given
 	return f, err
 }
 
@@ -115,17 +167,15 @@ func (c *call) create() (*rpc.Frame, error) {
 		}
 		return c.entry(a.Handle, false)
 	}
-	var opened bool
-	if err == nil {
-		if opened = m.Open && c.openMade(a); !opened {
-			c.srv.made.add(uint64(a.Handle), time.Now())
-		}
-	}
-	release()
+	defer release()
 	if err != nil {
 		return nil, err
 	}
-	return c.made(a, opened)
+	opened := m.Open && c.openMade(a)
+	if !opened {
+		c.srv.made.add(uint64(a.Handle), time.Now())
+	}
+	return c.made(a, consistency.Default, opened)
 }
 
 // openMade counts a file just made as open if this is its home. The caller
@@ -155,7 +205,7 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 		return nil, err
 	}
 	c.setParent(a.Handle, c.dir())
-	return c.made(a, false)
+	return c.made(a, consistency.Default, false)
 }
 
 func (c *call) symlink() (*rpc.Frame, error) {
@@ -175,7 +225,7 @@ func (c *call) symlink() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.made(a, false)
+	return c.made(a, consistency.Default, false)
 }
 
 func (c *call) unlink() (*rpc.Frame, error) {
@@ -215,14 +265,24 @@ func (c *call) unlink() (*rpc.Frame, error) {
 func (c *call) orphan(handle uint64, how ionpb.Flag) (open bool, err error) {
 	at := c.srv.placement.Home(handle)
 	if at == c.srv.self {
-		return c.srv.home.orphan(c.ctx, handle, c.srv.lingers(handle, how)), nil
+		return c.orphanHere(handle, c.mount(), how)
 	}
 	f := rpc.Frame{Op: ionpb.Op_ORPHAN, Handle: handle, Flags: uint32(how)}
 	var r ionpb.OrphanResp
 	err = c.wait(func() error {
-		return c.srv.peers[at].call(c.ctx, f, nil, &r)
+		return c.srv.peers[at].call(c.ctx, f, &ionpb.SessionReq{Session: c.mount()}, &r)
 	})
 	return r.Open, err
+}
+
+// orphanHere is orphan at the inode's home, on behalf of a mount.
+func (c *call) orphanHere(handle, by uint64, how ionpb.Flag) (open bool, err error) {
+	end, err := c.alter(handle, by, attrLease)
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	return c.srv.home.orphan(c.ctx, handle, c.srv.lingers(handle, how)), nil
 }
 
 func (c *call) typeOf(h pvfs.Handle) (wire.ObjType, error) {
@@ -253,6 +313,9 @@ func (c *call) rmdir() (*rpc.Frame, error) {
 	// PVFS2 takes the entry away, finds the directory empty or puts the
 	// entry back; the name lock hides that.
 	if err := c.srv.pvfs.Rmdir(c.ctx, c.dir(), name); err != nil {
+		return nil, err
+	}
+	if err := c.disturb(uint64(h)); err != nil {
 		return nil, err
 	}
 	return okay(&ionpb.UnlinkResp{Handle: uint64(h)})
@@ -289,6 +352,8 @@ func (c *call) readDir() (*rpc.Frame, error) {
 	default:
 		return nil, errno.New("ionserver.readdir: token", syscall.EINVAL)
 	}
+	l := c.look(c.Handle, entriesLease)
+	defer l.done()
 	r := &ionpb.ReadDirResp{}
 	for len(r.Entries) == 0 && !r.Eof { // the only entry may be one that is hidden
 		ents, next, eof, err := c.srv.pvfs.ReadDir(c.ctx, c.dir(), token, int(min(max(m.Max, 1), readDirMax)))
@@ -301,7 +366,9 @@ func (c *call) readDir() (*rpc.Frame, error) {
 		}
 	}
 	r.Token = binary.LittleEndian.AppendUint64(nil, uint64(token))
-	return okay(r)
+	f := new(rpc.Frame)
+	f.Encode(r)
+	return c.withEntries(l, f)
 }
 
 // fillTypes adds the entries with the types of their inodes, as far as those

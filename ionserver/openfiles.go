@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 	"github.com/zoidfs/zoidfs/pvfs"
@@ -28,6 +29,11 @@ func (c *call) open() (*rpc.Frame, error) {
 		return nil, err
 	}
 	h := c.srv.home
+	if m.Flags&syscall.O_TRUNC != 0 {
+		if err := c.recallFrom(extent.ToEnd(0)); err != nil {
+			return nil, err
+		}
+	}
 	modes, err := h.addOpens(c.sess, c.Handle, 1, m.Reclaim)
 	if err != nil {
 		return nil, err
@@ -45,6 +51,11 @@ func (c *call) open() (*rpc.Frame, error) {
 		return nil, err
 	}
 	h.learnModes(c.Handle, modes, a.Mode)
+	if m.Reclaim > 0 && m.Hold {
+		if err := h.addHold(c.sess, c.Handle); err != nil {
+			return nil, err
+		}
+	}
 	return okay(a)
 }
 
@@ -53,6 +64,15 @@ func (c *call) open() (*rpc.Frame, error) {
 func (c *call) opened(m *ionpb.OpenReq) (*ionpb.Attr, error) {
 	h := c.srv.home
 	trunc := m.Flags&syscall.O_TRUNC != 0
+	if trunc {
+		end, err := c.alter(c.Handle, c.mount(), attrLease)
+		if err != nil {
+			return nil, err
+		}
+		defer end()
+	}
+	l := c.look(c.Handle, attrLease)
+	defer l.done()
 	release, err := lockKey(c, c.ctx, &h.ops, c.Handle, trunc)
 	if err != nil {
 		return nil, err
@@ -73,11 +93,20 @@ func (c *call) opened(m *ionpb.OpenReq) (*ionpb.Attr, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := h.attrMsg(a)
-	if out.Type == ionpb.ObjType_NONE {
+	if objType(a.Type) == ionpb.ObjType_NONE {
 		return nil, errno.New("ionserver.open", syscall.ESTALE)
 	}
-	return out, nil
+	if _, err := h.consistency(c.ctx, c.Handle); err != nil { // so that it is shown
+		return nil, err
+	}
+	out, err := c.sight(a)
+	if err != nil {
+		return nil, err
+	}
+	if out.Sealed && m.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+		return nil, errSealed
+	}
+	return out, c.grantAttr(l, out)
 }
 
 // addOpens counts n more opens of the inode by the session, or exactly
@@ -107,8 +136,15 @@ func (h *home) addOpens(sess *session, handle uint64, n, reclaim uint32) (modes 
 func (h *home) learnModes(handle, modes uint64, mode uint32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if i := h.inodes[handle]; i != nil && i.modes == modes && withoutPriv(mode) == mode {
+	i := h.inodes[handle]
+	if i == nil || i.modes != modes {
+		return
+	}
+	if withoutPriv(mode) == mode {
 		i.noPriv = true
+	}
+	if mode&anyWrite != 0 {
+		i.seal = unsealed
 	}
 }
 
@@ -137,6 +173,9 @@ func (c *call) close() (*rpc.Frame, error) {
 	}
 	if err := c.checkHome(); err != nil {
 		return nil, err
+	}
+	if m.Clean {
+		c.srv.home.clean(c.sess, c.Handle, 0)
 	}
 	if c.srv.home.dropOpens(c.sess.id, c.Handle, max(m.Count, 1)) {
 		c.srv.home.lastClose(c.ctx, c, c.Handle)
@@ -170,7 +209,9 @@ func (h *home) dropSession(ctx context.Context, sess *session) {
 	var last []uint64
 	for _, handle := range slices.Sorted(maps.Keys(h.inodes)) {
 		i := h.inodes[handle]
+		delete(i.holds, sess)
 		if i.opens[sess.id] == 0 {
+			h.dropLocked(handle, i)
 			continue
 		}
 		delete(i.opens, sess.id)
@@ -209,6 +250,9 @@ func (c *call) fsync() (*rpc.Frame, error) {
 	}
 	if err := c.checkHome(); err != nil {
 		return nil, err
+	}
+	if m.Clean {
+		c.srv.home.clean(c.sess, c.Handle, 0)
 	}
 	if !m.DataOnly && c.srv.home.dirty(c.Handle) {
 		if err := c.srv.home.save(c.ctx, c, c.Handle, false); err != nil {
@@ -300,6 +344,8 @@ func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
 		return err
 	}
 	h.srv.destroyed(handle)
+	h.facts.changed(handle) // what gets this handle next is something else
+	h.facts.forgetMode(handle)
 	if linked {
 		if _, err := h.srv.pvfs.Unlink(ctx, pvfs.Handle(h.srv.orphanDir), orphanName(handle)); err != nil && errno.Of(err) != syscall.ENOENT {
 			return err

@@ -321,7 +321,7 @@ func (c *call) announce(handle uint64, kill bool) error {
 				&ionpb.AnnounceReq{KillPriv: kill, From: s.opt.Self}, nil)
 		})
 	}
-	return s.home.announce(c, handle, s.self, kill)
+	return s.home.announce(c, handle, s.self, 0, kill)
 }
 
 func (f *ownedFile) endWrite() {

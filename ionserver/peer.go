@@ -324,15 +324,14 @@ func (c *call) peerAnnounce() (*rpc.Frame, error) {
 	if err := c.checkHome(); err != nil {
 		return nil, err
 	}
-	if err := c.srv.home.announce(c, c.Handle, c.from(), m.KillPriv); err != nil {
+	if err := c.srv.home.announce(c, c.Handle, c.from(), m.Session, m.KillPriv); err != nil {
 		return nil, err
 	}
 	return okay(nil)
 }
 
 func (c *call) peerCollect() (*rpc.Frame, error) {
-	at := c.srv.owner.collect(c.Handle)
-	return okay(&ionpb.CollectResp{Wrote: at.stamp != 0, Mtime: at.stamp / int64(time.Second), Stamp: at.stamp, Busy: at.busy})
+	return okay(c.srv.owner.collect(c.Handle).message())
 }
 
 func (c *call) peerFence() (*rpc.Frame, error) {
@@ -387,10 +386,18 @@ func (c *call) peerFencedWrite() (*rpc.Frame, error) {
 }
 
 func (c *call) peerOrphan() (*rpc.Frame, error) {
+	var m ionpb.SessionReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
 	if err := c.checkHome(); err != nil {
 		return nil, err
 	}
-	return okay(&ionpb.OrphanResp{Open: c.srv.home.orphan(c.ctx, c.Handle, c.srv.lingers(c.Handle, ionpb.Flag(c.Flags)))})
+	open, err := c.orphanHere(c.Handle, m.Session, ionpb.Flag(c.Flags))
+	if err != nil {
+		return nil, err
+	}
+	return okay(&ionpb.OrphanResp{Open: open})
 }
 
 func (c *call) peerForget() (*rpc.Frame, error) {
@@ -414,7 +421,7 @@ func (c *call) peerNameLock() (*rpc.Frame, error) {
 	if err := c.checkHome(); err != nil {
 		return nil, err
 	}
-	release, err := lockKey(c, c.stream.ctx, &c.srv.names, nameKey{c.Handle, string(m.Name)}, m.Exclusive)
+	release, err := c.lockEntry(c.stream.ctx, nameKey{c.Handle, string(m.Name)}, m.Exclusive, m.Mount)
 	if err != nil {
 		return nil, err
 	}

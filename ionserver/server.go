@@ -327,6 +327,7 @@ func (s *Server) sweepSessions(ctx context.Context, g *errgroup.Group) error {
 			s.log.Warn("session expired", "session", sess.id, "name", sess.name)
 			if s.sessions.kill(sess) {
 				s.locks.dropSession(sess.id)
+				s.home.leases.dropSession(sess)
 				g.Go(func() error { s.cleanUp(sess); return nil })
 			}
 		}
@@ -349,6 +350,7 @@ func (s *Server) sweepFiles(ctx context.Context) error {
 		s.owner.expire(now)
 		s.made.expire(now)
 		s.opened.expire(now)
+		s.home.leases.expire(now)
 		s.home.persistAll(ctx, s.opt.Lease)
 		s.home.retryOrphans(ctx)
 	}
@@ -358,6 +360,7 @@ func (s *Server) sweepFiles(ctx context.Context) error {
 func (s *Server) endSession(sess *session) {
 	if s.sessions.kill(sess) {
 		s.locks.dropSession(sess.id)
+		s.home.leases.dropSession(sess)
 		s.cleanUp(sess)
 	}
 }

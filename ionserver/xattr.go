@@ -5,11 +5,14 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 	"github.com/zoidfs/zoidfs/pvfs"
 	"github.com/zoidfs/zoidfs/pvfs/striping"
+	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
 // hiddenXattr reports whether an attribute is not for mounts: PVFS2's own, and
@@ -70,7 +73,7 @@ func (c *call) setXattr() (*rpc.Frame, error) {
 	if string(m.Name) == striping.Xattr {
 		return c.setStripe(&m)
 	}
-	return c.changeXattr(func(ctx context.Context) error {
+	return c.changeXattr(string(m.Name), m.Value, func(ctx context.Context) error {
 		if err := c.srv.pvfs.CheckWish(ctx, pvfs.Handle(c.Handle), string(m.Name), m.Value); err != nil {
 			return err
 		}
@@ -89,26 +92,68 @@ func (c *call) removeXattr() (*rpc.Frame, error) {
 	if string(m.Name) == striping.Xattr {
 		return c.wish(striping.Wish{})
 	}
-	return c.changeXattr(func(ctx context.Context) error {
+	return c.changeXattr(string(m.Name), nil, func(ctx context.Context) error {
 		return c.srv.pvfs.RemoveXattr(ctx, pvfs.Handle(c.Handle), string(m.Name))
 	})
 }
 
-// changeXattr runs fn as the only change of the inode's attributes, because
-// PVFS2 does not look and change in one step.
-func (c *call) changeXattr(fn func(context.Context) error) (*rpc.Frame, error) {
+// changeXattr runs fn, which gives an attribute a value, nil being none, as the
+// only change of the inode's attributes, because PVFS2 does not look and change
+// in one step.
+func (c *call) changeXattr(name string, value []byte, fn func(context.Context) error) (*rpc.Frame, error) {
 	if err := c.checkHome(); err != nil {
 		return nil, err
 	}
+	closes, err := c.prepareXattr(name, value)
+	if err != nil {
+		return nil, err
+	}
+	end, err := c.alter(c.Handle, c.mount(), attrLease)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	release, err := lockKey(c, c.ctx, &c.srv.home.ops, c.Handle, true)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	if closes {
+		reopen, err := c.shut()
+		if err != nil {
+			return nil, err
+		}
+		defer reopen()
+	}
+	if name == consistency.Xattr {
+		defer c.srv.home.modeChanged(c.Handle)
+	}
 	if err := fn(c.ctx); err != nil {
 		return nil, stale(err)
 	}
 	return okay(nil)
+}
+
+// prepareXattr is prepare for a change of an extended attribute.
+func (c *call) prepareXattr(name string, value []byte) (closes bool, err error) {
+	if name != consistency.Xattr || string(value) != consistency.Laminated.String() {
+		return false, nil
+	}
+	a, err := c.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(c.Handle))
+	if err != nil {
+		return false, stale(err)
+	}
+	if a.Type != wire.TypeMetafile || !seals(a.Mode, consistency.Laminated) {
+		return false, nil
+	}
+	return true, c.recallFrom(extent.ToEnd(0))
+}
+
+// modeChanged has the consistency mode of an inode, and what follows from it,
+// found out anew.
+func (h *home) modeChanged(handle uint64) {
+	h.facts.forgetMode(handle)
+	h.changed(handle, true, false)
 }
 
 func (c *call) listXattr() (*rpc.Frame, error) {

@@ -99,13 +99,16 @@ const (
 	Op_FENCE        Op = 63 // off, len -> FenceResp; at an owner
 	Op_UNFENCE      Op = 64 // TokenReq ->
 	Op_FENCED_WRITE Op = 65 // R off, data, TokenReq -> len written
-	Op_ORPHAN       Op = 66 // R -> OrphanResp; at the home of handle
+	Op_ORPHAN       Op = 66 // R SessionReq -> OrphanResp; at the home of handle
 	Op_NAME_LOCK    Op = 67 // NameLockReq -> NameLockResp; handle is the directory
 	Op_NAME_UNLOCK  Op = 68 // TokenReq ->
 	Op_FORGET       Op = 69 // ForgetReq -> ; at every owner
 	// Every byte of the file at this owner reaches the PVFS2 servers, and
 	// exclusive leases of others than the session in the body end before.
 	Op_WRITE_BACK Op = 70 // SessionReq -> CollectResp; at an owner
+	// Leases of other mounts on the attributes and entries of the inode end
+	// before the answer, because it was moved or removed.
+	Op_DISTURB Op = 71 // SessionReq -> ; at the home of handle
 )
 
 // Enum value maps for Op.
@@ -160,6 +163,7 @@ var (
 		68: "NAME_UNLOCK",
 		69: "FORGET",
 		70: "WRITE_BACK",
+		71: "DISTURB",
 	}
 	Op_value = map[string]int32{
 		"INVALID":      0,
@@ -211,6 +215,7 @@ var (
 		"NAME_UNLOCK":  68,
 		"FORGET":       69,
 		"WRITE_BACK":   70,
+		"DISTURB":      71,
 	}
 )
 
@@ -837,7 +842,10 @@ type HelloReq struct {
 	Mountpoint string `protobuf:"bytes,7,opt,name=mountpoint,proto3" json:"mountpoint,omitempty"`
 	// The mount holds something from the session that it asks to resume: opens,
 	// locks, or bytes to replay.
-	Holds         bool `protobuf:"varint,8,opt,name=holds,proto3" json:"holds,omitempty"`
+	Holds bool `protobuf:"varint,8,opt,name=holds,proto3" json:"holds,omitempty"`
+	// Chosen at random by the mount, the same at every I/O node, so that I/O
+	// nodes can tell each other who it is. 0: nobody else is told.
+	Mount         uint64 `protobuf:"varint,9,opt,name=mount,proto3" json:"mount,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -926,6 +934,13 @@ func (x *HelloReq) GetHolds() bool {
 		return x.Holds
 	}
 	return false
+}
+
+func (x *HelloReq) GetMount() uint64 {
+	if x != nil {
+		return x.Mount
+	}
+	return 0
 }
 
 type HelloResp struct {
@@ -3107,7 +3122,7 @@ type AnnounceReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	KillPriv      bool                   `protobuf:"varint,1,opt,name=kill_priv,json=killPriv,proto3" json:"kill_priv,omitempty"`
 	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`        // address of the owner
-	Session       uint64                 `protobuf:"varint,3,opt,name=session,proto3" json:"session,omitempty"` // whose writes; 0: of several
+	Session       uint64                 `protobuf:"varint,3,opt,name=session,proto3" json:"session,omitempty"` // whose writes: HelloReq.mount; 0: of several
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3165,7 +3180,7 @@ func (x *AnnounceReq) GetSession() uint64 {
 
 type SessionReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"` // HelloReq.mount; 0: nobody's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3473,10 +3488,13 @@ func (x *ForgetReq) GetHandles() []uint64 {
 	return nil
 }
 
+// An exclusive lock ends the leases of other mounts on the directory's entries
+// and attributes before it is given.
 type NameLockReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Exclusive     bool                   `protobuf:"varint,2,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
+	Mount         uint64                 `protobuf:"varint,3,opt,name=mount,proto3" json:"mount,omitempty"` // on whose behalf: HelloReq.mount
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3523,6 +3541,13 @@ func (x *NameLockReq) GetExclusive() bool {
 		return x.Exclusive
 	}
 	return false
+}
+
+func (x *NameLockReq) GetMount() uint64 {
+	if x != nil {
+		return x.Mount
+	}
+	return 0
 }
 
 type NameLockResp struct {
@@ -4170,7 +4195,7 @@ const file_ion_proto_rawDesc = "" +
 	"\afs_name\x18\x04 \x01(\tR\x06fsName\x12\x12\n" +
 	"\x04root\x18\x05 \x01(\x04R\x04root\x12\x1f\n" +
 	"\vdomain_size\x18\x06 \x01(\x03R\n" +
-	"domainSize\"\xc6\x01\n" +
+	"domainSize\"\xdc\x01\n" +
 	"\bHelloReq\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x16\n" +
@@ -4181,7 +4206,8 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"mountpoint\x18\a \x01(\tR\n" +
 	"mountpoint\x12\x14\n" +
-	"\x05holds\x18\b \x01(\bR\x05holds\"\xc5\x01\n" +
+	"\x05holds\x18\b \x01(\bR\x05holds\x12\x14\n" +
+	"\x05mount\x18\t \x01(\x04R\x05mount\"\xc5\x01\n" +
 	"\tHelloResp\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x18\n" +
 	"\aresumed\x18\x02 \x01(\bR\aresumed\x12\x12\n" +
@@ -4375,10 +4401,11 @@ const file_ion_proto_rawDesc = "" +
 	"OrphanResp\x12\x12\n" +
 	"\x04open\x18\x01 \x01(\bR\x04open\"%\n" +
 	"\tForgetReq\x12\x18\n" +
-	"\ahandles\x18\x01 \x03(\x06R\ahandles\"?\n" +
+	"\ahandles\x18\x01 \x03(\x06R\ahandles\"U\n" +
 	"\vNameLockReq\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x1c\n" +
-	"\texclusive\x18\x02 \x01(\bR\texclusive\"$\n" +
+	"\texclusive\x18\x02 \x01(\bR\texclusive\x12\x14\n" +
+	"\x05mount\x18\x03 \x01(\x04R\x05mount\"$\n" +
 	"\fNameLockResp\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\" \n" +
 	"\bStatsReq\x12\x14\n" +
@@ -4440,7 +4467,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*\x8c\x05\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*\x99\x05\n" +
 	"\x02Op\x12\v\n" +
 	"\aINVALID\x10\x00\x12\t\n" +
 	"\x05HELLO\x10\x01\x12\b\n" +
@@ -4507,7 +4534,8 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"\x06FORGET\x10E\x12\x0e\n" +
 	"\n" +
-	"WRITE_BACK\x10F\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xf2\x01\n" +
+	"WRITE_BACK\x10F\x12\v\n" +
+	"\aDISTURB\x10G\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xf2\x01\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +

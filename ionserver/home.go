@@ -2,13 +2,10 @@ package ionserver
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"

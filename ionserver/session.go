@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
 
@@ -18,10 +19,13 @@ const maxSessions = 1 << 16
 // ends by BYE or when nothing was heard for the lease.
 type session struct {
 	id         uint64
+	mount      uint64 // the same at every I/O node; never 0
 	name       string // of the host
 	mountpoint string
 	pid        uint32
 	addr       string
+	life       context.Context // ends with the session
+	endLife    context.CancelFunc
 
 	mu       sync.Mutex
 	heard    time.Time                             // guarded by mu; last sign of life
@@ -51,9 +55,9 @@ func newSessionTable(lease time.Duration) *sessionTable {
 }
 
 // open makes a new session, or returns nil when there are too many.
-func (t *sessionTable) open(name, mountpoint, addr string, pid uint32) *session {
+func (t *sessionTable) open(m *ionpb.HelloReq, addr string) *session {
 	s := &session{
-		name: name, mountpoint: mountpoint, pid: pid, addr: addr,
+		mount: m.Mount, name: m.Name, mountpoint: m.Mountpoint, pid: m.Pid, addr: addr,
 		heard: time.Now(), idle: make(chan struct{}), bound: make(chan struct{}),
 		streams: make(map[*stream]struct{}),
 		replies: newReplyTable[*rpc.Request, *rpc.Frame](maxReplies),
@@ -66,6 +70,10 @@ func (t *sessionTable) open(name, mountpoint, addr string, pid uint32) *session 
 	for s.id == 0 || t.live[s.id] != nil || t.dead[s.id] != nil {
 		s.id = rand.Uint64()
 	}
+	if s.mount == 0 {
+		s.mount = s.id
+	}
+	s.life, s.endLife = context.WithCancel(context.Background())
 	t.live[s.id] = s
 	return s
 }
@@ -107,6 +115,7 @@ func (t *sessionTable) kill(s *session) bool {
 	}
 	s.mu.Lock()
 	s.dead = true
+	s.endLife()
 	close(s.bound)
 	streams := slices.Collect(maps.Keys(s.streams))
 	if s.running == 0 {

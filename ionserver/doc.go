@@ -36,7 +36,7 @@
 // # Leases of homes
 //
 // A mount may keep attributes of an inode, and entries of a directory, there or
-// not, while it has a lease on them; see leaseTable. What changes them takes
+// not, while it has a lease on them; see grantTable. What changes them takes
 // the leases of other mounts back with REVOKE before anything is done, at the
 // home of what changes: before the entry's lock, before home.ops, and for a
 // write when its owner announces it. So an announcement names the mount that

@@ -34,7 +34,7 @@ type home struct {
 	// destroying keeps two from destroying one orphan.
 	destroying keyLock[uint64]
 
-	leases *leaseTable
+	grants *grantTable
 	facts  *factTable
 
 	mu     sync.Mutex
@@ -69,7 +69,7 @@ type writer struct {
 }
 
 func newHome(s *Server) *home {
-	return &home{srv: s, inodes: make(map[uint64]*inode), leases: newLeaseTable(), facts: newFactTable(s.started.UnixNano())}
+	return &home{srv: s, inodes: make(map[uint64]*inode), grants: newGrantTable(), facts: newFactTable(s.started.UnixNano())}
 }
 
 // inodeLocked returns the inode, making it if needed.

@@ -327,7 +327,7 @@ func (s *Server) sweepSessions(ctx context.Context, g *errgroup.Group) error {
 			s.log.Warn("session expired", "session", sess.id, "name", sess.name)
 			if s.sessions.kill(sess) {
 				s.locks.dropSession(sess.id)
-				s.home.leases.dropSession(sess)
+				s.home.grants.dropSession(sess)
 				g.Go(func() error { s.cleanUp(sess); return nil })
 			}
 		}
@@ -350,7 +350,7 @@ func (s *Server) sweepFiles(ctx context.Context) error {
 		s.owner.expire(now)
 		s.made.expire(now)
 		s.opened.expire(now)
-		s.home.leases.expire(now)
+		s.home.grants.expire(now)
 		s.home.persistAll(ctx, s.opt.Lease)
 		s.home.retryOrphans(ctx)
 	}
@@ -360,7 +360,7 @@ func (s *Server) sweepFiles(ctx context.Context) error {
 func (s *Server) endSession(sess *session) {
 	if s.sessions.kill(sess) {
 		s.locks.dropSession(sess.id)
-		s.home.leases.dropSession(sess)
+		s.home.grants.dropSession(sess)
 		s.cleanUp(sess)
 	}
 }

@@ -31,7 +31,7 @@ const (
 	homeLeases   = attrLease | entriesLease
 )
 
-// leaseTable is which mounts may keep what they were told about the inodes of
+// grantTable is which mounts may keep what they were told about the inodes of
 // this home. A lease ends with its session, or when the mount has answered a
 // REVOKE, which it does at once and without asking anybody.
 //
@@ -40,7 +40,7 @@ const (
 // it does anything, and no look that begins while it is at work is given one:
 // so who has a lease was told what is true until the lease ends. A mount knows
 // what it changes itself and keeps its leases.
-type leaseTable struct {
+type grantTable struct {
 	mu     sync.Mutex
 	max    int                     // guarded by mu; maxLeases but in tests
 	calm   time.Duration           // guarded by mu; calmTime but in tests
@@ -49,7 +49,7 @@ type leaseTable struct {
 }
 
 // leased is an inode that somebody has a lease on, looks at, changes, or has
-// just changed. All fields but handle are guarded by leaseTable.mu.
+// just changed. All fields but handle are guarded by grantTable.mu.
 type leased struct {
 	handle  uint64
 	holders map[*session]*holder
@@ -65,34 +65,34 @@ type leased struct {
 type holder struct {
 	inode *leased
 	sess  *session
-	kinds uint32        // guarded by leaseTable.mu
-	done  chan struct{} // guarded by leaseTable.mu; while they are being revoked; then closed
-	age   *list.Element // guarded by leaseTable.mu
+	kinds uint32        // guarded by grantTable.mu
+	done  chan struct{} // guarded by grantTable.mu; while they are being revoked; then closed
+	age   *list.Element // guarded by grantTable.mu
 }
 
 // look is a request at work that tells a mount about an inode. nil is one that
 // asks for no lease.
 type look struct {
-	table   *leaseTable
+	table   *grantTable
 	inode   *leased
 	sess    *session
-	spoiled uint32 // guarded by leaseTable.mu; kinds that changed meanwhile
+	spoiled uint32 // guarded by grantTable.mu; kinds that changed meanwhile
 }
 
 // change is a request at work that changes an inode.
 type change struct {
-	table *leaseTable
+	table *grantTable
 	inode *leased
 	by    uint64
 	kinds uint32
 }
 
-func newLeaseTable() *leaseTable {
-	return &leaseTable{max: maxLeases, calm: calmTime, inodes: make(map[uint64]*leased), ages: make(map[*session]*list.List)}
+func newGrantTable() *grantTable {
+	return &grantTable{max: maxLeases, calm: calmTime, inodes: make(map[uint64]*leased), ages: make(map[*session]*list.List)}
 }
 
 // inodeLocked returns the inode, making it if needed.
-func (t *leaseTable) inodeLocked(handle uint64) *leased {
+func (t *grantTable) inodeLocked(handle uint64) *leased {
 	i := t.inodes[handle]
 	if i == nil {
 		i = &leased{handle: handle, holders: make(map[*session]*holder)}
@@ -102,7 +102,7 @@ func (t *leaseTable) inodeLocked(handle uint64) *leased {
 }
 
 // tidyLocked forgets an inode about which there is nothing to know.
-func (t *leaseTable) tidyLocked(i *leased, now time.Time) {
+func (t *grantTable) tidyLocked(i *leased, now time.Time) {
 	if len(i.holders)+len(i.looks)+len(i.changes) == 0 && now.Sub(i.at) >= t.calm {
 		delete(t.inodes, i.handle)
 	}
@@ -110,7 +110,7 @@ func (t *leaseTable) tidyLocked(i *leased, now time.Time) {
 
 // look begins a look of sess at an inode, before it reads anything. done must
 // follow.
-func (t *leaseTable) look(handle uint64, sess *session) *look {
+func (t *grantTable) look(handle uint64, sess *session) *look {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := &look{table: t, inode: t.inodeLocked(handle), sess: sess}
@@ -170,7 +170,7 @@ func (l *look) grant(kinds uint32) (given uint32, evict []*holder) {
 }
 
 // calmLocked reports whether leases may be given to a mount again.
-func (t *leaseTable) calmLocked(i *leased, mount uint64, now time.Time) bool {
+func (t *grantTable) calmLocked(i *leased, mount uint64, now time.Time) bool {
 	if now.Sub(i.fought) < t.calm {
 		return false
 	}
@@ -180,7 +180,7 @@ func (t *leaseTable) calmLocked(i *leased, mount uint64, now time.Time) bool {
 // change begins a change by a mount, 0 for several or none, of what leases of
 // kinds cover. It returns the leases that must be revoked before anything is
 // done; end must follow.
-func (t *leaseTable) change(handle, by uint64, kinds uint32) (c *change, revoke []*holder) {
+func (t *grantTable) change(handle, by uint64, kinds uint32) (c *change, revoke []*holder) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -225,7 +225,7 @@ func without[T comparable](list []T, x T) []T {
 
 // revoke takes leases of kinds back and returns when all those mounts have
 // answered or their sessions have ended.
-func (t *leaseTable) revoke(ctx context.Context, from []*holder, kinds uint32) error {
+func (t *grantTable) revoke(ctx context.Context, from []*holder, kinds uint32) error {
 	if len(from) == 1 {
 		return t.revokeOne(ctx, from[0], kinds)
 	}
@@ -236,7 +236,7 @@ func (t *leaseTable) revoke(ctx context.Context, from []*holder, kinds uint32) e
 	return g.Wait()
 }
 
-func (t *leaseTable) revokeOne(ctx context.Context, h *holder, kinds uint32) error {
+func (t *grantTable) revokeOne(ctx context.Context, h *holder, kinds uint32) error {
 	for {
 		t.mu.Lock()
 		left, busy := h.kinds&kinds, h.done
@@ -262,7 +262,7 @@ func (t *leaseTable) revokeOne(ctx context.Context, h *holder, kinds uint32) err
 }
 
 // revoked takes note of how a revocation ended.
-func (t *leaseTable) revoked(h *holder, kinds uint32, ok bool) {
+func (t *grantTable) revoked(h *holder, kinds uint32, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	close(h.done)
@@ -273,7 +273,7 @@ func (t *leaseTable) revoked(h *holder, kinds uint32, ok bool) {
 }
 
 // takeLocked takes note that leases have ended.
-func (t *leaseTable) takeLocked(h *holder, kinds uint32) {
+func (t *grantTable) takeLocked(h *holder, kinds uint32) {
 	if h.kinds &^= kinds; h.kinds != 0 || h.inode.holders[h.sess] != h {
 		return
 	}
@@ -288,7 +288,7 @@ func (t *leaseTable) takeLocked(h *holder, kinds uint32) {
 }
 
 // dropSession ends the leases of a session that is dead.
-func (t *leaseTable) dropSession(sess *session) {
+func (t *grantTable) dropSession(sess *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ages := t.ages[sess]
@@ -303,7 +303,7 @@ func (t *leaseTable) dropSession(sess *session) {
 }
 
 // expire forgets what is not hot any more.
-func (t *leaseTable) expire(now time.Time) {
+func (t *grantTable) expire(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, i := range t.inodes {
@@ -312,7 +312,7 @@ func (t *leaseTable) expire(now time.Time) {
 }
 
 // count is the number of leases, by inode and session.
-func (t *leaseTable) count() (n int) {
+func (t *grantTable) count() (n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, i := range t.inodes {

@@ -80,9 +80,9 @@ func (s scene) fresh(name string) *scene {
 // calm sets how long an inode must not be fought over.
 func (s *system) calm(d time.Duration) {
 	for _, n := range s.nodes {
-		n.home.leases.mu.Lock()
-		n.home.leases.calm = d
-		n.home.leases.mu.Unlock()
+		n.home.grants.mu.Lock()
+		n.home.grants.calm = d
+		n.home.grants.mu.Unlock()
 	}
 }
 
@@ -257,7 +257,7 @@ func TestFewerRevocationsInAFight(t *testing.T) {
 func TestLeasesAreBounded(t *testing.T) {
 	s := startSystem(t, 1, 1, nil)
 	a, b := s.mount(t), s.mount(t)
-	table := s.nodes[0].home.leases
+	table := s.nodes[0].home.grants
 	table.mu.Lock()
 	table.max = 10
 	table.mu.Unlock()
@@ -278,13 +278,13 @@ func TestLeasesAreBounded(t *testing.T) {
 	require.Zero(t, table.count())
 }
 
-// TestLeaseTable: random looks and changes; whoever has a lease knows the truth.
-func TestLeaseTable(t *testing.T) {
+// TestGrantTable: random looks and changes; whoever has a lease knows the truth.
+func TestGrantTable(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	synctest.Test(t, func(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		table := newLeaseTable()
+		table := newGrantTable()
 		sessions := newSessionTable(time.Hour)
 		var all []*session
 		for i := range 3 {

@@ -13,7 +13,7 @@ func (c *call) look(handle uint64, kinds uint32) *look {
 	if c.sess == nil || c.Flags&kinds == 0 {
 		return nil
 	}
-	return c.srv.home.leases.look(handle, c.sess)
+	return c.srv.home.grants.look(handle, c.sess)
 }
 
 // grant gives the call's mount the leases of kinds that it asked for, on what l
@@ -23,7 +23,7 @@ func (c *call) grant(l *look, kinds uint32) (given uint32, err error) {
 	if len(evict) == 0 {
 		return given, nil
 	}
-	return given, c.wait(func() error { return c.srv.home.leases.revoke(c.ctx, evict, homeLeases) })
+	return given, c.wait(func() error { return c.srv.home.grants.revoke(c.ctx, evict, homeLeases) })
 }
 
 // grantAttr gives the lease on attributes that l has read and that a shows,
@@ -53,9 +53,9 @@ func (c *call) alter(handle, by uint64, kinds uint32) (end func(), err error) {
 }
 
 func (h *home) alter(ctx context.Context, w waiter, handle, by uint64, kinds uint32) (end func(), err error) {
-	ch, revoke := h.leases.change(handle, by, kinds)
+	ch, revoke := h.grants.change(handle, by, kinds)
 	if len(revoke) > 0 {
-		if err := w.wait(func() error { return h.leases.revoke(ctx, revoke, kinds) }); err != nil {
+		if err := w.wait(func() error { return h.grants.revoke(ctx, revoke, kinds) }); err != nil {
 			ch.end()
 			return nil, err
 		}

@@ -97,7 +97,7 @@ func (m *mount) status() Status {
 		Mountpoint:  m.opts.Mountpoint,
 		PID:         os.Getpid(),
 		Version:     m.opts.Version,
-		Consistency: "strong",
+		Consistency: m.opts.Consistency.String(),
 		View: ViewStatus{
 			Epoch: v.Epoch, FSID: v.FSID, FSName: v.FSName, Root: v.Root,
 			DomainSize: v.DomainSize, Members: v.Members,

@@ -7,6 +7,7 @@ import (
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
@@ -14,22 +15,25 @@ import (
 // let several threads write one file at a time.
 const fileOpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
 
-// openFile is an open file description. It has no state: the home counts it,
-// the kernel keeps its flags.
-type openFile struct{}
+// openFile is an open file description. The home counts it, the kernel keeps
+// its flags.
+type openFile struct{ mode consistency.Mode }
 
 // Open is not asked for a file just made, see Create.
 func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
 	c := n.begin(ctx, opOpen)
 	defer c.end()
-	if _, err := n.m.client.Open(c, n.handle, flags&^openKillPriv, flags&openKillPriv != 0); err != nil {
+	a, err := n.m.client.Open(c, n.handle, flags&^openKillPriv, flags&openKillPriv != 0)
+	if err != nil {
 		return nil, 0, n.failGone(opOpen, err)
 	}
-	return &openFile{}, fileOpenFlags, 0
+	name, _ := n.Parent()
+	return n.m.opened(name, &a), fileOpenFlags, 0
 }
 
 // Release ends an open; nobody waits for it.
-func (n *node) Release(ctx context.Context, _ fusefs.FileHandle) syscall.Errno {
+func (n *node) Release(ctx context.Context, f fusefs.FileHandle) syscall.Errno {
+	n.m.closed(n.handle, f.(*openFile))
 	n.m.stats.calls[opRelease].Add(1)
 	c := n.m.calls.begin(ctx, true)
 	defer c.end()

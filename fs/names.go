@@ -39,31 +39,32 @@ func (n *node) newOwner(ctx context.Context, mode uint32, dir bool) (uid, gid, n
 func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
 	c := n.begin(ctx, opCreate)
 	defer c.end()
-	inode, e := n.createFile(ctx, c, n.m.client.CreateOpen, name, mode, out)
+	inode, a, e := n.createFile(ctx, c, n.m.client.CreateOpen, name, mode, out)
 	if e == syscall.EEXIST && flags&syscall.O_EXCL == 0 {
 		e = syscall.ESTALE
 	}
 	if e != 0 {
 		return nil, nil, 0, e
 	}
-	return inode, &openFile{}, fileOpenFlags, 0
+	return inode, n.m.opened(name, &a), fileOpenFlags, 0
 }
 
-// createFile makes a regular file by create; EEXIST if the name is taken.
-func (n *node) createFile(ctx context.Context, c *call, create creator, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+// createFile makes a regular file by create, and returns its attributes too;
+// EEXIST if the name is taken.
+func (n *node) createFile(ctx context.Context, c *call, create creator, name string, mode uint32, out *fuse.EntryOut) (inode *fusefs.Inode, a ionclient.Attr, e syscall.Errno) {
 	if len(name) > maxName {
-		return nil, syscall.ENAMETOOLONG
+		return nil, a, syscall.ENAMETOOLONG
 	}
-	mode, e := storableMode(mode, false)
+	mode, e = storableMode(mode, false)
 	if e != 0 {
-		return nil, e
+		return nil, a, e
 	}
 	uid, gid, mode := n.newOwner(ctx, mode, false)
 	a, err := create(c, n.handle, name, mode, uid, gid)
 	if err != nil {
-		return nil, n.fail(opCreate, err)
+		return nil, a, n.fail(opCreate, err)
 	}
-	return n.child(ctx, name, &a, out), 0
+	return n.child(ctx, name, &a, out), a, 0
 }
 
 // creator is ionclient's Create or CreateOpen.
@@ -76,7 +77,8 @@ func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse
 	}
 	c := n.begin(ctx, opMknod)
 	defer c.end()
-	return n.createFile(ctx, c, n.m.client.Create, name, mode, out)
+	inode, _, e := n.createFile(ctx, c, n.m.client.Create, name, mode, out)
+	return inode, e
 }
 
 func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {

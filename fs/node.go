@@ -34,6 +34,7 @@ type mount struct {
 	opts   Options
 	calls  calls
 	stats  stats
+	open   openModes
 
 	mu   sync.Mutex
 	base AppStats // counts at the last reset; guarded by mu

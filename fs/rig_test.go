@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
@@ -38,6 +39,7 @@ type mountArgs struct {
 	Addrs              []string
 	Mountpoint, FSName string
 	ReadOnly           bool
+	Consistency        consistency.Mode
 	user               *syscall.Credential // who mounts; nil is the user of the test
 }
 
@@ -56,7 +58,8 @@ func mountMain(args string, stdin io.Reader, stdout io.Writer) error {
 	}
 	s, err := Mount(life, Options{
 		Mountpoint: a.Mountpoint, FSName: a.FSName, ReadOnly: a.ReadOnly,
-		Client: client, AllowOther: os.Geteuid() == 0, Version: "test", Logger: log,
+		Consistency: a.Consistency,
+		Client:      client, AllowOther: os.Geteuid() == 0, Version: "test", Logger: log,
 	})
 	if err != nil {
 		return err

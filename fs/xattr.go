@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"syscall"
+
+	"github.com/zoidfs/zoidfs/internal/consistency"
 )
 
 // Attributes of ours on the root that only the servers' side may see: the view
@@ -35,7 +37,13 @@ func (n *node) Getxattr(ctx context.Context, name string, dest []byte) (uint32, 
 	}
 	c := n.begin(ctx, opGetxattr)
 	defer c.end()
-	v, err := n.m.client.GetXattr(c, n.handle, name)
+	var v []byte
+	var err error
+	if name == consistency.HereXattr {
+		v, err = n.modeHere(c)
+	} else {
+		v, err = n.m.client.GetXattr(c, n.handle, name)
+	}
 	if err != nil {
 		return 0, n.failGone(opGetxattr, err)
 	}
@@ -83,7 +91,7 @@ func (n *node) Removexattr(ctx context.Context, name string) syscall.Errno {
 // writableXattr is xattrErrno for a change.
 func writableXattr(name string) syscall.Errno {
 	switch name {
-	case viewXattr, statsXattr, statusXattr, resetXattr:
+	case viewXattr, statsXattr, statusXattr, resetXattr, consistency.HereXattr:
 		return syscall.EPERM
 	}
 	e := xattrErrno(name)

@@ -30,7 +30,7 @@ func (c *call) sight(a pvfs.Attr) (*ionpb.Attr, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.Sealed, m.Version, m.Quiet = s == sealed, h.facts.version(m.Handle), h.quiet(m.Handle, c.sess)
+	m.Sealed, m.Version, m.Quiet = s == sealed, h.versions.version(m.Handle), h.quiet(m.Handle, c.sess)
 	return m, nil
 }
 
@@ -41,9 +41,7 @@ func (h *home) attrMsg(a pvfs.Attr) *ionpb.Attr {
 		Size: a.Size, Blocks: (a.Size + 511) / 512, Blksize: max(h.srv.pvfs.StripeWidth(&a), defaultBlock),
 		Atime: a.Atime, Mtime: a.Mtime, Ctime: a.Ctime,
 	}
-	if mode, _, ok := h.facts.consistency(m.Handle); ok {
-		m.Consistency = ionpb.ConsistencyOf(mode)
-	}
+	m.Consistency, _, _ = h.chosen.get(m.Handle, time.Now())
 	switch {
 	case a.Type == wire.TypeDirectory:
 		// One link, that is: subdirectories are not counted.
@@ -247,7 +245,7 @@ func (h *home) touched(handle uint64) {
 	defer h.mu.Unlock()
 	i := h.inodeLocked(handle)
 	i.mtime = max(i.mtime, time.Now().Unix())
-	h.facts.changed(handle)
+	h.versions.changed(handle)
 }
 
 // truncate sets the size. The caller holds the inode's place in ops,

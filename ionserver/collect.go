@@ -88,7 +88,7 @@ func (h *home) learnLocked(handle uint64, i *inode, at int, r *ionpb.CollectResp
 	if r.Stamp > i.stamps[at] {
 		i.stamps[at] = r.Stamp
 		i.mtime = max(i.mtime, r.Stamp/int64(time.Second))
-		h.facts.changed(handle)
+		h.versions.changed(handle)
 	}
 	if r.End > 0 {
 		i.ends[at] = r.End

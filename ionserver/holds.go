@@ -18,11 +18,7 @@ func (c *call) hold() (*rpc.Frame, error) {
 	if err := c.checkHome(); err != nil {
 		return nil, err
 	}
-	h := c.srv.home
-	if err := h.checkUnsealed(c.ctx, c.Handle); err != nil {
-		return nil, err
-	}
-	if err := h.addHold(c.sess, c.Handle); err != nil {
+	if err := c.srv.home.addHold(c.ctx, c.sess, c.Handle); err != nil {
 		return nil, err
 	}
 	end, err := c.alter(c.Handle, c.mount(), attrLease)
@@ -33,19 +29,18 @@ func (c *call) hold() (*rpc.Frame, error) {
 	return okay(nil)
 }
 
-func (h *home) addHold(sess *session, handle uint64) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if sess.isDead() {
+func (h *home) addHold(ctx context.Context, sess *session, handle uint64) error {
+	var dead bool
+	err := h.ifUnsealed(ctx, handle, func(i *inode) {
+		if dead = sess.isDead(); !dead {
+			h.holds++
+			i.holds[sess] = h.holds
+		}
+	})
+	if dead {
 		return errStaleSession
 	}
-	i := h.inodeLocked(handle)
-	if i.sealLocked() == sealed {
-		return errSealed
-	}
-	h.holds++
-	i.holds[sess] = h.holds
-	return nil
+	return err
 }
 
 // clean takes note that a session holds no unpublished bytes of an inode any

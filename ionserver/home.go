@@ -33,9 +33,11 @@ type home struct {
 	modes keyLock[uint64]
 	// destroying keeps two from destroying one orphan.
 	destroying keyLock[uint64]
+	// chosen is what is known of the consistency modes that were chosen.
+	chosen modeCache
 
-	grants *grantTable
-	facts  *factTable
+	grants   *grantTable
+	versions *versionTable
 
 	mu     sync.Mutex
 	inodes map[uint64]*inode // guarded by mu
@@ -57,6 +59,7 @@ type inode struct {
 	ends     map[int]int64       // of the bytes at each owner that PVFS2 may not show yet; none 0
 	seal     seal                // as far as known
 	shut     bool                // is being sealed
+	pins     int                 // who needs that it is not forgotten
 	mtime    int64               // s; of the last write, not yet saved; 0: PVFS2 knows best
 	noPriv   bool                // is known to have neither setuid nor setgid with group execute
 	modes    uint64              // changes of permission bits so far
@@ -69,7 +72,7 @@ type writer struct {
 }
 
 func newHome(s *Server) *home {
-	return &home{srv: s, inodes: make(map[uint64]*inode), grants: newGrantTable(), facts: newFactTable(s.started.UnixNano())}
+	return &home{srv: s, inodes: make(map[uint64]*inode), grants: newGrantTable(), versions: newVersionTable(s.started.UnixNano())}
 }
 
 // inodeLocked returns the inode, making it if needed.
@@ -87,7 +90,8 @@ func (h *home) inodeLocked(handle uint64) *inode {
 
 // dropLocked forgets an inode that holds nothing.
 func (h *home) dropLocked(handle uint64, i *inode) {
-	if len(i.opens)+len(i.holds)+len(i.writers)+len(i.ends) == 0 && !i.orphan && !i.gone && !i.shut && i.mtime == 0 {
+	used := len(i.opens)+len(i.holds)+len(i.writers)+len(i.ends)+i.pins > 0 || i.shut || i.mtime != 0
+	if !used && !i.orphan && !i.gone && h.inodes[handle] == i {
 		delete(h.inodes, handle)
 	}
 }
@@ -96,19 +100,14 @@ func (h *home) dropLocked(handle uint64, i *inode) {
 // with kill it has cleared setuid and setgid when it returns. A sealed file
 // refuses.
 func (h *home) announce(c *call, handle uint64, from int, by uint64, kill bool) error {
-	if err := h.checkUnsealed(c.ctx, handle); err != nil {
+	var clear bool
+	if err := h.ifUnsealed(c.ctx, handle, func(i *inode) {
+		i.announce++
+		i.writers[from] = writer{i.announce, by}
+		clear = kill && !i.noPriv
+	}); err != nil {
 		return err
 	}
-	h.mu.Lock()
-	i := h.inodeLocked(handle)
-	if i.sealLocked() == sealed { // since then
-		h.mu.Unlock()
-		return errSealed
-	}
-	i.announce++
-	i.writers[from] = writer{i.announce, by}
-	clear := kill && !i.noPriv
-	h.mu.Unlock()
 	if clear {
 		by = 0 // the writer's mount does not know whether there is something to clear
 	}

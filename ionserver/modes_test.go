@@ -1,6 +1,7 @@
 package ionserver
 
 import (
+	"bytes"
 	"context"
 	"sync/atomic"
 	"syscall"
@@ -217,7 +218,7 @@ func TestSealIsFinal(t *testing.T) {
 		}
 		last, err := s.b.read(s.file, 0, size)
 		require.NoError(t, err)
-		require.Equal(t, first, last)
+		require.True(t, bytes.Equal(first, last))
 	}
 }
 
@@ -245,11 +246,11 @@ func TestVersion(t *testing.T) {
 	home := s.nodes[s.a.place.Home(s.file)]
 	step(false, func() error { home.home.persistAll(t.Context(), time.Second); return nil })
 	step(true, func() error { // needlessly, when it is forgotten
-		home.home.facts.mu.Lock()
-		home.home.facts.max = 1
-		home.home.facts.mu.Unlock()
+		home.home.versions.mu.Lock()
+		home.home.versions.max = 1
+		home.home.versions.mu.Unlock()
 		for i := range uint64(2) {
-			home.home.facts.changed(i + 1)
+			home.home.versions.changed(i + 1)
 		}
 		return nil
 	})

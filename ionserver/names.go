@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
@@ -89,14 +88,13 @@ func (c *call) entry(h pvfs.Handle, created bool) (*rpc.Frame, error) {
 
 // made is the reply for an inode that was made just now, in a mode. The caller
 // holds its name, so nobody else has found it yet.
-func (c *call) made(a pvfs.Attr, mode consistency.Mode, opened bool) (*rpc.Frame, error) {
+func (c *call) made(a pvfs.Attr, mode ionpb.Consistency, opened bool) (*rpc.Frame, error) {
 	h, handle := c.srv.home, uint64(a.Handle)
 	if c.srv.placement.Home(handle) != c.srv.self {
 		m := h.attrMsg(a)
+		m.Consistency = mode
 		return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true})
 	}
-	_, n, _ := h.facts.consistency(handle)
-	h.facts.learn(handle, mode, n)
 	l := c.look(handle, attrLease)
 	defer l.done()
 	m, err := c.sight(a)
@@ -157,7 +155,14 @@ func (c *call) create() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := c.srv.pvfs.Create(c.ctx, c.dir(), name, pvfs.CreateOptions{Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid})
+	mode, err := c.inherited(name)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	a, err := c.srv.pvfs.Create(c.ctx, c.dir(), name, pvfs.CreateOptions{
+		Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid, Xattrs: modeXattrs(mode),
+	})
 	if errno.Of(err) == syscall.EEXIST && !m.Excl {
 		a.Handle, err = c.srv.pvfs.Lookup(c.ctx, c.dir(), name)
 		release()
@@ -170,11 +175,12 @@ func (c *call) create() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.madeWith(a.Handle, mode)
 	opened := m.Open && c.openMade(a)
 	if !opened {
 		c.srv.made.add(uint64(a.Handle), time.Now())
 	}
-	return c.made(a, consistency.Default, opened)
+	return c.made(a, mode, opened)
 }
 
 // openMade counts a file just made as open if this is its home. The caller
@@ -199,12 +205,18 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 		return nil, err
 	}
 	defer release()
-	a, err := c.srv.pvfs.Mkdir(c.ctx, c.dir(), name, pvfs.CreateOptions{Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid})
+	mode, err := c.srv.home.consistency(c.ctx, c.Handle)
 	if err != nil {
 		return nil, err
 	}
-	c.setParent(a.Handle, c.dir())
-	return c.made(a, consistency.Default, false)
+	a, err := c.srv.pvfs.Mkdir(c.ctx, c.dir(), name, pvfs.CreateOptions{
+		Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid, Xattrs: append(modeXattrs(mode), parentNote(c.dir())),
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.madeWith(a.Handle, mode)
+	return c.made(a, mode, false)
 }
 
 func (c *call) symlink() (*rpc.Frame, error) {
@@ -224,7 +236,7 @@ func (c *call) symlink() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.made(a, consistency.Default, false)
+	return c.made(a, ionpb.Consistency_DEFAULT, false)
 }
 
 func (c *call) unlink() (*rpc.Frame, error) {

@@ -52,7 +52,7 @@ func (c *call) open() (*rpc.Frame, error) {
 	}
 	h.learnModes(c.Handle, modes, a.Mode)
 	if m.Reclaim > 0 && m.Hold {
-		if err := h.addHold(c.sess, c.Handle); err != nil {
+		if err := h.addHold(c.ctx, c.sess, c.Handle); err != nil {
 			return nil, err
 		}
 	}
@@ -83,7 +83,7 @@ func (c *call) opened(m *ionpb.OpenReq) (*ionpb.Attr, error) {
 			return nil, err
 		}
 	}
-	a, err := h.attr(c, c.Handle)
+	a, mode, err := c.attrAndMode()
 	if err == nil && trunc && m.KillSuid && withoutPriv(a.Mode) != a.Mode {
 		if err := c.change(&ionpb.SetAttrReq{KillSuid: true}); err != nil {
 			return nil, err
@@ -96,13 +96,11 @@ func (c *call) opened(m *ionpb.OpenReq) (*ionpb.Attr, error) {
 	if objType(a.Type) == ionpb.ObjType_NONE {
 		return nil, errno.New("ionserver.open", syscall.ESTALE)
 	}
-	if _, err := h.consistency(c.ctx, c.Handle); err != nil { // so that it is shown
-		return nil, err
-	}
 	out, err := c.sight(a)
 	if err != nil {
 		return nil, err
 	}
+	out.Consistency = mode
 	if out.Sealed && m.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
 		return nil, errSealed
 	}
@@ -344,8 +342,8 @@ func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
 		return err
 	}
 	h.srv.destroyed(handle)
-	h.facts.changed(handle) // what gets this handle next is something else
-	h.facts.forgetMode(handle)
+	h.versions.changed(handle) // what gets this handle next is something else
+	h.chosen.changed(handle, ionpb.Consistency_DEFAULT, false, time.Now())
 	if linked {
 		if _, err := h.srv.pvfs.Unlink(ctx, pvfs.Handle(h.srv.orphanDir), orphanName(handle)); err != nil && errno.Of(err) != syscall.ENOENT {
 			return err

@@ -27,10 +27,16 @@ func (c *call) isStaleView(err error) bool { return errors.Is(err, errStaleView)
 // setParent takes note of where a directory is. A directory without the note,
 // made by other PVFS2 clients, is taken for one of the root.
 func (c *call) setParent(dir, parent pvfs.Handle) {
-	err := c.srv.pvfs.SetXattr(c.ctx, dir, parentXattr, []byte(strconv.FormatUint(uint64(parent), 16)), 0)
+	x := parentNote(parent)
+	err := c.srv.pvfs.SetXattr(c.ctx, dir, x.Name, x.Value, 0)
 	if err != nil {
 		c.srv.log.Warn("parent of a directory not noted", "handle", uint64(dir), "err", err)
 	}
+}
+
+// parentNote is the note itself.
+func parentNote(parent pvfs.Handle) pvfs.Xattr {
+	return pvfs.Xattr{Name: parentXattr, Value: []byte(strconv.FormatUint(uint64(parent), 16))}
 }
 
 // checkNotBelow refuses to move directory moved to below itself. The caller

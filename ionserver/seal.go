@@ -4,9 +4,9 @@ import (
 	"context"
 	"syscall"
 
-	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/pvfs"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
@@ -24,27 +24,6 @@ const (
 )
 
 var errSealed = errno.New("ionserver: sealed", syscall.EPERM)
-
-// consistency returns the mode that was set on an inode, Default if none was.
-func (h *home) consistency(ctx context.Context, handle uint64) (consistency.Mode, error) {
-	m, n, ok := h.facts.consistency(handle)
-	if ok {
-		return m, nil
-	}
-	v, err := h.srv.pvfs.GetXattr(ctx, pvfs.Handle(handle), consistency.Xattr)
-	switch {
-	case errno.Of(err) == syscall.ENODATA:
-		m = consistency.Default
-	case err != nil:
-		return m, stale(err)
-	default:
-		if m, err = consistency.Parse(string(v)); err != nil { // by another PVFS2 client
-			m = consistency.Strong
-		}
-	}
-	h.facts.learn(handle, m, n)
-	return m, nil
-}
 
 // sealOf finds out about the seal of a file with attributes a.
 func (h *home) sealOf(ctx context.Context, a *pvfs.Attr) (seal, error) {
@@ -68,43 +47,65 @@ func (i *inode) sealLocked() seal {
 
 // checkUnsealed fails if the content of an inode must not change.
 func (h *home) checkUnsealed(ctx context.Context, handle uint64) error {
+	return h.ifUnsealed(ctx, handle, func(*inode) {})
+}
+
+// ifUnsealed runs fn under h.mu, at a moment when the content of the inode may
+// change; else it fails.
+func (h *home) ifUnsealed(ctx context.Context, handle uint64, fn func(i *inode)) error {
 	h.mu.Lock()
-	var s seal
-	var modes uint64
-	if i := h.inodes[handle]; i != nil {
-		s, modes = i.sealLocked(), i.modes
-	}
-	h.mu.Unlock()
-	if s == sealUnknown {
-		a, err := h.srv.pvfs.GetAttr(ctx, pvfs.Handle(handle))
+	defer h.mu.Unlock()
+	i := h.inodeLocked(handle)
+	i.pins++ // it must not be forgotten how often its modes changed
+	defer func() { i.pins--; h.dropLocked(handle, i) }()
+	for i.sealLocked() == sealUnknown {
+		modes := i.modes
+		h.mu.Unlock()
+		s, err := h.askSeal(ctx, handle)
+		h.mu.Lock()
 		if err != nil {
-			return stale(err)
-		}
-		if s, err = h.sealOf(ctx, &a); err != nil {
 			return err
 		}
-		h.learnSeal(handle, modes, s)
+		if i.modes == modes {
+			i.seal = s
+		}
 	}
-	if s == sealed {
+	if i.sealLocked() == sealed {
 		return errSealed
 	}
+	fn(i)
 	return nil
 }
 
-// learnSeal remembers the seal of an inode that is in use, unless something
-// that decides about it has changed since.
-func (h *home) learnSeal(handle, modes uint64, s seal) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if i := h.inodes[handle]; i != nil && i.modes == modes && i.seal == sealUnknown {
-		i.seal = s
+// askSeal finds out about the seal of an inode.
+func (h *home) askSeal(ctx context.Context, handle uint64) (seal, error) {
+	a, err := h.srv.pvfs.GetAttr(ctx, pvfs.Handle(handle))
+	if err != nil {
+		return sealUnknown, stale(err)
 	}
+	return h.sealOf(ctx, &a)
 }
 
 // seals reports whether a file with these permission bits and this mode is
 // sealed.
-func seals(mode uint32, m consistency.Mode) bool {
-	return mode&anyWrite == 0 && m == consistency.Laminated
+func seals(mode uint32, m ionpb.Consistency) bool {
+	return mode&anyWrite == 0 && m == ionpb.Consistency_LAMINATED
+}
+
+// sealsAs reports whether a file becomes sealed when its mode changes, as its
+// permission bits are. Other mounts have published what they held then.
+func (c *call) sealsAs(mode ionpb.Consistency) (bool, error) {
+	if mode != ionpb.Consistency_LAMINATED {
+		return false, nil
+	}
+	a, err := c.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(c.Handle))
+	if err != nil {
+		return false, stale(err)
+	}
+	if a.Type != wire.TypeMetafile || !seals(a.Mode, mode) {
+		return false, nil
+	}
+	return true, c.recallFrom(extent.ToEnd(0))
 }
 
 // shut closes a file's content to changes before the change of attributes that

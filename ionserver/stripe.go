@@ -58,7 +58,7 @@ func (c *call) setStripe(m *ionpb.SetXattrReq) (*rpc.Frame, error) {
 
 // wish replaces what a directory wishes.
 func (c *call) wish(w striping.Wish) (*rpc.Frame, error) {
-	return c.changeXattr(striping.Xattr, nil, func(ctx context.Context) error {
+	return c.changeXattr(func(ctx context.Context) error {
 		return c.srv.pvfs.SetWish(ctx, pvfs.Handle(c.Handle), w)
 	})
 }

@@ -7,12 +7,10 @@ import (
 
 	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/internal/errno"
-	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 	"github.com/zoidfs/zoidfs/pvfs"
 	"github.com/zoidfs/zoidfs/pvfs/striping"
-	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
 // hiddenXattr reports whether an attribute is not for mounts: PVFS2's own, and
@@ -56,6 +54,9 @@ func (c *call) getXattr() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, stale(err)
 	}
+	if string(m.Name) == consistency.Xattr {
+		v = modeText(v)
+	}
 	return okay(&ionpb.XattrResp{Value: v})
 }
 
@@ -70,10 +71,13 @@ func (c *call) setXattr() (*rpc.Frame, error) {
 	if m.Flags > 3 {
 		return nil, errno.New("ionserver.xattr", syscall.EINVAL)
 	}
-	if string(m.Name) == striping.Xattr {
+	switch string(m.Name) {
+	case striping.Xattr:
 		return c.setStripe(&m)
+	case consistency.Xattr:
+		return c.setMode(&m)
 	}
-	return c.changeXattr(string(m.Name), m.Value, func(ctx context.Context) error {
+	return c.changeXattr(func(ctx context.Context) error {
 		if err := c.srv.pvfs.CheckWish(ctx, pvfs.Handle(c.Handle), string(m.Name), m.Value); err != nil {
 			return err
 		}
@@ -89,23 +93,21 @@ func (c *call) removeXattr() (*rpc.Frame, error) {
 	if err := checkXattr(string(m.Name)); err != nil {
 		return nil, err
 	}
-	if string(m.Name) == striping.Xattr {
+	switch string(m.Name) {
+	case striping.Xattr:
 		return c.wish(striping.Wish{})
+	case consistency.Xattr:
+		return c.removeMode()
 	}
-	return c.changeXattr(string(m.Name), nil, func(ctx context.Context) error {
+	return c.changeXattr(func(ctx context.Context) error {
 		return c.srv.pvfs.RemoveXattr(ctx, pvfs.Handle(c.Handle), string(m.Name))
 	})
 }
 
-// changeXattr runs fn, which gives an attribute a value, nil being none, as the
-// only change of the inode's attributes, because PVFS2 does not look and change
-// in one step.
-func (c *call) changeXattr(name string, value []byte, fn func(context.Context) error) (*rpc.Frame, error) {
+// changeXattr runs fn as the only change of the inode's attributes, because
+// PVFS2 does not look and change in one step.
+func (c *call) changeXattr(fn func(context.Context) error) (*rpc.Frame, error) {
 	if err := c.checkHome(); err != nil {
-		return nil, err
-	}
-	closes, err := c.prepareXattr(name, value)
-	if err != nil {
 		return nil, err
 	}
 	end, err := c.alter(c.Handle, c.mount(), attrLease)
@@ -118,42 +120,10 @@ func (c *call) changeXattr(name string, value []byte, fn func(context.Context) e
 		return nil, err
 	}
 	defer release()
-	if closes {
-		reopen, err := c.shut()
-		if err != nil {
-			return nil, err
-		}
-		defer reopen()
-	}
-	if name == consistency.Xattr {
-		defer c.srv.home.modeChanged(c.Handle)
-	}
 	if err := fn(c.ctx); err != nil {
 		return nil, stale(err)
 	}
 	return okay(nil)
-}
-
-// prepareXattr is prepare for a change of an extended attribute.
-func (c *call) prepareXattr(name string, value []byte) (closes bool, err error) {
-	if name != consistency.Xattr || string(value) != consistency.Laminated.String() {
-		return false, nil
-	}
-	a, err := c.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(c.Handle))
-	if err != nil {
-		return false, stale(err)
-	}
-	if a.Type != wire.TypeMetafile || !seals(a.Mode, consistency.Laminated) {
-		return false, nil
-	}
-	return true, c.recallFrom(extent.ToEnd(0))
-}
-
-// modeChanged has the consistency mode of an inode, and what follows from it,
-// found out anew.
-func (h *home) modeChanged(handle uint64) {
-	h.facts.forgetMode(handle)
-	h.changed(handle, true, false)
 }
 
 func (c *call) listXattr() (*rpc.Frame, error) {

@@ -224,12 +224,16 @@ func (c *Client) relink(ctx context.Context, dir Handle, name string, h Handle) 
 	return resp.Handle, err
 }
 
-// Create makes an empty file called name in dir. Two requests, and one more if
-// the directory was not used lately. EEXIST if the name is taken; what was made
-// is then removed again.
+// Create makes an empty file called name in dir. Two requests, one more if it
+// is to have extended attributes and one more if the directory was not used
+// lately. EEXIST if the name is taken; what was made is then removed again.
 func (c *Client) Create(ctx context.Context, dir Handle, name string, o CreateOptions) (Attr, error) {
 	return c.makeObject(ctx, "Create", dir, name, func(ctx context.Context, info *dirInfo) (Attr, error) {
-		return c.createFile(ctx, dir, info, o)
+		a, err := c.createFile(ctx, dir, info, o)
+		if err != nil {
+			return Attr{}, err
+		}
+		return a, c.dress(ctx, &a, o.Xattrs)
 	})
 }
 
@@ -238,7 +242,11 @@ func (c *Client) Create(ctx context.Context, dir Handle, name string, o CreateOp
 // times returned are this machine's.
 func (c *Client) Mkdir(ctx context.Context, dir Handle, name string, o CreateOptions) (Attr, error) {
 	return c.makeObject(ctx, "Mkdir", dir, name, func(ctx context.Context, info *dirInfo) (Attr, error) {
-		return c.createDir(ctx, dir, info, o)
+		a, err := c.createDir(ctx, dir, info, o)
+		if err != nil {
+			return Attr{}, err
+		}
+		return a, c.dress(ctx, &a, o.Xattrs)
 	})
 }
 
@@ -287,6 +295,19 @@ func (c *Client) makeObject(ctx context.Context, op string, dir Handle, name str
 		return Attr{}, err
 	}
 	return out, nil
+}
+
+// dress gives an object that nothing names yet its extended attributes, or
+// removes it. None is no request.
+func (c *Client) dress(ctx context.Context, a *Attr, xs []Xattr) error {
+	if len(xs) == 0 {
+		return nil
+	}
+	err := c.setXattrs(ctx, a.Handle, xs)
+	if err != nil {
+		c.undo(ctx, a)
+	}
+	return err
 }
 
 // undo removes an object that nothing names.

@@ -124,6 +124,14 @@ type CreateOptions struct {
 	NumDFiles int
 	StripSize int64 // bytes, selects simple_stripe
 	Dist      *wire.Dist
+	Xattrs    []Xattr // set before the object has its name, all in one request
+}
+
+// Xattr is an extended attribute and its value. Names and values are those of
+// Client.SetXattr; in CreateOptions, wishes of directories are none of them.
+type Xattr struct {
+	Name  string
+	Value []byte
 }
 
 // Dirent is an entry of a directory; never "." or "..".

@@ -109,6 +109,27 @@ func (c *Client) SetXattr(ctx context.Context, h Handle, name string, value []by
 	return err
 }
 
+// setXattrs sets extended attributes, which are no wishes, in one request that
+// servers carry out whole or not at all.
+func (c *Client) setXattrs(ctx context.Context, h Handle, xs []Xattr) error {
+	req := &wire.SetEattrReq{Handle: h, FSID: c.fsid}
+	for _, x := range xs {
+		key, err := xattrKey("SetXattr", x.Name)
+		if err != nil {
+			return err
+		}
+		if len(x.Value) > wire.MaxEattrValue {
+			return errno.Wrap("pvfs.SetXattr", syscall.ENOSPC, fmt.Errorf("value of %d bytes", len(x.Value)))
+		}
+		req.Keys, req.Values = append(req.Keys, key), append(req.Values, x.Value)
+	}
+	if len(req.Keys) > wire.MaxEattrs {
+		return errno.Wrap("pvfs.SetXattr", syscall.EINVAL, fmt.Errorf("%d attributes at once", len(req.Keys)))
+	}
+	_, err := c.ownerTell(ctx, req, nil, h, h)
+	return err
+}
+
 // ListXattr returns the names of h's extended attributes, without those in which
 // servers keep their own things.
 func (c *Client) ListXattr(ctx context.Context, h Handle) ([]string, error) {

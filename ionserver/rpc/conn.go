@@ -198,9 +198,21 @@ func (c *Conn) Call(ctx context.Context, f *Frame) (*Frame, error) {
 // it is long. It returns only when nothing can read p on its way out any more,
 // be it answered, cancelled or broken.
 func (c *Conn) CallBytes(ctx context.Context, f *Frame, p []byte) (*Frame, error) {
-	if len(p) < minLent {
-		b := c.opt.Pool.New(len(p))
-		copy(b.Bytes(), p)
+	return c.CallPieces(ctx, f, [][]byte{p})
+}
+
+// CallPieces is CallBytes with a payload that lies in several places.
+func (c *Conn) CallPieces(ctx context.Context, f *Frame, pieces [][]byte) (*Frame, error) {
+	n := 0
+	for _, p := range pieces {
+		n += len(p)
+	}
+	if n < minLent {
+		b := c.opt.Pool.New(n)
+		at := b.Bytes()
+		for _, p := range pieces {
+			at = at[copy(at, p):]
+		}
 		w, err := c.send(f, Pooled(b))
 		if err != nil {
 			return nil, err
@@ -208,8 +220,7 @@ func (c *Conn) CallBytes(ctx context.Context, f *Frame, p []byte) (*Frame, error
 		return c.wait(ctx, w)
 	}
 	back := make(chan struct{})
-	d := (&hold{mem: p, back: back, link: c.link}).data()
-	d.lend = false // it is
+	d := lent(pieces, c.link, func() { close(back) })
 	w, err := c.send(f, d)
 	if err != nil {
 		return nil, err

@@ -150,6 +150,39 @@ func (s *suite) testListAttr(t *testing.T) {
 	}
 }
 
+// testCreateXattr makes objects that have attributes from the start.
+func (s *suite) testCreateXattr(t *testing.T) {
+	ctx := s.ctx(t)
+	want := []pvfs.Xattr{{Name: "user.a", Value: []byte("one")}, {Name: "user.b", Value: []byte("two")}}
+	name, a := s.create(t, pvfs.CreateOptions{Mode: 0o644, Xattrs: want})
+	d, err := s.c.Mkdir(ctx, s.dir, s.name("d"), pvfs.CreateOptions{Mode: 0o755, Xattrs: want})
+	require.NoError(t, err)
+	for _, h := range []wire.Handle{a.Handle, d.Handle} {
+		for _, x := range want {
+			got, err := s.c.GetXattr(ctx, h, x.Name)
+			require.NoError(t, err)
+			require.Equal(t, x.Value, got)
+		}
+	}
+	_, err = s.c.Create(ctx, s.dir, name, pvfs.CreateOptions{Xattrs: want})
+	require.ErrorIs(t, err, syscall.EEXIST)
+	for _, x := range []struct {
+		pvfs.Xattr
+		want error
+	}{
+		{pvfs.Xattr{Name: "nope"}, syscall.EOPNOTSUPP},
+		{pvfs.Xattr{Name: "user.big", Value: make([]byte, 9000)}, syscall.ENOSPC},
+	} {
+		bad := s.name("bad")
+		_, err := s.c.Create(ctx, s.dir, bad, pvfs.CreateOptions{Xattrs: append(want, x.Xattr)})
+		require.ErrorIs(t, err, x.want)
+		_, err = s.c.Lookup(ctx, s.dir, bad)
+		require.ErrorIs(t, err, syscall.ENOENT, "it was not made")
+	}
+	_, err = s.c.Mkdir(ctx, s.dir, s.name("many"), pvfs.CreateOptions{Xattrs: slices.Repeat(want, wire.MaxEattrs)})
+	require.ErrorIs(t, err, syscall.EINVAL)
+}
+
 func (s *suite) testXattr(t *testing.T) {
 	ctx := s.ctx(t)
 	_, f := s.create(t, pvfs.CreateOptions{})

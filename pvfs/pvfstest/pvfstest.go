@@ -60,6 +60,7 @@ func Run(t *testing.T, url string) {
 		{"Splitting", (*suite).testSplitting},
 		{"ListAttr", (*suite).testListAttr},
 		{"Xattr", (*suite).testXattr},
+		{"CreateXattr", (*suite).testCreateXattr},
 		{"DirectoryWishes", (*suite).testDirectoryWishes},
 		{"SmallFile", (*suite).testSmallFile},
 		{"Sparse", (*suite).testSparse},

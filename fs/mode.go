@@ -1,0 +1,82 @@
+package fs
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"sync"
+	"syscall"
+
+	"github.com/zoidfs/zoidfs/internal/consistency"
+	"github.com/zoidfs/zoidfs/ionserver/ionclient"
+)
+
+// openModes counts on how many handles of this mount each file is open in
+// which mode. The zero value is ready.
+type openModes struct {
+	mu    sync.Mutex
+	files map[uint64]map[consistency.Mode]int // by handle, none empty; guarded by mu
+}
+
+func (o *openModes) add(handle uint64, mode consistency.Mode) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.files == nil {
+		o.files = make(map[uint64]map[consistency.Mode]int)
+	}
+	if o.files[handle] == nil {
+		o.files[handle] = make(map[consistency.Mode]int, 1)
+	}
+	o.files[handle][mode]++
+}
+
+func (o *openModes) drop(handle uint64, mode consistency.Mode) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f := o.files[handle]
+	if f[mode]--; f[mode] <= 0 {
+		delete(f, mode)
+	}
+	if len(f) == 0 {
+		delete(o.files, handle)
+	}
+}
+
+func (o *openModes) of(handle uint64) map[consistency.Mode]int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return maps.Clone(o.files[handle])
+}
+
+// opened is the open of a file called name, with the attributes that came with
+// it. It counts until closed is called.
+func (m *mount) opened(name string, a *ionclient.Attr) *openFile {
+	mode, _ := consistency.InForce(name, a.Consistency, m.opts.Consistency)
+	m.open.add(a.Handle, mode)
+	return &openFile{mode: mode}
+}
+
+func (m *mount) closed(handle uint64, f *openFile) { m.open.drop(handle, f.mode) }
+
+// modeHere is the value of consistency.HereXattr. A mode that is stored but
+// makes no sense counts as strong, as it does when the file is opened.
+func (n *node) modeHere(c *call) ([]byte, error) {
+	own := consistency.Default
+	v, err := n.m.client.GetXattr(c, n.handle, consistency.Xattr)
+	switch {
+	case errors.Is(err, syscall.ENODATA):
+	case err != nil:
+		return nil, err
+	default:
+		if own, err = consistency.Parse(string(v)); err != nil {
+			own = consistency.Strong
+		}
+	}
+	h := consistency.Here{Open: n.m.open.of(n.handle)}
+	name, _ := n.Parent()
+	if n.IsDir() {
+		name = ""
+	}
+	h.Mode, h.From = consistency.InForce(name, own, n.m.opts.Consistency)
+	return json.Marshal(h)
+}

@@ -1,10 +1,3 @@
-// Package cache keeps the data of files at the node that owns it and gives
-// overlapping accesses an order.
-//
-// Today it holds RangeLock, the order of reads and writes of one file at the
-// owner of its domains; blocks, dirty extents and leases belong here too.
-// Safe for concurrent use. RangeLock.mu is innermost: nothing is called while
-// it is held.
 package cache
 
 import (

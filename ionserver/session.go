@@ -27,6 +27,8 @@ type session struct {
 	heard    time.Time                             // guarded by mu; last sign of life
 	dead     bool                                  // guarded by mu; never false again
 	streams  map[*stream]struct{}                  // guarded by mu
+	control  *stream                               // guarded by mu; the latest, perhaps ended
+	bound    chan struct{}                         // guarded by mu; closed when control changes or the session dies
 	replies  *replyTable[*rpc.Request, *rpc.Frame] // guarded by mu
 	running  int                                   // guarded by mu; recorded requests at work
 	idle     chan struct{}                         // guarded by mu; closed when dead and running is 0
@@ -52,7 +54,7 @@ func newSessionTable(lease time.Duration) *sessionTable {
 func (t *sessionTable) open(name, mountpoint, addr string, pid uint32) *session {
 	s := &session{
 		name: name, mountpoint: mountpoint, pid: pid, addr: addr,
-		heard: time.Now(), idle: make(chan struct{}),
+		heard: time.Now(), idle: make(chan struct{}), bound: make(chan struct{}),
 		streams: make(map[*stream]struct{}),
 		replies: newReplyTable[*rpc.Request, *rpc.Frame](maxReplies),
 	}
@@ -105,6 +107,7 @@ func (t *sessionTable) kill(s *session) bool {
 	}
 	s.mu.Lock()
 	s.dead = true
+	close(s.bound)
 	streams := slices.Collect(maps.Keys(s.streams))
 	if s.running == 0 {
 		close(s.idle)
@@ -196,6 +199,9 @@ func (s *session) bind(st *stream, data bool) (old []*stream, ok bool) {
 				old = append(old, o)
 			}
 		}
+		s.control = st
+		close(s.bound)
+		s.bound = make(chan struct{})
 	}
 	s.streams[st] = struct{}{}
 	return old, true

@@ -34,6 +34,11 @@ type Options struct {
 	Logger    *slog.Logger                                             // nil: discard
 	Counters  *Counters                                                // nil: nothing is counted
 	Keepalive time.Duration                                            // of silence until the peer is probed; 0 and less than 10 s: 10 s
+
+	// Callback answers a request of the I/O node, see Peer.Call. Each runs in a
+	// goroutine of its own, in any order; ctx ends with the connection, and
+	// Close waits for those at work. nil: they are refused with EOPNOTSUPP.
+	Callback func(ctx context.Context, f *Frame) *Frame
 }
 
 func (o Options) withDefaults() Options {
@@ -62,6 +67,7 @@ type Conn struct {
 	link   *link
 	cc     *grpc.ClientConn
 	stream grpc.ClientStream
+	ctx    context.Context    // ends with the stream
 	cancel context.CancelFunc // of the stream
 	group  errgroup.Group
 	out    *sender
@@ -109,13 +115,20 @@ func (c *Conn) receive() error {
 		waiting = waiting[:0]
 		c.mu.Lock()
 		for _, f := range in.frames {
+			if isCallback(f) {
+				waiting = append(waiting, nil)
+				continue
+			}
 			waiting = append(waiting, c.pending[f.ID])
 			delete(c.pending, f.ID)
 		}
 		c.mu.Unlock()
 		for i, f := range in.frames {
 			c.opt.Counters.receive(f)
-			if w := waiting[i]; w != nil {
+			if isCallback(f) {
+				c.opt.Counters.request(f.Op)
+				c.group.Go(func() error { c.callback(f); return nil })
+			} else if w := waiting[i]; w != nil {
 				w.reply <- f
 			} else { // the caller has gone
 				f.Data.Release()
@@ -185,9 +198,21 @@ func (c *Conn) Call(ctx context.Context, f *Frame) (*Frame, error) {
 // it is long. It returns only when nothing can read p on its way out any more,
 // be it answered, cancelled or broken.
 func (c *Conn) CallBytes(ctx context.Context, f *Frame, p []byte) (*Frame, error) {
-	if len(p) < minLent {
-		b := c.opt.Pool.New(len(p))
-		copy(b.Bytes(), p)
+	return c.CallPieces(ctx, f, [][]byte{p})
+}
+
+// CallPieces is CallBytes with a payload that lies in several places.
+func (c *Conn) CallPieces(ctx context.Context, f *Frame, pieces [][]byte) (*Frame, error) {
+	n := 0
+	for _, p := range pieces {
+		n += len(p)
+	}
+	if n < minLent {
+		b := c.opt.Pool.New(n)
+		at := b.Bytes()
+		for _, p := range pieces {
+			at = at[copy(at, p):]
+		}
 		w, err := c.send(f, Pooled(b))
 		if err != nil {
 			return nil, err
@@ -195,8 +220,7 @@ func (c *Conn) CallBytes(ctx context.Context, f *Frame, p []byte) (*Frame, error
 		return c.wait(ctx, w)
 	}
 	back := make(chan struct{})
-	d := (&hold{mem: p, back: back, link: c.link}).data()
-	d.lend = false // it is
+	d := lent(pieces, c.link, func() { close(back) })
 	w, err := c.send(f, d)
 	if err != nil {
 		return nil, err

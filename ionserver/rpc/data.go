@@ -15,7 +15,7 @@ import (
 // makes another. Copies of a Data value share the one hold.
 type Data struct {
 	bufs mem.BufferSlice
-	lend bool // one piece, which may be sent from where it is; see link
+	lend bool // to be sent from where it is; see link
 }
 
 // Static is a payload of garbage-collected memory that never changes again.
@@ -33,6 +33,32 @@ func Pooled(b *buf.Buf) Data {
 		return Data{}
 	}
 	return (&hold{mem: b.Bytes(), letGo: b.Release}).data()
+}
+
+// Lent is a payload of memory in several places that does not change until
+// letGo is called, once, at the end of the last hold.
+func Lent(pieces [][]byte, letGo func()) Data { return lent(pieces, nil, letGo) }
+
+// lent is the payload of pieces that stay where they are, on their way over l
+// if it is not nil. letGo is called when nobody has any of them any more.
+func lent(pieces [][]byte, l *link, letGo func()) (d Data) {
+	out := new(atomic.Int64) // how many are still lent, and 1 while this runs
+	out.Store(1)
+	end := func() {
+		if out.Add(-1) == 0 {
+			letGo()
+		}
+	}
+	d.bufs = make(mem.BufferSlice, 0, len(pieces))
+	for _, p := range pieces {
+		if len(p) > 0 {
+			out.Add(1)
+			d.bufs = append(d.bufs, (&hold{mem: p, letGo: end, link: l}).data().bufs...)
+		}
+	}
+	d.lend = l == nil
+	end()
+	return d
 }
 
 // Len is the number of bytes.
@@ -61,8 +87,7 @@ func (d Data) Release() { d.bufs.Free() }
 // because a mem.Buffer tells its end to a pool and to nobody else.
 type hold struct {
 	mem   []byte
-	letGo func()        // called at the end; may be nil
-	back  chan struct{} // closed at the end; may be nil
+	letGo func() // called at the end
 	ended atomic.Bool
 
 	link       *link // over which it is sent; nil if not known yet
@@ -110,10 +135,5 @@ func (h *hold) end() {
 	if h.link != nil {
 		h.link.forget(h)
 	}
-	if h.letGo != nil {
-		h.letGo()
-	}
-	if h.back != nil {
-		close(h.back)
-	}
+	h.letGo()
 }

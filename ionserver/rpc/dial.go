@@ -45,7 +45,7 @@ func Dial(ctx context.Context, addr string, opt Options) (*Conn, error) {
 	}
 	streamCtx, cancel := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, cancel)
-	c.cancel = cancel
+	c.ctx, c.cancel = streamCtx, cancel
 	c.stream, err = openStream(streamCtx, c.cc)
 	if !stop() && err == nil {
 		err = ctx.Err()

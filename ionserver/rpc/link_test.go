@@ -50,7 +50,7 @@ func TestLinkKeepsTheOrder(t *testing.T) {
 			for i := range lent {
 				lent[i] = byte(rnd.Uint32())
 			}
-			h := &hold{mem: lent, link: out}
+			h, _ := lentBy(out, lent)
 			out.lend(h)
 			var want bytes.Buffer
 			got := make(chan []byte)
@@ -82,6 +82,12 @@ func TestLinkKeepsTheOrder(t *testing.T) {
 	}
 }
 
+// lentBy is memory lent to l; back is closed when it is given back.
+func lentBy(l *link, p []byte) (h *hold, back chan struct{}) {
+	back = make(chan struct{})
+	return &hold{mem: p, letGo: func() { close(back) }, link: l}, back
+}
+
 // TestLentUntilSent: the transport lets go of memory as soon as it has written
 // it; the link gives it back when the socket has it.
 func TestLentUntilSent(t *testing.T) {
@@ -90,7 +96,7 @@ func TestLentUntilSent(t *testing.T) {
 	l := testLink(t, a)
 	require.NoError(t, a.(*net.TCPConn).SetWriteBuffer(128<<10))
 	require.NoError(t, b.(*net.TCPConn).SetReadBuffer(128<<10))
-	h := &hold{mem: make([]byte, 8<<20), back: make(chan struct{}), link: l}
+	h, back := lentBy(l, make([]byte, 8<<20))
 	l.lend(h)
 	for at := 0; at < maxUnsent; at += 16 << 10 {
 		_, err := l.Write(h.mem[at : at+16<<10])
@@ -98,13 +104,13 @@ func TestLentUntilSent(t *testing.T) {
 	}
 	l.letGo(h)
 	select {
-	case <-h.back:
+	case <-back:
 		require.Fail(t, "given back before it was sent")
 	case <-time.After(50 * time.Millisecond):
 	}
 	_, err := io.CopyN(io.Discard, b, maxUnsent)
 	require.NoError(t, err)
-	<-h.back
+	<-back
 }
 
 // TestLinkGivesUp: a peer that takes nothing does not keep Close, a waiting
@@ -113,7 +119,7 @@ func TestLinkGivesUp(t *testing.T) {
 	a, b := net.Pipe()
 	defer b.Close()
 	l := testLink(t, a)
-	h := &hold{mem: make([]byte, 1<<20), back: make(chan struct{}), link: l}
+	h, back := lentBy(l, make([]byte, 1<<20))
 	l.lend(h)
 	failed := make(chan error)
 	go func() {
@@ -127,10 +133,10 @@ func TestLinkGivesUp(t *testing.T) {
 	time.Sleep(10 * time.Millisecond)
 	l.abort()
 	require.Error(t, <-failed)
-	<-h.back
-	late := &hold{mem: make([]byte, 1<<20), back: make(chan struct{}), link: l}
+	<-back
+	late, lateBack := lentBy(l, make([]byte, 1<<20))
 	l.lend(late)
-	<-late.back
+	<-lateBack
 }
 
 // trickle delivers a stream in pieces of random sizes.

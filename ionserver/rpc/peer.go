@@ -28,6 +28,7 @@ type Peer struct {
 	bytes  *semaphore.Weighted // of MaxBytes
 
 	pending atomic.Int64 // unanswered requests
+	calls   callbacks
 
 	handler Handler
 	group   sync.WaitGroup // of workers
@@ -94,6 +95,7 @@ func (p *Peer) run() error {
 	p.over = true
 	p.work.Broadcast()
 	p.mu.Unlock()
+	p.calls.end()
 	p.group.Wait()
 	p.handler.Close()
 	for _, r := range p.queue[p.next:] {
@@ -171,6 +173,11 @@ func (p *Peer) receive() error {
 	clear(p.in.frames)
 	left := p.fresh[:0] // what Try has left, not queued yet
 	for i, r := range p.fresh {
+		if isCallback(r.Frame) {
+			p.opt.Counters.receive(r.Frame)
+			p.calls.deliver(r.Frame)
+			continue
+		}
 		ready, err := p.admit(r)
 		if !ready && err == nil {
 			p.enqueue(left, 0) // their ends are what r waits for

@@ -109,6 +109,33 @@ func TestEchoOfAllSizes(t *testing.T) {
 	}
 }
 
+// TestPieces: a payload in pieces of any size arrives whole, and the memory is
+// the caller's again after the call.
+func TestPieces(t *testing.T) {
+	var pool buf.Pool
+	c := dial(t, serve(t, &service{handle: echo(&pool)}, ServerOptions{}), Options{})
+	for seed := range byte(20) {
+		rnd := rand.New(rand.NewChaCha8([32]byte{seed}))
+		var pieces [][]byte
+		for n := 0; n < MaxData-1<<17 && len(pieces) < 40; {
+			p := make([]byte, rnd.IntN(1<<rnd.IntN(18)))
+			for i := range p {
+				p[i] = byte(rnd.Uint32())
+			}
+			n += len(p)
+			pieces = append(pieces, p)
+		}
+		want := bytes.Join(pieces, nil)
+		reply, err := c.CallPieces(t.Context(), &Frame{Op: ionpb.Op_WRITE}, pieces)
+		require.NoError(t, err)
+		for _, p := range pieces {
+			clear(p)
+		}
+		require.True(t, bytes.Equal(want, bytes.Join(reply.Data.Append(nil), nil)), "seed %d", seed)
+		reply.Data.Release()
+	}
+}
+
 // TestRepliesInAnyOrder: many callers on one stream, answered in the opposite
 // order of their arrival, each get their own.
 func TestRepliesInAnyOrder(t *testing.T) {
@@ -522,4 +549,33 @@ func TestCounters(t *testing.T) {
 	require.Equal(t, want, client.Snapshot())
 	client.Reset()
 	require.Equal(t, Snapshot{Requests: map[string]uint64{}}, client.Snapshot())
+}
+
+// TestReplyInPieces: a reply whose payload lies in several places, which are
+// given back once, when it is out or never will be.
+func TestReplyInPieces(t *testing.T) {
+	var given, back atomic.Int64
+	s := &service{handle: func(r *Request) {
+		p := make([]byte, r.Len)
+		rand.NewChaCha8([32]byte{byte(r.Len)}).Read(p)
+		var pieces [][]byte
+		for n := int(r.Off); len(p) > 0; p = p[n:] {
+			n = min(n, len(p))
+			pieces = append(pieces, p[:n:n])
+		}
+		given.Add(1)
+		r.Reply(&Frame{Data: Lent(pieces, func() { back.Add(1) })})
+	}}
+	c := dial(t, serve(t, s, ServerOptions{}), Options{})
+	for _, n := range []int64{0, 1, 100, 5000, 8 << 10, 100_000, 1 << 20} {
+		for _, piece := range []int64{17, 4 << 10, 64 << 10} {
+			want := make([]byte, n)
+			rand.NewChaCha8([32]byte{byte(n)}).Read(want)
+			reply, err := c.Call(t.Context(), &Frame{Op: ionpb.Op_READ, Len: n, Off: max(piece, n/500)})
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(want, bytes.Join(reply.Data.Append(nil), nil)), "%d bytes in pieces of %d", n, piece)
+			reply.Data.Release()
+		}
+	}
+	require.Eventually(t, func() bool { return back.Load() == given.Load() }, 5*time.Second, time.Millisecond)
 }

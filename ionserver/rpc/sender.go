@@ -55,7 +55,10 @@ func (s *sender) lend(d Data) Data {
 	if !d.lend || d.Len() < minLent {
 		return d
 	}
-	return (&hold{mem: d.bufs[0].ReadOnlyData(), letGo: d.Release, link: s.link}).data()
+	if len(d.bufs) == 1 {
+		return (&hold{mem: d.bufs[0].ReadOnlyData(), letGo: d.Release, link: s.link}).data()
+	}
+	return lent(d.Append(nil), s.link, d.Release)
 }
 
 // load makes d the payload of it.

@@ -1,0 +1,184 @@
+package cache
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
+)
+
+// File keeps bytes of one file. It does not order overlapping reads and
+// writes: callers that care hold a RangeLock, or leases. Offsets and extents
+// that are negative, or end behind math.MaxInt64, are a caller's mistake.
+type File struct {
+	store  *Store
+	number uint32
+
+	mu      sync.Mutex
+	closed  bool             // guarded by mu
+	blocks  map[int64]*block // guarded by mu; by index
+	unclean []*block         // guarded by mu; by ascending index
+	dirty   int64            // guarded by mu; bytes dirty, and bytes flying
+	oldest  time.Time        // guarded by mu; of unclean; zero: not known
+	flights []*flight        // guarded by mu; taken and not done
+	air     set              // guarded by mu; the bytes of flights, discarded ones too
+	fetches []*fetching      // guarded by mu
+}
+
+// File returns a new, empty file, to be closed.
+func (s *Store) File() *File {
+	return &File{store: s, number: s.files.Add(1), blocks: make(map[int64]*block)}
+}
+
+// Close drops everything of the file, dirty bytes too. Views of it stay as they
+// are. Afterwards writing fails, and reading fetches without keeping.
+func (f *File) Close() {
+	f.mu.Lock()
+	f.closed = true
+	f.discardLocked(extent.ToEnd(0))
+	f.mu.Unlock()
+	f.store.settle()
+}
+
+func (f *File) errClosed() error { return errno.New("cache.File", syscall.EBADF) }
+
+// part is the first part of e, up to the end of its block.
+func (s *Store) part(e extent.Extent) extent.Extent {
+	e.Len = min(e.Len, s.size-e.Off%s.size)
+	return e
+}
+
+// walkLocked calls fn for e, block by block in order; b is nil for parts that
+// no block of the file has, which may be long. fn may drop b from the file.
+func (f *File) walkLocked(e extent.Extent, fn func(b *block, part extent.Extent)) {
+	size := f.store.size
+	if e.Empty() {
+		return
+	}
+	if n := (e.End()-1)/size - e.Off/size; n <= int64(len(f.blocks))+batch {
+		for e.Len > 0 {
+			part := f.store.part(e)
+			fn(f.blocks[part.Off/size], part)
+			e.Off, e.Len = e.Off+part.Len, e.Len-part.Len
+		}
+		return
+	}
+	for _, i := range slices.Sorted(maps.Keys(f.blocks)) {
+		b := f.blocks[i]
+		part := e.Intersect(extent.Extent{Off: i * size, Len: size})
+		if part.Empty() {
+			continue
+		}
+		if part.Off > e.Off {
+			fn(nil, extent.Extent{Off: e.Off, Len: part.Off - e.Off})
+		}
+		fn(b, part)
+		e = extent.Extent{Off: part.End(), Len: e.End() - part.End()}
+	}
+	if e.Len > 0 {
+		fn(nil, e)
+	}
+}
+
+// adoptLocked makes b the file's block index, which it has not. One holding of
+// b becomes the file's.
+func (f *File) adoptLocked(b *block, index int64) {
+	b.index, b.policed, b.touched = index, false, false
+	b.owner.Store(f)
+	f.blocks[index] = b
+}
+
+// detachLocked drops b, which is neither clean nor unclean any more.
+func (f *File) detachLocked(b *block) {
+	if f.blocks[b.index] == b {
+		delete(f.blocks, b.index)
+	}
+	b.valid.clear()
+	b.owner.Store(nil)
+	one := [1]*block{b}
+	f.store.unref(one[:])
+}
+
+// soiledLocked puts b, whose first dirty byte was just written, among the
+// unclean ones.
+func (f *File) soiledLocked(b *block) {
+	f.unclean = slices.Insert(f.unclean, f.uncleanIndexLocked(b.index), b)
+	if len(f.unclean) == 1 {
+		f.oldest = b.written
+	}
+}
+
+// washedLocked takes b out of the unclean ones if nothing in it is dirty or
+// flying any more. The caller says what becomes of it.
+func (f *File) washedLocked(b *block) bool {
+	f.oldest = time.Time{}
+	if b.unclean() {
+		return false
+	}
+	i := f.uncleanIndexLocked(b.index)
+	f.unclean = slices.Delete(f.unclean, i, i+1)
+	f.store.giveBack(nil, 1)
+	return true
+}
+
+// uncleanIndexLocked is where the first unclean block from index on is.
+func (f *File) uncleanIndexLocked(index int64) int {
+	i, _ := slices.BinarySearchFunc(f.unclean, index, func(b *block, i int64) int { return cmp.Compare(b.index, i) })
+	return i
+}
+
+// countLocked notes that n more bytes are dirty or flying.
+func (f *File) countLocked(n int64) {
+	f.dirty += n
+	f.store.stats.dirty.Add(n)
+}
+
+// staleLocked has fetches on their way not keep e: what they bring is older
+// than what happens now.
+func (f *File) staleLocked(e extent.Extent) {
+	for _, x := range f.fetches {
+		x.stale.add(e)
+	}
+}
+
+// Dirty says how many bytes are dirty or flying (bytes written again while they
+// fly count twice), where the last of them ends, and when the oldest was
+// written. Without any, all is zero.
+func (f *File) Dirty() (bytes, end int64, since time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.unclean) == 0 {
+		return 0, 0, time.Time{}
+	}
+	if f.oldest.IsZero() {
+		for _, b := range f.unclean {
+			f.oldest = earlier(f.oldest, b.oldest())
+		}
+	}
+	last := f.unclean[len(f.unclean)-1]
+	return f.dirty, max(last.dirty.end(), last.flying.end()), f.oldest
+}
+
+// oldest is when the oldest dirty or flying byte was written.
+func (b *block) oldest() time.Time {
+	switch {
+	case len(b.flying) == 0:
+		return b.written
+	case len(b.dirty) == 0:
+		return b.flown
+	}
+	return earlier(b.written, b.flown)
+}
+
+// earlier is the earlier one of two times; zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}

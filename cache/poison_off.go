@@ -1,0 +1,5 @@
+//go:build !race && !zoidpoison
+
+package cache
+
+const poisoned = false

@@ -1,0 +1,152 @@
+package cache
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/zoidfs/zoidfs/internal/extent"
+)
+
+// Fetch brings bytes from below: exts (sorted, none touch, none empty), one
+// after the other, into bufs, one after the other, which have as many bytes. It
+// returns how many of the bytes lie before the end of the file. It is called
+// without any lock held.
+type Fetch func(ctx context.Context, exts []extent.Extent, bufs [][]byte) (n int64, err error)
+
+// Peek returns what is known of ext, and what is not (sorted, none touch).
+func (f *File) Peek(ext extent.Extent) (*View, []extent.Extent) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.peekLocked(ext)
+}
+
+func (f *File) peekLocked(ext extent.Extent) (v *View, missing []extent.Extent) {
+	s := f.store
+	v = s.newView(int(min(int64(len(f.blocks)), int64(s.blocksOf(ext)))))
+	f.walkLocked(ext, func(b *block, part extent.Extent) {
+		switch {
+		case b == nil:
+			missing = link(missing, part)
+			return
+		case b.valid.contains(part):
+			f.showLocked(v, b, part)
+		default:
+			var parts [8]extent.Extent
+			for _, e := range b.valid.within(parts[:0], part) {
+				f.showLocked(v, b, e)
+			}
+			for _, e := range b.valid.gaps(parts[:0], part) {
+				missing = link(missing, e)
+			}
+		}
+		b.touched = true
+		if b.policed {
+			s.policy.Get(f.key(b.index)) // counts
+		}
+	})
+	return v, missing
+}
+
+// Read returns the bytes of ext as one extent from ext.Off, and fetches those
+// that are not known. What another Read is just fetching is not fetched again.
+// Only what fetch returned is kept, and only as far as there are free blocks
+// and nobody has written, dropped or discarded it meanwhile. If fetch comes to
+// the end of the file, the view ends there, or at the last byte of ext that is
+// known nonetheless, with zeros in between.
+func (f *File) Read(ctx context.Context, ext extent.Extent, fetch Fetch) (*View, error) {
+	s := f.store
+	for {
+		f.mu.Lock()
+		v, missing := f.peekLocked(ext)
+		if len(missing) == 0 {
+			f.mu.Unlock()
+			s.stats.hits.Add(1)
+			s.stats.bytesHit.Add(int64(v.size))
+			return v, nil
+		}
+		own, joined := f.claimLocked(missing)
+		f.mu.Unlock()
+		s.stats.misses.Add(1)
+		s.stats.bytesHit.Add(int64(v.size))
+		got, again, err := f.gather(ctx, own, joined, fetch)
+		if again || err != nil {
+			v.Release()
+			for _, u := range got {
+				u.Release()
+			}
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if v.size == 0 && len(joined) == 0 {
+			v.Release()
+			return got[0], nil
+		}
+		return s.overlay(ext, v, missing, got), nil
+	}
+}
+
+// gather fetches own and waits for what others fetch. again says that one of
+// those failed, so that the caller has to look anew; got is to be released in
+// any case.
+func (f *File) gather(ctx context.Context, own *fetching, joined []*fetching, fetch Fetch) (got []*View, again bool, err error) {
+	if own != nil {
+		var v *View
+		if v, err = f.run(ctx, own, fetch); err == nil {
+			got = append(got, v)
+		}
+	}
+	for _, x := range joined {
+		if err != nil {
+			f.quit(x)
+			continue
+		}
+		f.store.stats.joins.Add(1)
+		select {
+		case <-x.done:
+			if x.result != nil {
+				got = append(got, x.result)
+			} else {
+				again = true
+			}
+		case <-ctx.Done():
+			err = ctx.Err()
+			f.quit(x)
+		}
+	}
+	return got, again, err
+}
+
+// overlay puts together what was known and what was fetched of missing. It
+// takes over the caller's holdings.
+func (s *Store) overlay(ext extent.Extent, known *View, missing []extent.Extent, got []*View) *View {
+	type piece struct {
+		e   extent.Extent
+		mem []byte
+	}
+	var pieces []piece
+	known.each(func(e extent.Extent, mem []byte) { pieces = append(pieces, piece{e, mem}) })
+	for _, u := range got {
+		u.each(func(e extent.Extent, mem []byte) {
+			for _, m := range set(missing).within(nil, e) {
+				pieces = append(pieces, piece{m, mem[m.Off-e.Off:][:m.Len]})
+			}
+		})
+	}
+	slices.SortFunc(pieces, func(a, b piece) int { return cmp.Compare(a.e.Off, b.e.Off) })
+	v := s.newView(len(pieces) + 1)
+	v.under = append(got, known)
+	at := ext.Off
+	for _, p := range pieces {
+		for at < p.e.Off {
+			n := min(p.e.Off-at, s.size)
+			v.append(extent.Extent{Off: at, Len: n}, s.zeros[:n])
+			at += n
+		}
+		v.append(p.e, p.mem)
+		at = p.e.End()
+	}
+	return v
+}

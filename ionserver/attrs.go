@@ -204,11 +204,16 @@ func (c *call) truncate(size int64) error {
 	default:
 		return errno.New("ionserver.truncate", syscall.EINVAL)
 	}
+	h.overlay(&a)
 	if a.Size == size && len(busy) == 0 && h.announcements(c.Handle) == before {
 		h.touched(c.Handle)
 		return nil // at that moment it had this size
 	}
-	release, err := h.fence(c, c.Handle, extent.ToEnd(min(size, a.Size)), false, c.srv.everybody())
+	var flags uint32
+	if size <= a.Size {
+		flags = uint32(ionpb.Flag_CUT)
+	}
+	release, err := h.fence(c, c.Handle, extent.ToEnd(min(size, a.Size)), flags, c.srv.everybody())
 	if err != nil {
 		return err
 	}
@@ -220,8 +225,20 @@ func (c *call) truncate(size int64) error {
 	if err := c.srv.pvfs.File(a).Truncate(c.ctx, size); err != nil {
 		return stale(err)
 	}
+	h.cut(c.Handle)
 	h.touched(c.Handle)
 	return nil
+}
+
+// cut takes note that the size at PVFS2 is that of the file: no owner has
+// bytes beyond it.
+func (h *home) cut(handle uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.inodes[handle]; i != nil {
+		clear(i.ends)
+		h.dropLocked(handle, i)
+	}
 }
 
 func (c *call) readlink() (*rpc.Frame, error) {

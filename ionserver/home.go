@@ -54,6 +54,7 @@ type inode struct {
 	writers  map[int]uint64    // owners that announced writes, with the number of the announcement
 	announce uint64            // announcements so far
 	stamps   map[int]int64     // last stamp collected from each owner
+	ends     map[int]int64     // of bytes at owners that PVFS2 may not show yet
 	mtime    int64             // s; of the last write, not yet saved; 0: PVFS2 knows best
 	noPriv   bool              // is known to have neither setuid nor setgid with group execute
 	modes    uint64            // changes of permission bits so far
@@ -65,7 +66,7 @@ func newHome(s *Server) *home { return &home{srv: s, inodes: make(map[uint64]*in
 func (h *home) inodeLocked(handle uint64) *inode {
 	i := h.inodes[handle]
 	if i == nil {
-		i = &inode{opens: make(map[uint64]uint32), writers: make(map[int]uint64), stamps: make(map[int]int64)}
+		i = &inode{opens: make(map[uint64]uint32), writers: make(map[int]uint64), stamps: make(map[int]int64), ends: make(map[int]int64)}
 		h.inodes[handle] = i
 	}
 	return i
@@ -73,7 +74,7 @@ func (h *home) inodeLocked(handle uint64) *inode {
 
 // dropLocked forgets an inode that holds nothing.
 func (h *home) dropLocked(handle uint64, i *inode) {
-	if len(i.opens) == 0 && !i.orphan && !i.gone && len(i.writers) == 0 && i.mtime == 0 {
+	if len(i.opens) == 0 && !i.orphan && !i.gone && len(i.writers) == 0 && len(i.ends) == 0 && i.mtime == 0 {
 		delete(h.inodes, handle)
 	}
 }
@@ -159,9 +160,9 @@ func (h *home) collect(ctx context.Context, w waiter, handle uint64, hurry bool)
 	if hurry {
 		maps.DeleteFunc(asked, func(at int, _ uint64) bool { return at != h.srv.self && !h.srv.peers[at].isUp() })
 	}
-	got := make(map[int]collection)
+	got := make(map[int]*ionpb.CollectResp)
 	if _, ok := asked[h.srv.self]; ok {
-		got[h.srv.self] = h.srv.owner.collect(handle)
+		got[h.srv.self] = h.srv.owner.collect(handle, 0)
 	}
 	if len(asked) > len(got) {
 		err = w.wait(func() error { return h.ask(ctx, handle, asked, got) })
@@ -170,14 +171,19 @@ func (h *home) collect(ctx context.Context, w waiter, handle uint64, hurry bool)
 	defer h.mu.Unlock()
 	for _, at := range slices.Sorted(maps.Keys(got)) {
 		c := got[at]
-		if c.stamp > i.stamps[at] {
-			i.stamps[at] = c.stamp
-			i.mtime = max(i.mtime, c.stamp/int64(time.Second))
+		if c.Stamp > i.stamps[at] {
+			i.stamps[at] = c.Stamp
+			i.mtime = max(i.mtime, c.Stamp/int64(time.Second))
+		}
+		if c.End > 0 {
+			i.ends[at] = c.End
+		} else {
+			delete(i.ends, at)
 		}
 		switch {
-		case c.busy:
+		case c.Busy:
 			busy = append(busy, at)
-		case i.writers[at] == asked[at]: // has not announced again meanwhile
+		case !c.Kept && i.writers[at] == asked[at]: // has not announced again meanwhile
 			delete(i.writers, at)
 		}
 	}
@@ -185,7 +191,7 @@ func (h *home) collect(ctx context.Context, w waiter, handle uint64, hurry bool)
 }
 
 // ask collects from the asked peers at the same time, into got.
-func (h *home) ask(ctx context.Context, handle uint64, asked map[int]uint64, got map[int]collection) error {
+func (h *home) ask(ctx context.Context, handle uint64, asked map[int]uint64, got map[int]*ionpb.CollectResp) error {
 	var g errgroup.Group
 	var mu sync.Mutex
 	for at := range asked {
@@ -199,7 +205,7 @@ func (h *home) ask(ctx context.Context, handle uint64, asked map[int]uint64, got
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			got[at] = collection{r.Stamp, r.Busy}
+			got[at] = &r
 			return nil
 		})
 	}
@@ -219,21 +225,18 @@ func (h *home) announcements(handle uint64) uint64 {
 
 // fence keeps accesses to ext out at the owners with the given indexes, in
 // the order of the view. release is not nil.
-func (h *home) fence(c *call, handle uint64, ext extent.Extent, shared bool, at []int) (release func(), err error) {
+func (h *home) fence(c *call, handle uint64, ext extent.Extent, flags uint32, at []int) (release func(), err error) {
 	var releases []func()
 	release = func() {
 		for _, r := range slices.Backward(releases) {
 			r()
 		}
 	}
-	f := rpc.Frame{Op: ionpb.Op_FENCE, Handle: handle, Off: ext.Off, Len: ext.Len}
-	if shared {
-		f.Flags = uint32(ionpb.Flag_SHARED)
-	}
+	f := rpc.Frame{Op: ionpb.Op_FENCE, Handle: handle, Off: ext.Off, Len: ext.Len, Flags: flags}
 	slices.Sort(at)
 	for _, at := range at {
 		if at == h.srv.self {
-			r, err := h.srv.owner.fence(c, c.ctx, handle, ext, shared)
+			r, err := h.srv.owner.fence(c, c.ctx, fencing{handle, ext, flags, 0})
 			if err != nil {
 				release()
 				return func() {}, err
@@ -277,7 +280,7 @@ func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
 		if try == tries {
 			busy = h.srv.everybody()
 		}
-		release, err := h.fence(c, handle, extent.ToEnd(0), true, busy)
+		release, err := h.fence(c, handle, extent.ToEnd(0), uint32(ionpb.Flag_SHARED), busy)
 		if err != nil {
 			return pvfs.Attr{}, err
 		}
@@ -298,10 +301,18 @@ func (h *home) overlay(a *pvfs.Attr) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	i := h.inodes[uint64(a.Handle)]
-	if i == nil || i.mtime == 0 {
+	if i == nil {
 		return
 	}
-	a.Mtime, a.Ctime = i.mtime, max(a.Ctime, i.mtime)
+	for at, end := range i.ends {
+		if end <= a.Size {
+			delete(i.ends, at)
+		}
+		a.Size = max(a.Size, end)
+	}
+	if i.mtime != 0 {
+		a.Mtime, a.Ctime = i.mtime, max(a.Ctime, i.mtime)
+	}
 }
 
 // orphaned reports whether the inode has no name any more.

@@ -22,6 +22,7 @@ type session struct {
 	mountpoint string
 	pid        uint32
 	addr       string
+	reclaims   uint64 // the session of this node's earlier life that it continues, or 0
 
 	mu       sync.Mutex
 	heard    time.Time                             // guarded by mu; last sign of life

@@ -20,15 +20,23 @@ func (c *call) append() (*rpc.Frame, error) {
 		return nil, err
 	}
 	h := c.srv.home
+	if c.Flags&uint32(ionpb.Flag_KILL_PRIV) != 0 {
+		if err := h.announce(c, c.Handle, c.srv.self, 0, true); err != nil {
+			return nil, err
+		}
+	}
+	end, err := c.alter(c.Handle, c.mount(), attrLease)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	release, err := lockKey(c, c.ctx, &h.ops, c.Handle, true)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	if c.Flags&uint32(ionpb.Flag_KILL_PRIV) != 0 {
-		if err := h.announce(c, c.Handle, c.srv.self, true); err != nil {
-			return nil, err
-		}
+	if err := h.checkUnsealed(c.ctx, c.Handle); err != nil {
+		return nil, err
 	}
 	var off int64
 	var n int

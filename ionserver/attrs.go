@@ -1,6 +1,7 @@
 package ionserver
 
 import (
+	"maps"
 	"syscall"
 	"time"
 
@@ -18,7 +19,22 @@ const (
 	maxTarget    = 4095
 )
 
-// attrMsg is a as mounts see it.
+// sight is what the call's mount is shown of an inode with attributes a.
+func (c *call) sight(a pvfs.Attr) (*ionpb.Attr, error) {
+	h := c.srv.home
+	m := h.attrMsg(a)
+	if m.Type != ionpb.ObjType_FILE {
+		return m, nil
+	}
+	s, err := h.sealOf(c.ctx, &a)
+	if err != nil {
+		return nil, err
+	}
+	m.Sealed, m.Version, m.Quiet = s == sealed, h.versions.version(m.Handle), h.quiet(m.Handle, c.sess)
+	return m, nil
+}
+
+// attrMsg is a as mounts see it, apart from what only files have.
 func (h *home) attrMsg(a pvfs.Attr) *ionpb.Attr {
 	m := &ionpb.Attr{
 		Handle: uint64(a.Handle), Type: objType(a.Type), Mode: a.Mode & permMask, Uid: a.UID, Gid: a.GID, Nlink: 1,
@@ -52,6 +68,8 @@ func objType(t wire.ObjType) ionpb.ObjType {
 // inodes, such as datafiles, are ESTALE.
 func (c *call) lookAt(handle uint64) (*ionpb.Attr, error) {
 	h := c.srv.home
+	l := c.look(handle, attrLease)
+	defer l.done()
 	release, err := lockKey(c, c.ctx, &h.ops, handle, false)
 	if err != nil {
 		return nil, err
@@ -64,7 +82,11 @@ func (c *call) lookAt(handle uint64) (*ionpb.Attr, error) {
 	if objType(a.Type) == ionpb.ObjType_NONE {
 		return nil, errno.New("ionserver: not an inode", syscall.ESTALE)
 	}
-	return h.attrMsg(a), nil
+	m, err := c.sight(a)
+	if err != nil {
+		return nil, err
+	}
+	return m, c.grantAttr(l, m)
 }
 
 func (c *call) getAttr() (*rpc.Frame, error) {
@@ -90,11 +112,29 @@ func (c *call) setAttr() (*rpc.Frame, error) {
 		return nil, errno.New("ionserver: attributes", syscall.EINVAL)
 	}
 	h := c.srv.home
+	closes, err := c.prepare(&m)
+	if err != nil {
+		return nil, err
+	}
+	end, err := c.alter(c.Handle, c.mount(), attrLease)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	l := c.look(c.Handle, attrLease)
+	defer l.done()
 	release, err := lockKey(c, c.ctx, &h.ops, c.Handle, true)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	if closes {
+		reopen, err := c.shut()
+		if err != nil {
+			return nil, err
+		}
+		defer reopen()
+	}
 	if m.Size != nil {
 		if err := c.truncate(*m.Size); err != nil {
 			return nil, err
@@ -107,7 +147,30 @@ func (c *call) setAttr() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return okay(h.attrMsg(a))
+	out, err := c.sight(a)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.grantAttr(l, out); err != nil {
+		return nil, err
+	}
+	return okay(out)
+}
+
+// prepare does what comes before a SETATTR and must not wait for it: other
+// mounts publish what they hold of a file that is cut or sealed.
+func (c *call) prepare(m *ionpb.SetAttrReq) (closes bool, err error) {
+	if m.Mode != nil && *m.Mode&anyWrite == 0 {
+		mode, err := c.srv.home.consistency(c.ctx, c.Handle)
+		if err != nil {
+			return false, err
+		}
+		closes = seals(*m.Mode, mode)
+	}
+	if closes || m.Size != nil {
+		return closes, c.recallFrom(extent.ToEnd(0))
+	}
+	return false, nil
 }
 
 // change carries out a SETATTR apart from the size. The caller holds the
@@ -168,7 +231,7 @@ func (h *home) changed(handle uint64, mode, mtime bool) {
 	}
 	if mode {
 		i.modes++
-		i.noPriv = false
+		i.noPriv, i.seal = false, sealUnknown
 	}
 	if mtime {
 		i.mtime = 0
@@ -182,12 +245,16 @@ func (h *home) touched(handle uint64) {
 	defer h.mu.Unlock()
 	i := h.inodeLocked(handle)
 	i.mtime = max(i.mtime, time.Now().Unix())
+	h.versions.changed(handle)
 }
 
 // truncate sets the size. The caller holds the inode's place in ops,
 // exclusively.
 func (c *call) truncate(size int64) error {
 	h := c.srv.home
+	if err := h.checkUnsealed(c.ctx, c.Handle); err != nil {
+		return err
+	}
 	before := h.announcements(c.Handle)
 	busy, err := h.collect(c.ctx, c, c.Handle, false)
 	if err != nil {
@@ -225,19 +292,17 @@ func (c *call) truncate(size int64) error {
 	if err := c.srv.pvfs.File(a).Truncate(c.ctx, size); err != nil {
 		return stale(err)
 	}
-	h.cut(c.Handle)
+	h.cut(c.Handle, size)
 	h.touched(c.Handle)
 	return nil
 }
 
-// cut takes note that the size at PVFS2 is that of the file: no owner has
-// bytes beyond it.
-func (h *home) cut(handle uint64) {
+// cut takes note of a truncation.
+func (h *home) cut(handle uint64, size int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if i := h.inodes[handle]; i != nil {
-		clear(i.ends)
-		h.dropLocked(handle, i)
+		maps.DeleteFunc(i.ends, func(_ int, end int64) bool { return end > size })
 	}
 }
 

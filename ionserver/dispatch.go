@@ -55,6 +55,8 @@ func operations() map[ionpb.Op]operation {
 
 		ionpb.Op_OPEN:    {classControl, (*call).open},
 		ionpb.Op_CLOSE:   {classControl, (*call).close},
+		ionpb.Op_HOLD:    {classControl, (*call).hold},
+		ionpb.Op_RECALL:  {classControl, (*call).recall},
 		ionpb.Op_FSYNC:   {classControl, (*call).fsync},
 		ionpb.Op_LOCK:    {classControl, (*call).setLock},
 		ionpb.Op_GETLOCK: {classControl, (*call).getLock},
@@ -82,6 +84,7 @@ func peerOperations() map[ionpb.Op]operation {
 		ionpb.Op_FORGET:       {classPeer, (*call).peerForget},
 		ionpb.Op_WRITE_BACK:   {classPeer, (*call).peerWriteBack},
 		ionpb.Op_REACH:        {classPeer, (*call).peerReach},
+		ionpb.Op_DISTURB:      {classPeer, (*call).peerDisturb},
 	}
 }
 
@@ -130,7 +133,7 @@ func (c *call) checkFrame() error {
 	if c.Epoch != c.srv.epoch {
 		return errStaleView
 	}
-	if c.Off < 0 || c.Len < 0 || c.Len > rpc.MaxData && c.Op != ionpb.Op_FENCE {
+	if c.Off < 0 || c.Len < 0 || c.Len > rpc.MaxData && c.Op != ionpb.Op_FENCE && c.Op != ionpb.Op_RECALL {
 		return errno.New("ionserver: offset or length", syscall.EINVAL)
 	}
 	if c.Handle == 0 && !handleless(c.Op) || c.Handle == c.srv.orphanDir {

@@ -33,6 +33,24 @@
 // where it will write, looks whether the size is still the same, and writes
 // there through their owner.
 //
+// # Leases of homes
+//
+// A mount may keep attributes of an inode, and entries of a directory, there or
+// not, while it has a lease on them; see grantTable. What changes them takes
+// the leases of other mounts back with REVOKE before anything is done, at the
+// home of what changes: before the entry's lock, before home.ops, and for a
+// write when its owner announces it. So an announcement names the mount that
+// writes. Where several mounts change one thing in turns no leases are given.
+//
+// # Unpublished bytes
+//
+// In the weak modes mounts hold bytes that nobody else can see. They tell the
+// home with HOLD, and it tells others with Attr.quiet whether anybody does.
+// RECALL and truncation, and chmod that seals a laminated file, have the other
+// mounts publish first, with PUBLISH, before they take any lock. To seal a
+// file, the home has owners refused that announce writes, then waits until none
+// is at work that has announced before.
+//
 // # Life of an open
 //
 // OPEN counts at the inode's home for its session, before it looks at the
@@ -63,8 +81,14 @@
 //	home.ops (by inode), home.modes, fences (in the order of the view),
 //	range locks
 //
-// Announcements are made before range locks are taken and wait for home.modes
-// only, which is held over PVFS2 requests only.
+// Announcements are made before range locks are taken and wait for home.modes,
+// which is held over PVFS2 requests only, and for mounts.
+//
+// Mounts are waited for in two ways, without a place and until their session
+// ends at most. A mount answers REVOKE of what homes give at once and without
+// asking anybody; so any request may wait for that, with any locks held.
+// To answer PUBLISH it writes to owners, which announce to the home; who
+// waits for that holds none of the locks above.
 //
 // Mutexes, outermost first: lockService.mu, home.mu, sessionTable.mu,
 // session.mu, stream.mu; owner.mu, ownedFile.mu; scheduler.mu, peerLink.mu,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -108,6 +109,12 @@ type mount struct {
 	view  *ionpb.View
 	links []*testLink
 	root  uint64
+	id    uint64 // HelloReq.mount
+
+	mu     sync.Mutex
+	called []*rpc.Frame // callbacks so far
+	// answer, if not nil, is asked how to answer a callback; nil is never.
+	answer func(f *rpc.Frame) *rpc.Frame
 }
 
 type testLink struct {
@@ -121,16 +128,16 @@ type testLink struct {
 
 func (s *system) mount(t testing.TB) *mount {
 	t.Helper()
-	m := &mount{t: t}
+	m := &mount{t: t, id: rand.Uint64()}
 	for _, addr := range s.addrs {
 		l := &testLink{open: make(map[uint64]bool)}
 		var err error
-		l.control, err = rpc.Dial(t.Context(), addr, rpc.Options{})
+		l.control, err = rpc.Dial(t.Context(), addr, rpc.Options{Callback: m.callback})
 		require.NoError(t, err)
 		l.data, err = rpc.Dial(t.Context(), addr, rpc.Options{})
 		require.NoError(t, err)
 		var r ionpb.HelloResp
-		m.hello(l.control, l, &ionpb.HelloReq{Version: 1, Name: t.Name()}, &r)
+		m.hello(l.control, l, &ionpb.HelloReq{Version: 1, Name: t.Name(), Mount: m.id}, &r)
 		l.session, m.view = r.Session, r.View
 		m.hello(l.data, l, &ionpb.HelloReq{Version: 1, Session: l.session, Attach: true}, &r)
 		m.links = append(m.links, l)
@@ -141,6 +148,30 @@ func (s *system) mount(t testing.TB) *mount {
 	m.root = m.view.Root
 	t.Cleanup(m.close)
 	return m
+}
+
+func (m *mount) callback(ctx context.Context, f *rpc.Frame) *rpc.Frame {
+	m.mu.Lock()
+	m.called = append(m.called, f)
+	answer := m.answer
+	m.mu.Unlock()
+	if answer == nil {
+		return new(rpc.Frame)
+	}
+	if r := answer(f); r != nil {
+		return r
+	}
+	<-ctx.Done()
+	return new(rpc.Frame)
+}
+
+// callbacks returns the callbacks since it was last asked.
+func (m *mount) callbacks() []*rpc.Frame {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := m.called
+	m.called = nil
+	return out
 }
 
 // close is the sudden death of the mount.

@@ -2,13 +2,10 @@ package ionserver
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
@@ -39,34 +36,53 @@ type home struct {
 	// chosen is what is known of the consistency modes that were chosen.
 	chosen modeCache
 
+	grants   *grantTable
+	versions *versionTable
+
 	mu     sync.Mutex
 	inodes map[uint64]*inode // guarded by mu
+	holds  uint64            // guarded by mu; HOLDs so far
 }
 
 // inode is an inode that is open, being written or an orphan. All fields are
 // guarded by home.mu.
 type inode struct {
-	opens    map[uint64]uint32 // by session; none 0
-	orphan   bool              // has no name; kept in the directory of orphans
-	linked   bool              // has its entry there
-	linger   time.Time         // an orphan is not destroyed before
-	gone     bool              // is being destroyed: cannot be opened any more
-	writers  map[int]uint64    // owners that announced writes, with the number of the announcement
-	announce uint64            // announcements so far
-	stamps   map[int]int64     // last stamp collected from each owner
-	ends     map[int]int64     // of bytes at owners that PVFS2 may not show yet
-	mtime    int64             // s; of the last write, not yet saved; 0: PVFS2 knows best
-	noPriv   bool              // is known to have neither setuid nor setgid with group execute
-	modes    uint64            // changes of permission bits so far
+	opens    map[uint64]uint32   // by session; none 0
+	holds    map[*session]uint64 // who holds unpublished bytes, with the number of its last HOLD
+	orphan   bool                // has no name; kept in the directory of orphans
+	linked   bool                // has its entry there
+	linger   time.Time           // an orphan is not destroyed before
+	gone     bool                // is being destroyed: cannot be opened any more
+	writers  map[int]writer      // owners that announced writes
+	announce uint64              // announcements so far
+	stamps   map[int]int64       // last stamp collected from each owner
+	ends     map[int]int64       // of the bytes at each owner that PVFS2 may not show yet; none 0
+	seal     seal                // as far as known
+	shut     bool                // is being sealed
+	pins     int                 // who needs that it is not forgotten
+	mtime    int64               // s; of the last write, not yet saved; 0: PVFS2 knows best
+	noPriv   bool                // is known to have neither setuid nor setgid with group execute
+	modes    uint64              // changes of permission bits so far
 }
 
-func newHome(s *Server) *home { return &home{srv: s, inodes: make(map[uint64]*inode)} }
+// writer is an owner that announced writes.
+type writer struct {
+	n  uint64 // the number of the announcement
+	by uint64 // the mount whose writes they are; 0: several
+}
+
+func newHome(s *Server) *home {
+	return &home{srv: s, inodes: make(map[uint64]*inode), grants: newGrantTable(), versions: newVersionTable(s.started.UnixNano())}
+}
 
 // inodeLocked returns the inode, making it if needed.
 func (h *home) inodeLocked(handle uint64) *inode {
 	i := h.inodes[handle]
 	if i == nil {
-		i = &inode{opens: make(map[uint64]uint32), writers: make(map[int]uint64), stamps: make(map[int]int64), ends: make(map[int]int64)}
+		i = &inode{
+			opens: make(map[uint64]uint32), holds: make(map[*session]uint64),
+			writers: make(map[int]writer), stamps: make(map[int]int64), ends: make(map[int]int64),
+		}
 		h.inodes[handle] = i
 	}
 	return i
@@ -74,23 +90,40 @@ func (h *home) inodeLocked(handle uint64) *inode {
 
 // dropLocked forgets an inode that holds nothing.
 func (h *home) dropLocked(handle uint64, i *inode) {
-	if len(i.opens) == 0 && !i.orphan && !i.gone && len(i.writers) == 0 && len(i.ends) == 0 && i.mtime == 0 {
+	used := len(i.opens)+len(i.holds)+len(i.writers)+len(i.ends)+i.pins > 0 || i.shut || i.mtime != 0
+	if !used && !i.orphan && !i.gone && h.inodes[handle] == i {
 		delete(h.inodes, handle)
 	}
 }
 
-// announce takes note that an owner writes; with kill it has cleared setuid
-// and setgid when it returns.
-func (h *home) announce(c *call, handle uint64, from int, kill bool) error {
-	h.mu.Lock()
-	i := h.inodeLocked(handle)
-	i.announce++
-	i.writers[from] = i.announce
-	clear := kill && !i.noPriv
-	h.mu.Unlock()
-	if !clear {
-		return nil
+// announce takes note that an owner writes on behalf of a mount, 0 for several;
+// with kill it has cleared setuid and setgid when it returns. A sealed file
+// refuses.
+func (h *home) announce(c *call, handle uint64, from int, by uint64, kill bool) error {
+	var clear bool
+	if err := h.ifUnsealed(c.ctx, handle, func(i *inode) {
+		i.announce++
+		i.writers[from] = writer{i.announce, by}
+		clear = kill && !i.noPriv
+	}); err != nil {
+		return err
 	}
+	if clear {
+		by = 0 // the writer's mount does not know whether there is something to clear
+	}
+	end, err := c.alter(handle, by, attrLease)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if clear {
+		return h.clearPriv(c, handle)
+	}
+	return nil
+}
+
+// clearPriv takes setuid and setgid away.
+func (h *home) clearPriv(c *call, handle uint64) error {
 	release, err := lockKey(c, c.ctx, &h.modes, handle, true)
 	if err != nil {
 		return err
@@ -145,73 +178,6 @@ func lockKey[K comparable](w waiter, ctx context.Context, l *keyLock[K], key K, 
 	return release, err
 }
 
-// collect asks the owners that announced writes for the time of the last one.
-// It returns those that are still writing. With hurry, owners that cannot be
-// reached at once are left for later.
-func (h *home) collect(ctx context.Context, w waiter, handle uint64, hurry bool) (busy []int, err error) {
-	h.mu.Lock()
-	i := h.inodes[handle]
-	if i == nil || len(i.writers) == 0 {
-		h.mu.Unlock()
-		return nil, nil
-	}
-	asked := maps.Clone(i.writers)
-	h.mu.Unlock()
-	if hurry {
-		maps.DeleteFunc(asked, func(at int, _ uint64) bool { return at != h.srv.self && !h.srv.peers[at].isUp() })
-	}
-	got := make(map[int]*ionpb.CollectResp)
-	if _, ok := asked[h.srv.self]; ok {
-		got[h.srv.self] = h.srv.owner.collect(handle, 0)
-	}
-	if len(asked) > len(got) {
-		err = w.wait(func() error { return h.ask(ctx, handle, asked, got) })
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, at := range slices.Sorted(maps.Keys(got)) {
-		c := got[at]
-		if c.Stamp > i.stamps[at] {
-			i.stamps[at] = c.Stamp
-			i.mtime = max(i.mtime, c.Stamp/int64(time.Second))
-		}
-		if c.End > 0 {
-			i.ends[at] = c.End
-		} else {
-			delete(i.ends, at)
-		}
-		switch {
-		case c.Busy:
-			busy = append(busy, at)
-		case !c.Kept && i.writers[at] == asked[at]: // has not announced again meanwhile
-			delete(i.writers, at)
-		}
-	}
-	return busy, err
-}
-
-// ask collects from the asked peers at the same time, into got.
-func (h *home) ask(ctx context.Context, handle uint64, asked map[int]uint64, got map[int]*ionpb.CollectResp) error {
-	var g errgroup.Group
-	var mu sync.Mutex
-	for at := range asked {
-		if at == h.srv.self {
-			continue
-		}
-		g.Go(func() error {
-			var r ionpb.CollectResp
-			if err := h.srv.peers[at].call(ctx, rpc.Frame{Op: ionpb.Op_COLLECT, Handle: handle}, nil, &r); err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			got[at] = &r
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
 // announcements counts the announcements of an inode: while it stands still,
 // nobody has begun to write who was not writing.
 func (h *home) announcements(handle uint64) uint64 {
@@ -236,22 +202,44 @@ func (h *home) fence(c *call, handle uint64, ext extent.Extent, flags uint32, at
 	slices.Sort(at)
 	for _, at := range at {
 		if at == h.srv.self {
-			r, err := h.srv.owner.fence(c, c.ctx, fencing{handle, ext, flags, 0})
+			r, err := h.srv.owner.fence(c, c.ctx, fencing{handle, ext, flags, c.mount()})
 			if err != nil {
 				release()
 				return func() {}, err
 			}
 			releases = append(releases, r)
+			h.reaches(handle, at, h.srv.owner.reach(handle))
 			continue
 		}
 		var t *token
-		if err := c.wait(func() (err error) { t, err = h.srv.peers[at].take(c.ctx, f, nil); return err }); err != nil {
+		if err := c.wait(func() (err error) {
+			t, err = h.srv.peers[at].take(c.ctx, f, &ionpb.SessionReq{Session: c.mount()})
+			return err
+		}); err != nil {
 			release()
 			return func() {}, err
 		}
+		h.reaches(handle, at, t.reach)
 		releases = append(releases, func() { _ = c.wait(func() error { t.release(); return nil }) })
 	}
 	return release, nil
+}
+
+// reaches takes note of how far the bytes of a fenced owner reach.
+func (h *home) reaches(handle uint64, at int, end int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if end > 0 {
+		reachesLocked(h.inodeLocked(handle), at, end)
+	}
+}
+
+// mountOf is the mount that a call is for; 0 for background work.
+func mountOf(w waiter) uint64 {
+	if c, ok := w.(*call); ok {
+		return c.mount()
+	}
+	return 0
 }
 
 // everybody is the indexes of all I/O nodes.
@@ -261,58 +249,6 @@ func (s *Server) everybody() []int {
 		out[i] = i
 	}
 	return out
-}
-
-// attr returns the attributes of an inode as of one moment within the call.
-// The caller holds the inode's place in ops.
-//
-// The size lies on many servers, so a write under way could show in part, or a
-// later one without an earlier one. Owners that are writing are held up while
-// the sizes are read; if another begins meanwhile it is done again.
-func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
-	const tries = 3
-	for try := 1; ; try++ {
-		before := h.announcements(handle)
-		busy, err := h.collect(c.ctx, c, handle, false)
-		if err != nil {
-			return pvfs.Attr{}, err
-		}
-		if try == tries {
-			busy = h.srv.everybody()
-		}
-		release, err := h.fence(c, handle, extent.ToEnd(0), uint32(ionpb.Flag_SHARED), busy)
-		if err != nil {
-			return pvfs.Attr{}, err
-		}
-		a, err := h.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(handle))
-		release()
-		if err != nil {
-			return pvfs.Attr{}, stale(err)
-		}
-		if try == tries || h.announcements(handle) == before {
-			h.overlay(&a)
-			return a, nil
-		}
-	}
-}
-
-// overlay adds to the attributes what PVFS2 does not know yet.
-func (h *home) overlay(a *pvfs.Attr) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	i := h.inodes[uint64(a.Handle)]
-	if i == nil {
-		return
-	}
-	for at, end := range i.ends {
-		if end <= a.Size {
-			delete(i.ends, at)
-		}
-		a.Size = max(a.Size, end)
-	}
-	if i.mtime != 0 {
-		a.Mtime, a.Ctime = i.mtime, max(a.Ctime, i.mtime)
-	}
 }
 
 // orphaned reports whether the inode has no name any more.
@@ -359,7 +295,7 @@ func (h *home) persistAll(ctx context.Context, timeout time.Duration) {
 	h.mu.Lock()
 	var todo []uint64
 	for handle, i := range h.inodes {
-		if (i.mtime != 0 || len(i.writers) > 0) && !i.gone {
+		if (i.mtime != 0 || len(i.writers)+len(i.ends) > 0) && !i.gone {
 			todo = append(todo, handle)
 		}
 		h.dropLocked(handle, i)
@@ -383,6 +319,9 @@ func (h *home) save(ctx context.Context, w waiter, handle uint64, hurry bool) er
 	}
 	defer release()
 	if _, err := h.collect(ctx, w, handle, hurry); err != nil {
+		return err
+	}
+	if err := h.settle(ctx, w, handle, hurry); err != nil {
 		return err
 	}
 	return h.persist(ctx, handle)

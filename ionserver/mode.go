@@ -147,9 +147,21 @@ func (c *call) removeMode() (*rpc.Frame, error) {
 
 // changeMode runs fn, which makes the inode's mode what is given.
 func (c *call) changeMode(mode ionpb.Consistency, fn func(context.Context) error) (*rpc.Frame, error) {
+	closes, err := c.sealsAs(mode)
+	if err != nil {
+		return nil, err
+	}
 	return c.changeXattr(func(ctx context.Context) error {
+		if closes {
+			reopen, err := c.shut()
+			if err != nil {
+				return err
+			}
+			defer reopen()
+		}
 		err := fn(ctx)
 		c.srv.home.chosen.changed(c.Handle, mode, err == nil, time.Now())
+		c.srv.home.changed(c.Handle, true, false) // it may be sealed or unsealed by that
 		return err
 	})
 }

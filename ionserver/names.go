@@ -1,8 +1,8 @@
 package ionserver
 
 import (
+	"context"
 	"encoding/binary"
-	"sync"
 	"syscall"
 	"time"
 
@@ -38,8 +38,25 @@ func (c *call) enterName(m named, exclusive bool) (name string, release func(), 
 	if c.hidden(c.Handle, name) && exclusive {
 		return "", nil, errno.New("ionserver: reserved name", syscall.EPERM)
 	}
-	release, err = lockKey(c, c.ctx, &c.srv.names, nameKey{c.Handle, name}, exclusive)
+	release, err = c.lockEntry(c.ctx, nameKey{c.Handle, name}, exclusive, c.mount())
 	return name, release, err
+}
+
+// lockEntry takes the lock of an entry of this home on behalf of a mount. Who
+// is to change it has taken the leases of other mounts away before.
+func (c *call) lockEntry(ctx context.Context, k nameKey, exclusive bool, by uint64) (release func(), err error) {
+	end := func() {}
+	if exclusive && k.name != "" {
+		if end, err = c.alter(k.dir, by, homeLeases); err != nil {
+			return nil, err
+		}
+	}
+	unlock, err := lockKey(c, ctx, &c.srv.names, k, exclusive)
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return func() { unlock(); end() }, nil
 }
 
 // named is a request about an entry.
@@ -69,15 +86,30 @@ func (c *call) entry(h pvfs.Handle, created bool) (*rpc.Frame, error) {
 	return okay(m)
 }
 
-// made is the reply for an inode that was made just now: nobody else has
-// changed it when this call returned, as far as anybody can tell.
+// made is the reply for an inode that was made just now, in a mode. The caller
+// holds its name, so nobody else has found it yet.
 func (c *call) made(a pvfs.Attr, mode ionpb.Consistency, opened bool) (*rpc.Frame, error) {
-	m := c.srv.home.attrMsg(a)
-	m.Consistency = mode
+	h, handle := c.srv.home, uint64(a.Handle)
+	if c.srv.placement.Home(handle) != c.srv.self {
+		m := h.attrMsg(a)
+		m.Consistency = mode
+		return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true})
+	}
+	l := c.look(handle, attrLease)
+	defer l.done()
+	m, err := c.sight(a)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.grantAttr(l, m); err != nil {
+		return nil, err
+	}
 	return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true, Opened: opened})
 }
 
 func (c *call) lookup() (*rpc.Frame, error) {
+	l := c.look(c.Handle, entriesLease)
+	defer l.done()
 	var m ionpb.NameReq
 	name, release, err := c.enterName(&m, false)
 	if err != nil {
@@ -89,6 +121,11 @@ func (c *call) lookup() (*rpc.Frame, error) {
 	}
 	h, err := c.srv.pvfs.Lookup(c.ctx, c.dir(), name)
 	release()
+	if errno.Of(err) == syscall.ENOENT {
+		f := new(rpc.Frame)
+		f.Failure(err)
+		return c.withEntries(l, f)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +135,17 @@ func (c *call) lookup() (*rpc.Frame, error) {
 		// short by a crash.
 		return nil, errno.Wrap("ionserver.lookup", syscall.ENOENT, err)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return c.withEntries(l, f)
+}
+
+// withEntries gives the lease on entries along with an answer that tells what
+// l has read.
+func (c *call) withEntries(l *look, f *rpc.Frame) (*rpc.Frame, error) {
+	given, err := c.grant(l, entriesLease)
+	f.Flags |= given
 	return f, err
 }
 
@@ -123,16 +171,14 @@ func (c *call) create() (*rpc.Frame, error) {
 		}
 		return c.entry(a.Handle, false)
 	}
-	var opened bool
-	if err == nil {
-		c.madeWith(a.Handle, mode)
-		if opened = m.Open && c.openMade(a); !opened {
-			c.srv.made.add(uint64(a.Handle), time.Now())
-		}
-	}
-	release()
+	defer release()
 	if err != nil {
 		return nil, err
+	}
+	c.madeWith(a.Handle, mode)
+	opened := m.Open && c.openMade(a)
+	if !opened {
+		c.srv.made.add(uint64(a.Handle), time.Now())
 	}
 	return c.made(a, mode, opened)
 }
@@ -230,14 +276,24 @@ func (c *call) unlink() (*rpc.Frame, error) {
 func (c *call) orphan(handle uint64, how ionpb.Flag) (open bool, err error) {
 	at := c.srv.placement.Home(handle)
 	if at == c.srv.self {
-		return c.srv.home.orphan(c.ctx, handle, c.srv.lingers(handle, how)), nil
+		return c.orphanHere(handle, c.mount(), how)
 	}
 	f := rpc.Frame{Op: ionpb.Op_ORPHAN, Handle: handle, Flags: uint32(how)}
 	var r ionpb.OrphanResp
 	err = c.wait(func() error {
-		return c.srv.peers[at].call(c.ctx, f, nil, &r)
+		return c.srv.peers[at].call(c.ctx, f, &ionpb.SessionReq{Session: c.mount()}, &r)
 	})
 	return r.Open, err
+}
+
+// orphanHere is orphan at the inode's home, on behalf of a mount.
+func (c *call) orphanHere(handle, by uint64, how ionpb.Flag) (open bool, err error) {
+	end, err := c.alter(handle, by, attrLease)
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	return c.srv.home.orphan(c.ctx, handle, c.srv.lingers(handle, how)), nil
 }
 
 func (c *call) typeOf(h pvfs.Handle) (wire.ObjType, error) {
@@ -268,6 +324,9 @@ func (c *call) rmdir() (*rpc.Frame, error) {
 	// PVFS2 takes the entry away, finds the directory empty or puts the
 	// entry back; the name lock hides that.
 	if err := c.srv.pvfs.Rmdir(c.ctx, c.dir(), name); err != nil {
+		return nil, err
+	}
+	if err := c.disturb(uint64(h)); err != nil {
 		return nil, err
 	}
 	return okay(&ionpb.UnlinkResp{Handle: uint64(h)})
@@ -304,6 +363,8 @@ func (c *call) readDir() (*rpc.Frame, error) {
 	default:
 		return nil, errno.New("ionserver.readdir: token", syscall.EINVAL)
 	}
+	l := c.look(c.Handle, entriesLease)
+	defer l.done()
 	r := &ionpb.ReadDirResp{}
 	for len(r.Entries) == 0 && !r.Eof { // the only entry may be one that is hidden
 		ents, next, eof, err := c.srv.pvfs.ReadDir(c.ctx, c.dir(), token, int(min(max(m.Max, 1), readDirMax)))
@@ -316,7 +377,9 @@ func (c *call) readDir() (*rpc.Frame, error) {
 		}
 	}
 	r.Token = binary.LittleEndian.AppendUint64(nil, uint64(token))
-	return okay(r)
+	f := new(rpc.Frame)
+	f.Encode(r)
+	return c.withEntries(l, f)
 }
 
 // fillTypes adds the entries with the types of their inodes, as far as those
@@ -345,45 +408,4 @@ func (c *call) fillTypes(r *ionpb.ReadDirResp, ents []pvfs.Dirent) error {
 		r.Entries = append(r.Entries, d)
 	}
 	return nil
-}
-
-// lingers reports whether an inode that has lost its name is to live on for a
-// moment. A newcomer that was not opened is about to be, by whoever made it:
-// were it gone, an open(2) that creates would create twice.
-func (s *Server) lingers(handle uint64, how ionpb.Flag) bool {
-	return how&ionpb.Flag_LINGER != 0 || how&ionpb.Flag_NEWCOMER != 0 && !s.opened.has(handle, time.Now())
-}
-
-// recent is the inodes to which something happened within lingerTime. The
-// zero value is ready.
-type recent struct {
-	mu   sync.Mutex
-	when map[uint64]time.Time // by handle; guarded by mu
-}
-
-func (r *recent) add(handle uint64, now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.when == nil {
-		r.when = make(map[uint64]time.Time)
-	}
-	r.when[handle] = now
-}
-
-func (r *recent) has(handle uint64, now time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t, ok := r.when[handle]
-	return ok && now.Sub(t) < lingerTime
-}
-
-// expire forgets what is recent no more.
-func (r *recent) expire(now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for handle, t := range r.when {
-		if now.Sub(t) >= lingerTime {
-			delete(r.when, handle)
-		}
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 	"github.com/zoidfs/zoidfs/pvfs"
@@ -28,6 +29,11 @@ func (c *call) open() (*rpc.Frame, error) {
 		return nil, err
 	}
 	h := c.srv.home
+	if m.Flags&syscall.O_TRUNC != 0 {
+		if err := c.recallFrom(extent.ToEnd(0)); err != nil {
+			return nil, err
+		}
+	}
 	modes, err := h.addOpens(c.sess, c.Handle, 1, m.Reclaim)
 	if err != nil {
 		return nil, err
@@ -45,6 +51,11 @@ func (c *call) open() (*rpc.Frame, error) {
 		return nil, err
 	}
 	h.learnModes(c.Handle, modes, a.Mode)
+	if m.Reclaim > 0 && m.Hold {
+		if err := h.addHold(c.ctx, c.sess, c.Handle); err != nil {
+			return nil, err
+		}
+	}
 	return okay(a)
 }
 
@@ -53,6 +64,15 @@ func (c *call) open() (*rpc.Frame, error) {
 func (c *call) opened(m *ionpb.OpenReq) (*ionpb.Attr, error) {
 	h := c.srv.home
 	trunc := m.Flags&syscall.O_TRUNC != 0
+	if trunc {
+		end, err := c.alter(c.Handle, c.mount(), attrLease)
+		if err != nil {
+			return nil, err
+		}
+		defer end()
+	}
+	l := c.look(c.Handle, attrLease)
+	defer l.done()
 	release, err := lockKey(c, c.ctx, &h.ops, c.Handle, trunc)
 	if err != nil {
 		return nil, err
@@ -73,12 +93,18 @@ func (c *call) opened(m *ionpb.OpenReq) (*ionpb.Attr, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := h.attrMsg(a)
-	out.Consistency = mode
-	if out.Type == ionpb.ObjType_NONE {
+	if objType(a.Type) == ionpb.ObjType_NONE {
 		return nil, errno.New("ionserver.open", syscall.ESTALE)
 	}
-	return out, nil
+	out, err := c.sight(a)
+	if err != nil {
+		return nil, err
+	}
+	out.Consistency = mode
+	if out.Sealed && m.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+		return nil, errSealed
+	}
+	return out, c.grantAttr(l, out)
 }
 
 // addOpens counts n more opens of the inode by the session, or exactly
@@ -108,8 +134,15 @@ func (h *home) addOpens(sess *session, handle uint64, n, reclaim uint32) (modes 
 func (h *home) learnModes(handle, modes uint64, mode uint32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if i := h.inodes[handle]; i != nil && i.modes == modes && withoutPriv(mode) == mode {
+	i := h.inodes[handle]
+	if i == nil || i.modes != modes {
+		return
+	}
+	if withoutPriv(mode) == mode {
 		i.noPriv = true
+	}
+	if mode&anyWrite != 0 {
+		i.seal = unsealed
 	}
 }
 
@@ -138,6 +171,9 @@ func (c *call) close() (*rpc.Frame, error) {
 	}
 	if err := c.checkHome(); err != nil {
 		return nil, err
+	}
+	if m.Clean {
+		c.srv.home.clean(c.sess, c.Handle, 0)
 	}
 	if c.srv.home.dropOpens(c.sess.id, c.Handle, max(m.Count, 1)) {
 		c.srv.home.lastClose(c.ctx, c, c.Handle)
@@ -171,7 +207,9 @@ func (h *home) dropSession(ctx context.Context, sess *session) {
 	var last []uint64
 	for _, handle := range slices.Sorted(maps.Keys(h.inodes)) {
 		i := h.inodes[handle]
+		delete(i.holds, sess)
 		if i.opens[sess.id] == 0 {
+			h.dropLocked(handle, i)
 			continue
 		}
 		delete(i.opens, sess.id)
@@ -211,6 +249,9 @@ func (c *call) fsync() (*rpc.Frame, error) {
 	if err := c.checkHome(); err != nil {
 		return nil, err
 	}
+	if m.Clean {
+		c.srv.home.clean(c.sess, c.Handle, 0)
+	}
 	a, err := c.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(c.Handle))
 	if err != nil {
 		return nil, stale(err)
@@ -242,11 +283,11 @@ func (c *call) writeBackAll() error {
 		if at != c.srv.self {
 			g.Go(func() error {
 				return peer.call(c.ctx, rpc.Frame{Op: ionpb.Op_WRITE_BACK, Handle: c.Handle},
-					&ionpb.SessionReq{Session: c.sess.id}, new(ionpb.CollectResp))
+					&ionpb.SessionReq{Session: c.mount()}, new(ionpb.CollectResp))
 			})
 		}
 	}
-	_, err := c.writeBack(c.Handle, c.sess.id)
+	_, err := c.writeBack(c.Handle, c.mount())
 	if other := c.wait(g.Wait); err == nil {
 		err = other
 	}
@@ -325,6 +366,8 @@ func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
 		return err
 	}
 	h.srv.destroyed(handle)
+	h.versions.changed(handle) // what gets this handle next is something else
+	h.chosen.changed(handle, ionpb.Consistency_DEFAULT, false, time.Now())
 	if linked {
 		if _, err := h.srv.pvfs.Unlink(ctx, pvfs.Handle(h.srv.orphanDir), orphanName(handle)); err != nil && errno.Of(err) != syscall.ENOENT {
 			return err

@@ -228,6 +228,8 @@ type token struct {
 	conn *rpc.Conn
 	id   uint64
 	op   ionpb.Op // that releases it
+
+	reach int64 // of a fence: the end of the bytes there that PVFS2 may not show
 }
 
 // take asks for a token, again until it is given.
@@ -245,7 +247,7 @@ func (p *peerLink) take(ctx context.Context, f rpc.Frame, req proto.Message) (*t
 		} else {
 			var r ionpb.FenceResp
 			_, err = p.callOn(ctx, conn, f, req, &r)
-			t.id, t.op = r.Token, ionpb.Op_UNFENCE
+			t.id, t.op, t.reach = r.Token, ionpb.Op_UNFENCE, r.End
 		}
 		switch {
 		case err == nil:
@@ -324,7 +326,7 @@ func (c *call) peerAnnounce() (*rpc.Frame, error) {
 	if err := c.checkHome(); err != nil {
 		return nil, err
 	}
-	if err := c.srv.home.announce(c, c.Handle, c.from(), m.KillPriv); err != nil {
+	if err := c.srv.home.announce(c, c.Handle, c.from(), m.Session, m.KillPriv); err != nil {
 		return nil, err
 	}
 	return okay(nil)
@@ -367,7 +369,7 @@ func (c *call) peerFence() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return okay(&ionpb.FenceResp{Token: id})
+	return okay(&ionpb.FenceResp{Token: id, End: c.srv.owner.reach(c.Handle)})
 }
 
 func (c *call) peerRelease() (*rpc.Frame, error) {
@@ -406,10 +408,18 @@ func (c *call) peerFencedWrite() (*rpc.Frame, error) {
 }
 
 func (c *call) peerOrphan() (*rpc.Frame, error) {
+	var m ionpb.SessionReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
 	if err := c.checkHome(); err != nil {
 		return nil, err
 	}
-	return okay(&ionpb.OrphanResp{Open: c.srv.home.orphan(c.ctx, c.Handle, c.srv.lingers(c.Handle, ionpb.Flag(c.Flags)))})
+	open, err := c.orphanHere(c.Handle, m.Session, ionpb.Flag(c.Flags))
+	if err != nil {
+		return nil, err
+	}
+	return okay(&ionpb.OrphanResp{Open: open})
 }
 
 func (c *call) peerForget() (*rpc.Frame, error) {
@@ -433,7 +443,7 @@ func (c *call) peerNameLock() (*rpc.Frame, error) {
 	if err := c.checkHome(); err != nil {
 		return nil, err
 	}
-	release, err := lockKey(c, c.stream.ctx, &c.srv.names, nameKey{c.Handle, string(m.Name)}, m.Exclusive)
+	release, err := c.lockEntry(c.stream.ctx, nameKey{c.Handle, string(m.Name)}, m.Exclusive, m.Mount)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,9 @@ import (
 // the session ended first: then nothing that f could take away is left. It
 // fails only when ctx ends. A request at work calls it inside call.wait.
 func (s *session) push(ctx context.Context, f *rpc.Frame) (*rpc.Frame, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)() // a mount may be silent and its stream stay
 	for {
 		s.mu.Lock()
 		st, bound, dead := s.control, s.bound, s.dead
@@ -26,7 +29,9 @@ func (s *session) push(ctx context.Context, f *rpc.Frame) (*rpc.Frame, error) {
 		select {
 		case <-bound:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			if !s.isDead() {
+				return nil, ctx.Err()
+			}
 		}
 	}
 }

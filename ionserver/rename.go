@@ -127,8 +127,23 @@ func (v *move) try() (r *ionpb.RenameResp, again bool, err error) {
 	if movesDir && !v.dirs {
 		return nil, true, nil
 	}
-	r, err = v.carryOut()
-	return r, false, err
+	if r, err = v.carryOut(); err != nil {
+		return nil, false, err
+	}
+	return r, false, v.disturbMoved()
+}
+
+// disturbMoved ends the leases on what was moved, and on a directory that was
+// replaced: with a file, orphan has done that.
+func (v *move) disturbMoved() error {
+	if v.source == v.target {
+		return nil
+	}
+	err := v.disturb(uint64(v.source))
+	if v.target != 0 && (v.flags&unix.RENAME_EXCHANGE != 0 || v.dstType == wire.TypeDirectory) {
+		err = errors.Join(err, v.disturb(uint64(v.target)))
+	}
+	return err
 }
 
 // lock takes the right to move directories if wanted, then both entries, in
@@ -167,12 +182,12 @@ func (v *move) lock() (release func(), err error) {
 func (c *call) lockName(k nameKey) (release func(), err error) {
 	at := c.srv.placement.Home(k.dir)
 	if at == c.srv.self {
-		return lockKey(c, c.ctx, &c.srv.names, k, true)
+		return c.lockEntry(c.ctx, k, true, c.mount())
 	}
 	var t *token
 	err = c.wait(func() (err error) {
 		t, err = c.srv.peers[at].take(c.ctx, rpc.Frame{Op: ionpb.Op_NAME_LOCK, Handle: k.dir},
-			&ionpb.NameLockReq{Name: []byte(k.name), Exclusive: true})
+			&ionpb.NameLockReq{Name: []byte(k.name), Exclusive: true, Mount: c.mount()})
 		return err
 	})
 	if err != nil {

@@ -336,6 +336,7 @@ func (s *Server) sweepSessions(ctx context.Context, g *errgroup.Group) error {
 			if s.sessions.kill(sess) {
 				s.locks.dropSession(sess.id)
 				s.owner.dropSession(sess.id)
+				s.home.grants.dropSession(sess)
 				g.Go(func() error { s.cleanUp(sess); return nil })
 			}
 		}
@@ -358,6 +359,7 @@ func (s *Server) sweepFiles(ctx context.Context) error {
 		s.owner.expire(now)
 		s.made.expire(now)
 		s.opened.expire(now)
+		s.home.grants.expire(now)
 		s.home.persistAll(ctx, s.opt.Lease)
 		s.home.retryOrphans(ctx)
 	}
@@ -368,6 +370,7 @@ func (s *Server) endSession(sess *session) {
 	if s.sessions.kill(sess) {
 		s.locks.dropSession(sess.id)
 		s.owner.dropSession(sess.id)
+		s.home.grants.dropSession(sess)
 		s.cleanUp(sess)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
 
@@ -18,11 +19,14 @@ const maxSessions = 1 << 16
 // ends by BYE or when nothing was heard for the lease.
 type session struct {
 	id         uint64
+	mount      uint64 // the same at every I/O node; never 0
 	name       string // of the host
 	mountpoint string
 	pid        uint32
 	addr       string
-	reclaims   uint64 // the session of this node's earlier life that it continues, or 0
+	reclaims   uint64          // the session of this node's earlier life that it continues, or 0
+	life       context.Context // ends with the session
+	endLife    context.CancelFunc
 
 	mu       sync.Mutex
 	heard    time.Time                             // guarded by mu; last sign of life
@@ -45,16 +49,20 @@ type sessionTable struct {
 	mu   sync.Mutex
 	live map[uint64]*session // guarded by mu
 	dead map[uint64]*session // guarded by mu
+
+	mounts map[uint64]*session // guarded by mu; the newest of each, if it lives
 }
 
 func newSessionTable(lease time.Duration) *sessionTable {
-	return &sessionTable{lease: lease, live: make(map[uint64]*session), dead: make(map[uint64]*session)}
+	return &sessionTable{
+		lease: lease, live: make(map[uint64]*session), dead: make(map[uint64]*session), mounts: make(map[uint64]*session),
+	}
 }
 
 // open makes a new session, or returns nil when there are too many.
-func (t *sessionTable) open(name, mountpoint, addr string, pid uint32) *session {
+func (t *sessionTable) open(m *ionpb.HelloReq, addr string) *session {
 	s := &session{
-		name: name, mountpoint: mountpoint, pid: pid, addr: addr,
+		mount: m.Mount, name: m.Name, mountpoint: m.Mountpoint, pid: m.Pid, addr: addr,
 		heard: time.Now(), idle: make(chan struct{}), bound: make(chan struct{}),
 		streams: make(map[*stream]struct{}),
 		replies: newReplyTable[*rpc.Request, *rpc.Frame](maxReplies),
@@ -67,7 +75,11 @@ func (t *sessionTable) open(name, mountpoint, addr string, pid uint32) *session 
 	for s.id == 0 || t.live[s.id] != nil || t.dead[s.id] != nil {
 		s.id = rand.Uint64()
 	}
-	t.live[s.id] = s
+	if s.mount == 0 {
+		s.mount = s.id
+	}
+	s.life, s.endLife = context.WithCancel(context.Background())
+	t.live[s.id], t.mounts[s.mount] = s, s
 	return s
 }
 
@@ -76,6 +88,19 @@ func (t *sessionTable) get(id uint64) *session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.live[id]
+}
+
+// ofMount is the id of the newest session of a mount; 0 if it has none.
+func (t *sessionTable) ofMount(mount uint64) (id uint64) {
+	if mount == 0 {
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.mounts[mount]; s != nil {
+		return s.id
+	}
+	return 0
 }
 
 // settle waits until nothing of a dead session is at work.
@@ -101,6 +126,9 @@ func (t *sessionTable) kill(s *session) bool {
 	if lived {
 		delete(t.live, s.id)
 		t.dead[s.id] = s
+		if t.mounts[s.mount] == s {
+			delete(t.mounts, s.mount)
+		}
 	}
 	t.mu.Unlock()
 	if !lived {
@@ -108,6 +136,7 @@ func (t *sessionTable) kill(s *session) bool {
 	}
 	s.mu.Lock()
 	s.dead = true
+	s.endLife()
 	close(s.bound)
 	streams := slices.Collect(maps.Keys(s.streams))
 	if s.running == 0 {

@@ -18,7 +18,7 @@ import (
 func TestSessionTableExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := newSessionTable(15 * time.Second)
-		s := table.open("node", "/zfs", "addr", 1)
+		s := table.open(&ionpb.HelloReq{Name: "node", Mountpoint: "/zfs", Pid: 1}, "addr")
 		time.Sleep(14 * time.Second)
 		require.Empty(t, table.expired(time.Now()))
 		r := &rpc.Request{Frame: &rpc.Frame{ID: 1, Op: ionpb.Op_PING}}
@@ -36,7 +36,7 @@ func TestSessionTableExpiry(t *testing.T) {
 func TestSessionSettles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := newSessionTable(time.Second)
-		s := table.open("node", "/zfs", "addr", 1)
+		s := table.open(&ionpb.HelloReq{Name: "node", Mountpoint: "/zfs", Pid: 1}, "addr")
 		v, _, _ := s.begin(&rpc.Request{Frame: &rpc.Frame{ID: 1, Op: ionpb.Op_WRITE}}, time.Now())
 		require.Equal(t, runIt, v)
 		require.True(t, table.kill(s))

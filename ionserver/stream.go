@@ -191,7 +191,7 @@ func (st *stream) hello(r *rpc.Request) (*rpc.Frame, error) {
 		if err := s.sessions.settle(st.ctx, m.Session); err != nil {
 			return nil, err
 		}
-		if sess = s.sessions.open(m.Name, m.Mountpoint, st.peer.Addr(), m.Pid); sess == nil {
+		if sess = s.sessions.open(&m, st.peer.Addr()); sess == nil {
 			return nil, errno.New("ionserver: too many sessions", syscall.EUSERS)
 		}
 		s.recordSession(s.work, sess.id)

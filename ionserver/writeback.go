@@ -385,8 +385,9 @@ func (c *call) commit() (*rpc.Frame, error) {
 
 // writeBack has everything that was written to a file here reach the PVFS2
 // servers, also what other sessions keep back, and collects.
-func (c *call) writeBack(handle, session uint64) (*ionpb.CollectResp, error) {
+func (c *call) writeBack(handle, mount uint64) (*ionpb.CollectResp, error) {
 	o := c.srv.owner
+	session := c.srv.sessions.ofMount(mount)
 	f := o.get(handle)
 	defer o.put(f)
 	if err := c.awaitLeases(c.ctx, f, extent.ToEnd(0), false, session); err != nil {
@@ -395,7 +396,7 @@ func (c *call) writeBack(handle, session uint64) (*ionpb.CollectResp, error) {
 	if err := o.writeBack(c, c.ctx, f, extent.ToEnd(0)); err != nil {
 		return nil, err
 	}
-	return o.collect(handle, session), nil
+	return o.collect(handle, mount), nil
 }
 
 // finish writes everything back, as far as that can be done in time, and tells

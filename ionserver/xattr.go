@@ -110,6 +110,11 @@ func (c *call) changeXattr(fn func(context.Context) error) (*rpc.Frame, error) {
 	if err := c.checkHome(); err != nil {
 		return nil, err
 	}
+	end, err := c.alter(c.Handle, c.mount(), attrLease)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	release, err := lockKey(c, c.ctx, &c.srv.home.ops, c.Handle, true)
 	if err != nil {
 		return nil, err

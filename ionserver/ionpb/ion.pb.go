@@ -99,7 +99,7 @@ const (
 	Op_FENCE        Op = 63 // off, len -> FenceResp; at an owner
 	Op_UNFENCE      Op = 64 // TokenReq ->
 	Op_FENCED_WRITE Op = 65 // R off, data, TokenReq -> len written
-	Op_ORPHAN       Op = 66 // R -> OrphanResp; at the home of handle
+	Op_ORPHAN       Op = 66 // R SessionReq -> OrphanResp; at the home of handle
 	Op_NAME_LOCK    Op = 67 // NameLockReq -> NameLockResp; handle is the directory
 	Op_NAME_UNLOCK  Op = 68 // TokenReq ->
 	Op_FORGET       Op = 69 // ForgetReq -> ; at every owner
@@ -109,6 +109,9 @@ const (
 	// The end of the bytes at an owner that PVFS2 may not show yet: nothing else
 	// of the reply is filled in.
 	Op_REACH Op = 72 // -> CollectResp; at an owner
+	// Leases of other mounts on the attributes and entries of the inode end
+	// before the answer, because it was moved or removed.
+	Op_DISTURB Op = 71 // SessionReq -> ; at the home of handle
 )
 
 // Enum value maps for Op.
@@ -164,6 +167,7 @@ var (
 		69: "FORGET",
 		70: "WRITE_BACK",
 		72: "REACH",
+		71: "DISTURB",
 	}
 	Op_value = map[string]int32{
 		"INVALID":      0,
@@ -216,6 +220,7 @@ var (
 		"FORGET":       69,
 		"WRITE_BACK":   70,
 		"REACH":        72,
+		"DISTURB":      71,
 	}
 )
 
@@ -847,7 +852,10 @@ type HelloReq struct {
 	Mountpoint string `protobuf:"bytes,7,opt,name=mountpoint,proto3" json:"mountpoint,omitempty"`
 	// The mount holds something from the session that it asks to resume: opens,
 	// locks, or bytes to replay.
-	Holds         bool `protobuf:"varint,8,opt,name=holds,proto3" json:"holds,omitempty"`
+	Holds bool `protobuf:"varint,8,opt,name=holds,proto3" json:"holds,omitempty"`
+	// Chosen at random by the mount, the same at every I/O node, so that I/O
+	// nodes can tell each other who it is. 0: nobody else is told.
+	Mount         uint64 `protobuf:"varint,9,opt,name=mount,proto3" json:"mount,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -936,6 +944,13 @@ func (x *HelloReq) GetHolds() bool {
 		return x.Holds
 	}
 	return false
+}
+
+func (x *HelloReq) GetMount() uint64 {
+	if x != nil {
+		return x.Mount
+	}
+	return 0
 }
 
 type HelloResp struct {
@@ -3117,7 +3132,7 @@ type AnnounceReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	KillPriv      bool                   `protobuf:"varint,1,opt,name=kill_priv,json=killPriv,proto3" json:"kill_priv,omitempty"`
 	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`        // address of the owner
-	Session       uint64                 `protobuf:"varint,3,opt,name=session,proto3" json:"session,omitempty"` // whose writes; 0: of several
+	Session       uint64                 `protobuf:"varint,3,opt,name=session,proto3" json:"session,omitempty"` // whose writes: HelloReq.mount; 0: of several
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3175,7 +3190,7 @@ func (x *AnnounceReq) GetSession() uint64 {
 
 type SessionReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"` // HelloReq.mount; 0: nobody's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3309,6 +3324,7 @@ func (x *CollectResp) GetKept() bool {
 type FenceResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
+	End           int64                  `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"` // as CollectResp.end, under the fence
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3346,6 +3362,13 @@ func (*FenceResp) Descriptor() ([]byte, []int) {
 func (x *FenceResp) GetToken() uint64 {
 	if x != nil {
 		return x.Token
+	}
+	return 0
+}
+
+func (x *FenceResp) GetEnd() int64 {
+	if x != nil {
+		return x.End
 	}
 	return 0
 }
@@ -3483,10 +3506,13 @@ func (x *ForgetReq) GetHandles() []uint64 {
 	return nil
 }
 
+// An exclusive lock ends the leases of other mounts on the directory's entries
+// and attributes before it is given.
 type NameLockReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Exclusive     bool                   `protobuf:"varint,2,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
+	Mount         uint64                 `protobuf:"varint,3,opt,name=mount,proto3" json:"mount,omitempty"` // on whose behalf: HelloReq.mount
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3533,6 +3559,13 @@ func (x *NameLockReq) GetExclusive() bool {
 		return x.Exclusive
 	}
 	return false
+}
+
+func (x *NameLockReq) GetMount() uint64 {
+	if x != nil {
+		return x.Mount
+	}
+	return 0
 }
 
 type NameLockResp struct {
@@ -4180,7 +4213,7 @@ const file_ion_proto_rawDesc = "" +
 	"\afs_name\x18\x04 \x01(\tR\x06fsName\x12\x12\n" +
 	"\x04root\x18\x05 \x01(\x04R\x04root\x12\x1f\n" +
 	"\vdomain_size\x18\x06 \x01(\x03R\n" +
-	"domainSize\"\xc6\x01\n" +
+	"domainSize\"\xdc\x01\n" +
 	"\bHelloReq\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x16\n" +
@@ -4191,7 +4224,8 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"mountpoint\x18\a \x01(\tR\n" +
 	"mountpoint\x12\x14\n" +
-	"\x05holds\x18\b \x01(\bR\x05holds\"\xc5\x01\n" +
+	"\x05holds\x18\b \x01(\bR\x05holds\x12\x14\n" +
+	"\x05mount\x18\t \x01(\x04R\x05mount\"\xc5\x01\n" +
 	"\tHelloResp\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x18\n" +
 	"\aresumed\x18\x02 \x01(\bR\aresumed\x12\x12\n" +
@@ -4376,19 +4410,21 @@ const file_ion_proto_rawDesc = "" +
 	"\x05stamp\x18\x03 \x01(\x03R\x05stamp\x12\x12\n" +
 	"\x04busy\x18\x04 \x01(\bR\x04busy\x12\x10\n" +
 	"\x03end\x18\x05 \x01(\x03R\x03end\x12\x12\n" +
-	"\x04kept\x18\x06 \x01(\bR\x04kept\"!\n" +
+	"\x04kept\x18\x06 \x01(\bR\x04kept\"3\n" +
 	"\tFenceResp\x12\x14\n" +
-	"\x05token\x18\x01 \x01(\x04R\x05token\" \n" +
+	"\x05token\x18\x01 \x01(\x04R\x05token\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\x03R\x03end\" \n" +
 	"\bTokenReq\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\" \n" +
 	"\n" +
 	"OrphanResp\x12\x12\n" +
 	"\x04open\x18\x01 \x01(\bR\x04open\"%\n" +
 	"\tForgetReq\x12\x18\n" +
-	"\ahandles\x18\x01 \x03(\x06R\ahandles\"?\n" +
+	"\ahandles\x18\x01 \x03(\x06R\ahandles\"U\n" +
 	"\vNameLockReq\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x1c\n" +
-	"\texclusive\x18\x02 \x01(\bR\texclusive\"$\n" +
+	"\texclusive\x18\x02 \x01(\bR\texclusive\x12\x14\n" +
+	"\x05mount\x18\x03 \x01(\x04R\x05mount\"$\n" +
 	"\fNameLockResp\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\" \n" +
 	"\bStatsReq\x12\x14\n" +
@@ -4450,7 +4486,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*\x97\x05\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*\xa4\x05\n" +
 	"\x02Op\x12\v\n" +
 	"\aINVALID\x10\x00\x12\t\n" +
 	"\x05HELLO\x10\x01\x12\b\n" +
@@ -4518,7 +4554,8 @@ const file_ion_proto_rawDesc = "" +
 	"\x06FORGET\x10E\x12\x0e\n" +
 	"\n" +
 	"WRITE_BACK\x10F\x12\t\n" +
-	"\x05REACH\x10H\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xfc\x01\n" +
+	"\x05REACH\x10H\x12\v\n" +
+	"\aDISTURB\x10G\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xfc\x01\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +

@@ -1,0 +1,193 @@
+package ionserver
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+	"github.com/zoidfs/zoidfs/pvfs"
+)
+
+// collect asks the owners that announced writes for the time of the last one,
+// and how far their bytes reach. It returns those that are still writing, or
+// that other mounts than the one that w is a call of keep writes back from. With
+// hurry, owners that cannot be reached at once are left for later. The caller
+// holds the inode's place in ops.
+func (h *home) collect(ctx context.Context, w waiter, handle uint64, hurry bool) (busy []int, err error) {
+	h.mu.Lock()
+	i := h.inodes[handle]
+	if i == nil || len(i.writers) == 0 {
+		h.mu.Unlock()
+		return nil, nil
+	}
+	asked := maps.Clone(i.writers)
+	h.mu.Unlock()
+	return h.collectFrom(ctx, w, handle, asked, hurry)
+}
+
+// settle asks the owners whose bytes PVFS2 did not show yet whether it does
+// now. The caller holds the inode's place in ops, exclusively.
+func (h *home) settle(ctx context.Context, w waiter, handle uint64, hurry bool) error {
+	h.mu.Lock()
+	asked := make(map[int]writer)
+	if i := h.inodes[handle]; i != nil {
+		for at := range i.ends {
+			asked[at] = i.writers[at]
+		}
+		clear(i.ends) // they say it again
+	}
+	h.mu.Unlock()
+	if len(asked) == 0 {
+		return nil
+	}
+	_, err := h.collectFrom(ctx, w, handle, asked, hurry)
+	return err
+}
+
+func (h *home) collectFrom(ctx context.Context, w waiter, handle uint64, asked map[int]writer, hurry bool) (busy []int, err error) {
+	if hurry {
+		maps.DeleteFunc(asked, func(at int, _ writer) bool { return at != h.srv.self && !h.srv.peers[at].isUp() })
+	}
+	got := make(map[int]*ionpb.CollectResp)
+	if _, ok := asked[h.srv.self]; ok {
+		got[h.srv.self] = h.srv.owner.collect(handle, mountOf(w))
+	}
+	if len(asked) > len(got) {
+		err = w.wait(func() error {
+			return h.ask(ctx, handle, mountOf(w), slices.Collect(maps.Keys(asked)), got)
+		})
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := h.inodeLocked(handle)
+	defer h.dropLocked(handle, i)
+	for _, at := range slices.Sorted(maps.Keys(got)) {
+		r := got[at]
+		h.learnLocked(handle, i, at, r)
+		switch {
+		case r.Busy:
+			busy = append(busy, at)
+		case !r.Kept && i.writers[at] == asked[at]: // has not announced again meanwhile
+			delete(i.writers, at)
+		}
+	}
+	return busy, err
+}
+
+// learnLocked takes over what an owner said.
+func (h *home) learnLocked(handle uint64, i *inode, at int, r *ionpb.CollectResp) {
+	if r.Stamp > i.stamps[at] {
+		i.stamps[at] = r.Stamp
+		i.mtime = max(i.mtime, r.Stamp/int64(time.Second))
+		h.versions.changed(handle)
+	}
+	reachesLocked(i, at, r.End)
+}
+
+// reachesLocked takes note of how far an owner's bytes reach. What was known
+// stays so until PVFS2 shows it, or a truncation, because looks at attributes
+// overlap and this may be the older one's.
+func reachesLocked(i *inode, at int, end int64) {
+	if end > 0 {
+		i.ends[at] = max(i.ends[at], end)
+	}
+}
+
+// ask collects from peers at the same time, into got.
+func (h *home) ask(ctx context.Context, handle, mount uint64, from []int, got map[int]*ionpb.CollectResp) error {
+	var g errgroup.Group
+	var mu sync.Mutex
+	for _, at := range from {
+		if at == h.srv.self {
+			continue
+		}
+		g.Go(func() error {
+			r := new(ionpb.CollectResp)
+			if err := h.srv.peers[at].call(ctx, rpc.Frame{Op: ionpb.Op_COLLECT, Handle: handle}, &ionpb.SessionReq{Session: mount}, r); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			got[at] = r
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// writtenBy reports whether no other mount than this one may be writing to the
+// file.
+func (h *home) writtenBy(handle, mount uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.inodes[handle]; i != nil {
+		for _, w := range i.writers {
+			if w.by != mount {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// attr returns the attributes of an inode as of one moment within the call.
+// The caller holds the inode's place in ops.
+//
+// The size lies on many servers, so a write under way could show in part, or a
+// later one without an earlier one. Owners that are writing are held up while
+// the sizes are read; if another begins meanwhile it is done again.
+func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
+	const tries = 3
+	for try := 1; ; try++ {
+		before := h.announcements(handle)
+		busy, err := h.collect(c.ctx, c, handle, false)
+		if err != nil {
+			return pvfs.Attr{}, err
+		}
+		if try == tries {
+			busy = h.srv.everybody()
+		}
+		release, err := h.fence(c, handle, extent.ToEnd(0), uint32(ionpb.Flag_SHARED), busy)
+		if err != nil {
+			return pvfs.Attr{}, err
+		}
+		a, err := h.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(handle))
+		release()
+		if err != nil {
+			return pvfs.Attr{}, stale(err)
+		}
+		if try == tries || h.announcements(handle) == before {
+			h.overlay(&a)
+			return a, nil
+		}
+	}
+}
+
+// overlay adds to the attributes what PVFS2 does not know yet.
+func (h *home) overlay(a *pvfs.Attr) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := h.inodes[uint64(a.Handle)]
+	if i == nil {
+		return
+	}
+	for at, end := range i.ends {
+		if end <= a.Size {
+			delete(i.ends, at)
+		}
+	}
+	for _, end := range i.ends {
+		a.Size = max(a.Size, end)
+	}
+	if i.mtime != 0 {
+		a.Mtime, a.Ctime = i.mtime, max(a.Ctime, i.mtime)
+	}
+	h.dropLocked(uint64(a.Handle), i)
+}

@@ -3,6 +3,7 @@ package holder
 import (
 	"cmp"
 	"context"
+	"time"
 
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
@@ -112,7 +113,9 @@ func (h *Handle) Append(ctx context.Context, p []byte, flags uint32) (int, error
 		return 0, err
 	}
 	off, n, err := f.h.client.Append(ctx, f.handle, p, flags)
-	if n > 0 { // what lay there before, and was cut off since, must not show
+	if n > 0 {
+		f.h.attrs.Wrote(f.handle, off+int64(n), time.Now())
+		// What lay there before, and was cut off since, must not show.
 		e := extent.Extent{Off: off, Len: int64(n)}
 		release, lockErr := f.order.Lock(f.h.life, e, true)
 		if lockErr == nil {

@@ -30,6 +30,9 @@ func (n *node) setAttr(c *call, set ionclient.SetAttr) (a ionclient.Attr, err er
 	} else if err = n.m.held.PublishAll(c, n.handle); err == nil {
 		err = change()
 	}
+	if err == nil {
+		n.m.held.Glimpse(n.handle).Overlay(&a)
+	}
 	return a, err
 }
 

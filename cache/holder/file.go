@@ -33,6 +33,7 @@ type File struct {
 	ready    []*chunk             // guarded by mu; full, to be sent ahead
 	ahead    int                  // guarded by mu; how many are being sent ahead
 	held     bool                 // guarded by mu; the home knows of unpublished bytes
+	setID    bool                 // guarded by mu; setuid or setgid was seen, a write is to clear it
 	putting  int                  // guarded by mu; writes that may be about to make some
 	written  time.Time            // guarded by mu; the last write on this node
 	version  uint64               // guarded by mu; of the attributes, at the last open

@@ -1,6 +1,7 @@
 package holder
 
 import (
+	"syscall"
 	"time"
 
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
@@ -18,6 +19,17 @@ type Glimpse struct {
 // be published before the answer is there and after the home has looked.
 func (h *Holder) Glimpse(handle uint64) Glimpse { return h.known(handle).glimpse() }
 
+// saw takes note of what attributes say about the next write: one that is to
+// clear setuid or setgid does so before it returns.
+func (f *File) saw(a *ionclient.Attr) {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.setID = a.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0
+}
+
 func (f *File) glimpse() Glimpse {
 	if f == nil {
 		return Glimpse{}
@@ -34,6 +46,7 @@ func (f *File) glimpse() Glimpse {
 // Overlay makes attributes, which the home has told since, those that programs
 // on this node must see.
 func (g Glimpse) Overlay(a *ionclient.Attr) {
+	g.f.saw(a)
 	for _, g := range []Glimpse{g, g.f.glimpse()} {
 		a.Size = max(a.Size, g.end)
 		if !g.written.IsZero() {

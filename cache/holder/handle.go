@@ -37,6 +37,7 @@ func (h *Holder) Open(a *ionclient.Attr, m consistency.Mode, mayWrite bool) *Han
 		hd.right = byAcquire
 	}
 	hd.lenient = hd.right != byLease
+	f.saw(a)
 	f.mu.Lock()
 	stale := hd.mode.revalidates(sealed) && (a.Version == 0 || a.Version != f.version)
 	f.version = a.Version

@@ -321,6 +321,9 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 		first = cmp.Or(first, err)
 	})
 	if first == nil {
+		f.mu.Lock()
+		f.setID = f.setID && how.flags&ionclient.KillPriv == 0
+		f.mu.Unlock()
 		f.h.attrs.Wrote(f.handle, runs[len(runs)-1].ext.End(), time.Now())
 	}
 	f.data.Done(v, first == nil)

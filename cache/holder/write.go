@@ -51,9 +51,9 @@ func (h *Handle) Write(ctx context.Context, off int64, p []byte, flags uint32) e
 // back it is sent, and put returns the batch that carries it, else nil.
 func (f *File) put(ctx context.Context, m mode, chunk extent.Extent, off int64, p []byte, flags uint32) (*batch, error) {
 	how := manner{flags: flags | m.asksToWrite(), maxAge: m.maxAge(f.h.opt.Visibility)}
-	durable := flags&ionclient.Sync != 0
+	urgent := flags&ionclient.Sync != 0 || flags&ionclient.KillPriv != 0 && f.hasSetID()
 	pieces := [][]byte{p}
-	if !m.keepsBack(false) && !durable {
+	if !m.keepsBack(false) && !urgent {
 		how.kept, how.deferred = true, true
 		if f.keep(chunk, off, pieces, how) {
 			return nil, nil
@@ -63,9 +63,15 @@ func (f *File) put(ctx context.Context, m mode, chunk extent.Extent, off int64, 
 	if err := f.data.Write(ctx, off, pieces); err != nil {
 		return nil, err
 	}
-	now := durable || !m.keepsBack(false)
+	now := urgent || !m.keepsBack(false)
 	how.deferred = !now
 	return f.dirtied(chunk, int64(len(p)), how, now), nil
+}
+
+func (f *File) hasSetID() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.setID
 }
 
 // keep keeps a write back if there is a lease for that, and room.

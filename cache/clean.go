@@ -1,8 +1,6 @@
 package cache
 
-import (
-	"github.com/dgraph-io/ristretto/v2"
-)
+import "github.com/dgraph-io/ristretto/v2"
 
 // ring holds up to len(slots) tickets, first in first out.
 type ring struct {

@@ -55,6 +55,18 @@ var hotPaths = []struct {
 	{"Read", 4 << 10, 1, func(ctx context.Context, f *File, i int64, p [][]byte) error {
 		return readBack(ctx, f, i%256*(4<<10), 4<<10)
 	}},
+	{"ReadClean", 4 << 10, 1, func(ctx context.Context, f *File, i int64, p [][]byte) error {
+		if i == 0 {
+			writtenOut(f)
+		}
+		return readBack(ctx, f, i%256*(4<<10), 4<<10)
+	}},
+	{"ReadClean", 1 << 20, 3, func(ctx context.Context, f *File, i int64, p [][]byte) error {
+		if i == 0 {
+			writtenOut(f)
+		}
+		return readBack(ctx, f, i%16*(1<<20), 1<<20)
+	}},
 	{"Read", 1 << 20, 3, func(ctx context.Context, f *File, i int64, p [][]byte) error {
 		return readBack(ctx, f, i%16*(1<<20), 1<<20)
 	}},

@@ -17,31 +17,36 @@ type fetching struct {
 	result  *View           // what lies before the end of the file; nil if the fetch failed
 }
 
+// share is what a read has of a fetch.
+type share struct {
+	x    *fetching
+	exts []extent.Extent
+}
+
 // claimLocked divides missing into what others are fetching, whom it joins, and
-// what the caller has to fetch, which is nil if there is nothing.
-func (f *File) claimLocked(missing []extent.Extent) (own *fetching, joined []*fetching) {
-	var theirs set
+// what the caller has to fetch: own.x is nil if there is nothing.
+func (f *File) claimLocked(missing []extent.Extent) (own share, joined []share) {
 	for _, x := range f.fetches {
-		joins := false
+		var theirs, fresh []extent.Extent
 		for _, e := range x.exts {
-			for _, fresh := range x.stale.gaps(nil, e) {
-				for _, m := range set(missing).within(nil, fresh) {
-					joins = theirs.add(m) > 0 || joins
-				}
-			}
+			fresh = x.stale.gaps(fresh, e)
 		}
-		if joins {
+		for _, m := range missing {
+			theirs = set(fresh).within(theirs, m)
+		}
+		if len(theirs) > 0 {
 			x.joiners++
-			joined = append(joined, x)
+			joined = append(joined, share{x, theirs})
+			var rest []extent.Extent
+			for _, m := range missing {
+				rest = set(theirs).gaps(rest, m)
+			}
+			missing = rest
 		}
 	}
-	var exts []extent.Extent
-	for _, m := range missing {
-		exts = theirs.gaps(exts, m)
-	}
-	if len(exts) > 0 {
-		own = &fetching{exts: exts, done: make(chan struct{})}
-		f.fetches = append(f.fetches, own)
+	if len(missing) > 0 {
+		own = share{&fetching{exts: missing, done: make(chan struct{})}, missing}
+		f.fetches = append(f.fetches, own.x)
 	}
 	return own, joined
 }
@@ -57,8 +62,9 @@ func (f *File) quit(x *fetching) {
 	}
 }
 
-// run carries out x, keeps what it brings, and hands it to those who joined.
-func (f *File) run(ctx context.Context, x *fetching, fetch Fetch) (*View, error) {
+// run carries out x, keeps what it brings, and hands it to those who joined and
+// to the caller.
+func (f *File) run(ctx context.Context, x *fetching, fetch Fetch) error {
 	s := f.store
 	t := s.newTray(x.exts)
 	n, err := fetch(ctx, x.exts, t.bufs)
@@ -81,7 +87,7 @@ func (f *File) run(ctx context.Context, x *fetching, fetch Fetch) (*View, error)
 		t.heap.Release()
 	}
 	s.settle()
-	return v, err
+	return err
 }
 
 // tray is memory for a fetch: free blocks as far as there are any, one for each

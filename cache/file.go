@@ -182,3 +182,18 @@ func earlier(a, b time.Time) time.Time {
 	}
 	return a
 }
+
+// DirtyExtents lists the bytes of ext that are dirty and not flying: sorted,
+// none touch.
+func (f *File) DirtyExtents(ext extent.Extent) (out []extent.Extent) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var parts []extent.Extent
+	for _, b := range f.unclean[f.uncleanIndexLocked(ext.Off/f.store.size):] {
+		parts = b.dirty.within(parts[:0], ext)
+		for _, p := range parts {
+			out = link(out, p)
+		}
+	}
+	return out
+}

@@ -24,9 +24,12 @@ type model struct {
 	ranges RangeLock
 
 	mu    sync.Mutex
-	want  []byte // guarded by mu
-	below []byte // guarded by mu; what write-back and fetch see
+	want  []byte          // guarded by mu
+	below []byte          // guarded by mu; what write-back and fetch see
+	limit map[*View]int64 // guarded by mu; flights, and where the file was truncated since
 }
+
+func newModel(s *Store) *model { return &model{f: s.File(), limit: make(map[*View]int64)} }
 
 const modelSize = 40 << 10
 
@@ -55,11 +58,41 @@ func (m *model) fetch(fail bool) Fetch {
 	}
 }
 
-// landed writes a taken view below.
-func (m *model) landed(v *View) {
+// take is File.Take. Truncating excludes it, so that landed knows which bytes
+// are not to be written any more.
+func (m *model) take(e extent.Extent, most int64) *View {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v.each(func(e extent.Extent, mem []byte) { m.below = writeAt(m.below, e.Off, mem) })
+	v := m.f.Take(e, most)
+	if v != nil {
+		m.limit[v] = modelSize
+	}
+	return v
+}
+
+// landed ends a flight; if ok, it writes the view below.
+func (m *model) landed(v *View, ok bool) {
+	m.mu.Lock()
+	v.each(func(e extent.Extent, mem []byte) {
+		if n := min(e.Len, m.limit[v]-e.Off); ok && n > 0 {
+			m.below = writeAt(m.below, e.Off, mem[:n])
+		}
+	})
+	delete(m.limit, v)
+	m.mu.Unlock()
+	m.f.Done(v, ok)
+	v.Release()
+}
+
+func (m *model) truncate(size int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.f.Discard(extent.ToEnd(size))
+	for v, n := range m.limit {
+		m.limit[v] = min(n, size)
+	}
+	m.want = m.want[:min(size, int64(len(m.want)))]
+	m.below = m.below[:min(size, int64(len(m.below)))]
 }
 
 func writeAt(file []byte, off int64, p []byte) []byte {
@@ -157,25 +190,15 @@ func (l *later) run(r *rand.Rand) {
 		l.air, l.kept = l.air[n:], l.kept[k:]
 		l.mu.Unlock()
 		for _, x := range air {
-			ok := r.IntN(4) > 0
-			if ok {
-				x.m.landed(x.v)
-			}
-			x.m.f.Done(x.v, ok)
-			x.v.Release()
+			x.m.landed(x.v, r.IntN(4) > 0)
 		}
 		for _, h := range kept {
 			require.Equal(l.t, h.sum, sumOf(h.v), "a view has changed")
 			h.v.Release()
 		}
 		for _, m := range l.files {
-			if v := m.f.Take(extent.ToEnd(0), 4<<10); v != nil && l.s.waiting.Load() > 0 {
-				m.landed(v)
-				m.f.Done(v, true)
-				v.Release()
-			} else if v != nil {
-				m.f.Done(v, false)
-				v.Release()
+			if v := m.take(extent.ToEnd(0), 4<<10); v != nil {
+				m.landed(v, l.s.waiting.Load() > 0)
 			}
 		}
 	}
@@ -234,7 +257,7 @@ func (a *actor) read(m *model, e extent.Extent) {
 }
 
 func (a *actor) take(m *model, e extent.Extent, most int64) {
-	v := m.f.Take(e, most)
+	v := m.take(e, most)
 	if v == nil {
 		return
 	}
@@ -266,8 +289,12 @@ func (a *actor) step() {
 		v, missing := m.f.Peek(e)
 		require.Equal(a.t, e.Len, int64(v.Len())+extent.Total(missing))
 		a.keep(v)
-	default:
+	case k < 99:
 		a.insert(m, e)
+	default:
+		release := mustLock(a.t, &m.ranges, extent.ToEnd(0), true)
+		m.truncate(e.Off)
+		release()
 	}
 }
 
@@ -310,14 +337,14 @@ func TestModel(t *testing.T) {
 			bs := int64(c.block)
 			s, err := New(Options{Bytes: c.blocks * bs, BlockSize: c.block, MaxDirty: c.dirty * bs})
 			require.NoError(t, err)
-			files := []*model{{f: s.File()}, {f: s.File()}}
+			files := []*model{newModel(s), newModel(s)}
 			l := &later{t: t, s: s, files: files}
 			var world, actors sync.WaitGroup
 			world.Go(func() { l.run(rand.New(rand.NewPCG(seed, 99))) })
 			for i := range c.actors {
 				actors.Go(func() {
 					a := &actor{t: t, r: rand.New(rand.NewPCG(seed, i)), files: files, later: l}
-					for range 3000 {
+					for range 1500 {
 						if a.step(); t.Failed() {
 							break
 						}
@@ -342,13 +369,11 @@ func TestModel(t *testing.T) {
 // finish writes everything out: no dirty byte was lost.
 func finish(t *testing.T, m *model) {
 	for {
-		v := m.f.Take(extent.ToEnd(0), 1<<20)
+		v := m.take(extent.ToEnd(0), 1<<20)
 		if v == nil {
 			break
 		}
-		m.landed(v)
-		m.f.Done(v, true)
-		v.Release()
+		m.landed(v, true)
 	}
 	n, end, since := m.f.Dirty()
 	require.Zero(t, n)

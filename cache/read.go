@@ -69,75 +69,77 @@ func (f *File) Read(ctx context.Context, ext extent.Extent, fetch Fetch) (*View,
 		f.mu.Unlock()
 		s.stats.misses.Add(1)
 		s.stats.bytesHit.Add(int64(v.size))
-		got, again, err := f.gather(ctx, own, joined, fetch)
-		if again || err != nil {
+		got, err := f.gather(ctx, own, joined, fetch)
+		switch {
+		case err != nil:
 			v.Release()
-			for _, u := range got {
-				u.Release()
-			}
-			if err != nil {
-				return nil, err
-			}
+			return nil, err
+		case got == nil:
+			v.Release()
 			continue
-		}
-		if v.size == 0 && len(joined) == 0 {
+		case v.size == 0 && len(joined) == 0:
 			v.Release()
-			return got[0], nil
+			return own.x.result, nil
 		}
-		return s.overlay(ext, v, missing, got), nil
+		return s.overlay(ext, v, got), nil
 	}
 }
 
-// gather fetches own and waits for what others fetch. again says that one of
-// those failed, so that the caller has to look anew; got is to be released in
-// any case.
-func (f *File) gather(ctx context.Context, own *fetching, joined []*fetching, fetch Fetch) (got []*View, again bool, err error) {
-	if own != nil {
-		var v *View
-		if v, err = f.run(ctx, own, fetch); err == nil {
-			got = append(got, v)
+// gather fetches own and waits for what others fetch. It returns the shares
+// whose fetches have a result, which the caller holds: all of them or, if
+// another's fetch failed, so that the caller has to look anew, none.
+func (f *File) gather(ctx context.Context, own share, joined []share, fetch Fetch) (got []share, err error) {
+	if own.x != nil {
+		if err = f.run(ctx, own.x, fetch); err == nil {
+			got = append(got, own)
 		}
 	}
-	for _, x := range joined {
-		if err != nil {
-			f.quit(x)
-			continue
-		}
-		f.store.stats.joins.Add(1)
-		select {
-		case <-x.done:
-			if x.result != nil {
-				got = append(got, x.result)
-			} else {
-				again = true
+	for _, j := range joined {
+		if err == nil {
+			f.store.stats.joins.Add(1)
+			select {
+			case <-j.x.done:
+			case <-ctx.Done():
+				err = ctx.Err()
 			}
-		case <-ctx.Done():
-			err = ctx.Err()
-			f.quit(x)
+		}
+		switch {
+		case err != nil:
+			f.quit(j.x)
+		case j.x.result != nil:
+			got = append(got, j)
 		}
 	}
-	return got, again, err
+	if all := len(joined); own.x != nil && len(got) == all+1 || own.x == nil && len(got) == all {
+		return got, nil
+	}
+	for _, g := range got {
+		g.x.result.Release()
+	}
+	return nil, err
 }
 
-// overlay puts together what was known and what was fetched of missing. It
-// takes over the caller's holdings.
-func (s *Store) overlay(ext extent.Extent, known *View, missing []extent.Extent, got []*View) *View {
+// overlay puts together what was known and what was fetched. It takes over the
+// caller's holdings.
+func (s *Store) overlay(ext extent.Extent, known *View, got []share) *View {
 	type piece struct {
 		e   extent.Extent
 		mem []byte
 	}
 	var pieces []piece
+	var under []*View
 	known.each(func(e extent.Extent, mem []byte) { pieces = append(pieces, piece{e, mem}) })
-	for _, u := range got {
-		u.each(func(e extent.Extent, mem []byte) {
-			for _, m := range set(missing).within(nil, e) {
+	for _, g := range got {
+		under = append(under, g.x.result)
+		g.x.result.each(func(e extent.Extent, mem []byte) {
+			for _, m := range set(g.exts).within(nil, e) {
 				pieces = append(pieces, piece{m, mem[m.Off-e.Off:][:m.Len]})
 			}
 		})
 	}
 	slices.SortFunc(pieces, func(a, b piece) int { return cmp.Compare(a.e.Off, b.e.Off) })
 	v := s.newView(len(pieces) + 1)
-	v.under = append(got, known)
+	v.under = append(under, known)
 	at := ext.Off
 	for _, p := range pieces {
 		for at < p.e.Off {

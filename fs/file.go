@@ -7,7 +7,7 @@ import (
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
-	"github.com/zoidfs/zoidfs/internal/consistency"
+	"github.com/zoidfs/zoidfs/cache/holder"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
@@ -17,53 +17,89 @@ const fileOpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
 
 // openFile is an open file description. The home counts it, the kernel keeps
 // its flags.
-type openFile struct{ mode consistency.Mode }
+type openFile struct{ *holder.Handle }
+
+// openFlags are those that the kernel is told. It keeps pages of its own only of
+// a file that does not change.
+func (f *openFile) openFlags() uint32 {
+	switch sealed, keep := f.Sealed(); {
+	case keep:
+		return fuse.FOPEN_KEEP_CACHE
+	case sealed:
+		return 0
+	}
+	return fileOpenFlags
+}
+
+// mayWrite reports whether a file opened with these flags can be written.
+func mayWrite(flags uint32) bool { return flags&syscall.O_ACCMODE != syscall.O_RDONLY }
 
 // Open is not asked for a file just made, see Create.
 func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
 	c := n.begin(ctx, opOpen)
 	defer c.end()
-	a, err := n.m.client.Open(c, n.handle, flags&^openKillPriv, flags&openKillPriv != 0)
+	var a ionclient.Attr
+	open := func() (err error) {
+		a, err = n.m.client.Open(c, n.handle, flags&^openKillPriv, flags&openKillPriv != 0)
+		return err
+	}
+	var err error
+	if flags&syscall.O_TRUNC != 0 {
+		err = n.m.held.Truncate(c, n.handle, 0, open)
+	} else {
+		err = open()
+	}
 	if err != nil {
 		return nil, 0, n.failGone(opOpen, err)
 	}
 	name, _ := n.Parent()
-	return n.m.opened(name, &a), fileOpenFlags, 0
+	f := n.m.opened(name, &a, mayWrite(flags))
+	return f, f.openFlags(), 0
 }
 
 // Release ends an open; nobody waits for it.
-func (n *node) Release(ctx context.Context, f fusefs.FileHandle) syscall.Errno {
-	n.m.closed(n.handle, f.(*openFile))
+func (n *node) Release(ctx context.Context, fh fusefs.FileHandle) syscall.Errno {
+	f := fh.(*openFile)
+	n.m.closed(n.handle, f)
 	n.m.stats.calls[opRelease].Add(1)
 	c := n.m.calls.begin(ctx, true)
 	defer c.end()
-	if err := n.m.client.CloseFile(c, n.handle); err != nil {
+	err := f.Release(c, func(clean bool) error { return n.m.client.CloseFile(c, n.handle, clean) })
+	if err != nil {
 		return n.failGone(opRelease, err)
 	}
 	return 0
 }
 
-// Flush has nothing to do: what was written is where it belongs. Locks are
-// dropped in rawFS.
-func (n *node) Flush(context.Context, fusefs.FileHandle) syscall.Errno {
-	n.m.stats.calls[opFlush].Add(1)
+// Flush publishes what was written, as each close(2) does. Locks are dropped in
+// rawFS, after that.
+func (n *node) Flush(ctx context.Context, fh fusefs.FileHandle) syscall.Errno {
+	c := n.begin(ctx, opFlush)
+	defer c.end()
+	if err := fh.(*openFile).Flush(c); err != nil {
+		return n.failGone(opFlush, err)
+	}
 	return 0
 }
 
 const fsyncDataOnly = 1 // FUSE_FSYNC_FDATASYNC
 
-func (n *node) Fsync(ctx context.Context, _ fusefs.FileHandle, flags uint32) syscall.Errno {
+func (n *node) Fsync(ctx context.Context, fh fusefs.FileHandle, flags uint32) syscall.Errno {
+	f, ok := fh.(*openFile)
+	if !ok { // a directory: what is in it is durable
+		return 0
+	}
 	c := n.begin(ctx, opFsync)
 	defer c.end()
-	if err := n.m.client.Fsync(c, n.handle, flags&fsyncDataOnly != 0); err != nil {
+	if err := f.Fsync(c, flags&fsyncDataOnly != 0); err != nil {
 		return n.failGone(opFsync, err)
 	}
 	return 0
 }
 
-// readResult hands the buffers in which data arrived to writev(2) on the FUSE
-// device and lets go of them afterwards.
-type readResult struct{ data *ionclient.Data }
+// readResult hands the memory in which data lies to writev(2) on the FUSE
+// device and lets go of it afterwards.
+type readResult struct{ data *holder.Bytes }
 
 func (r *readResult) Size() int                       { return r.data.Len() }
 func (r *readResult) Slices() ([][]byte, fuse.Status) { return r.data.Slices(), fuse.OK }
@@ -74,10 +110,10 @@ func (r *readResult) Bytes(p []byte) ([]byte, fuse.Status) {
 	return p[:r.data.CopyTo(p)], fuse.OK
 }
 
-func (n *node) Read(ctx context.Context, _ fusefs.FileHandle, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+func (n *node) Read(ctx context.Context, fh fusefs.FileHandle, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	c := n.begin(ctx, opRead)
 	defer c.end()
-	data, err := n.m.client.Read(c, n.handle, off, len(dest))
+	data, err := fh.(*openFile).Read(c, off, len(dest))
 	if err != nil {
 		return nil, n.failGone(opRead, err)
 	}
@@ -90,7 +126,7 @@ func (n *node) Read(ctx context.Context, _ fusefs.FileHandle, dest []byte, off i
 }
 
 // Write writes data at an offset packed by packWrite.
-func (n *node) Write(ctx context.Context, _ fusefs.FileHandle, data []byte, packed int64) (uint32, syscall.Errno) {
+func (n *node) Write(ctx context.Context, fh fusefs.FileHandle, data []byte, packed int64) (uint32, syscall.Errno) {
 	c := n.begin(ctx, opWrite)
 	defer c.end()
 	off, f := unpackWrite(packed)
@@ -101,18 +137,17 @@ func (n *node) Write(ctx context.Context, _ fusefs.FileHandle, data []byte, pack
 	if f.sync {
 		flags |= ionclient.Sync
 	}
-	var done int
-	var err error
+	done, err := len(data), error(nil)
 	if f.atEnd {
-		_, done, err = n.m.client.Append(c, n.handle, data, flags)
+		done, err = fh.(*openFile).Append(c, data, flags)
 	} else {
-		done, err = n.m.client.Write(c, n.handle, off, data, flags)
+		err = fh.(*openFile).Write(c, off, data, flags)
 	}
-	n.m.stats.bytesWritten.Add(uint64(done))
-	if err != nil && done == 0 {
+	if err != nil {
 		return 0, n.failGone(opWrite, err)
 	}
-	return uint32(done), 0 // a short write: the next one meets the error again
+	n.m.stats.bytesWritten.Add(uint64(done))
+	return uint32(done), 0
 }
 
 // maxCopy is how much one copy_file_range request copies at most; the caller
@@ -120,11 +155,13 @@ func (n *node) Write(ctx context.Context, _ fusefs.FileHandle, data []byte, pack
 const maxCopy = 4 << 20
 
 // CopyFileRange copies through this process but not through the application,
-// and not through the kernel's page cache, which may hold old data.
-func (n *node) CopyFileRange(ctx context.Context, _ fusefs.FileHandle, offIn uint64, out *fusefs.Inode, _ fusefs.FileHandle, offOut, length, flags uint64) (uint32, syscall.Errno) {
-	to, ok := out.Operations().(*node)
+// and not through the kernel's page cache, which may hold old data. The copy is
+// published when it returns.
+func (n *node) CopyFileRange(ctx context.Context, in fusefs.FileHandle, offIn uint64, _ *fusefs.Inode, to fusefs.FileHandle, offOut, length, flags uint64) (uint32, syscall.Errno) {
+	from, okFrom := in.(*openFile)
+	dest, okTo := to.(*openFile)
 	switch {
-	case !ok:
+	case !okFrom || !okTo:
 		return 0, syscall.EXDEV
 	case flags != 0:
 		return 0, syscall.EINVAL
@@ -140,7 +177,7 @@ func (n *node) CopyFileRange(ctx context.Context, _ fusefs.FileHandle, offIn uin
 	piece := make([]byte, min(length, maxRequest))
 	var done int64
 	for want := int64(min(length, maxCopy)); done < want; {
-		k, err := n.copyPiece(c, int64(offIn)+done, to, int64(offOut)+done, piece[:min(want-done, maxRequest)], kill)
+		k, err := n.copyPiece(c, from, int64(offIn)+done, dest, int64(offOut)+done, piece[:min(want-done, maxRequest)], kill)
 		done += int64(k)
 		if err != nil && done == 0 {
 			return 0, n.failGone(opCopyFileRange, err)
@@ -149,13 +186,16 @@ func (n *node) CopyFileRange(ctx context.Context, _ fusefs.FileHandle, offIn uin
 			break
 		}
 	}
+	if err := dest.Publish(c); err != nil {
+		return 0, n.failGone(opCopyFileRange, err)
+	}
 	return uint32(done), 0
 }
 
 // copyPiece copies up to len(buf) bytes and returns how many; 0 at the end of
 // the file.
-func (n *node) copyPiece(c *call, offIn int64, to *node, offOut int64, buf []byte, flags uint32) (int, error) {
-	data, err := n.m.client.Read(c, n.handle, offIn, len(buf))
+func (n *node) copyPiece(c *call, from *openFile, offIn int64, to *openFile, offOut int64, buf []byte, flags uint32) (int, error) {
+	data, err := from.Read(c, offIn, len(buf))
 	if err != nil {
 		return 0, err
 	}
@@ -165,7 +205,9 @@ func (n *node) copyPiece(c *call, offIn int64, to *node, offOut int64, buf []byt
 	if len(buf) == 0 {
 		return 0, nil
 	}
-	done, err := n.m.client.Write(c, to.handle, offOut, buf, flags)
-	n.m.stats.bytesWritten.Add(uint64(done))
-	return done, err
+	if err := to.Write(c, offOut, buf, flags); err != nil {
+		return 0, err
+	}
+	n.m.stats.bytesWritten.Add(uint64(len(buf)))
+	return len(buf), nil
 }

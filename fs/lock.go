@@ -66,10 +66,19 @@ func (n *node) Setlk(ctx context.Context, _ fusefs.FileHandle, owner uint64, lk 
 		return e
 	}
 	n.m.stats.calls[opSetlk].Add(1)
-	c := n.m.calls.begin(ctx, l.Type == ionpb.LockType_UNLOCK)
+	unlock := l.Type == ionpb.LockType_UNLOCK
+	c := n.m.calls.begin(ctx, unlock)
 	defer c.end()
+	if unlock { // whoever locks next must see what was written
+		if err := n.m.held.PublishAll(c, n.handle); err != nil {
+			n.m.log.Warn("unlocked, but what was written is not published yet", "handle", n.handle, "err", err)
+		}
+	}
 	if err := n.m.client.SetLock(c, n.handle, l, false); err != nil {
 		return n.failGone(opSetlk, err)
+	}
+	if !unlock {
+		n.m.held.Acquired(n.handle)
 	}
 	return 0
 }
@@ -89,5 +98,6 @@ func (n *node) Setlkw(ctx context.Context, fh fusefs.FileHandle, owner uint64, l
 	if err := n.m.client.SetLock(ctx, n.handle, l, true); err != nil {
 		return n.failGone(opSetlkw, err)
 	}
+	n.m.held.Acquired(n.handle)
 	return 0
 }

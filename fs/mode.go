@@ -50,13 +50,13 @@ func (o *openModes) of(handle uint64) map[consistency.Mode]int {
 
 // opened is the open of a file called name, with the attributes that came with
 // it. It counts until closed is called.
-func (m *mount) opened(name string, a *ionclient.Attr) *openFile {
+func (m *mount) opened(name string, a *ionclient.Attr, mayWrite bool) *openFile {
 	mode, _ := consistency.InForce(name, a.Consistency, m.opts.Consistency)
 	m.open.add(a.Handle, mode)
-	return &openFile{mode: mode}
+	return &openFile{m.held.Open(a, mode, mayWrite)}
 }
 
-func (m *mount) closed(handle uint64, f *openFile) { m.open.drop(handle, f.mode) }
+func (m *mount) closed(handle uint64, f *openFile) { m.open.drop(handle, f.Mode()) }
 
 // modeHere is the value of consistency.HereXattr. A mode that is stored but
 // makes no sense counts as strong, as it does when the file is opened.

@@ -46,7 +46,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	if e != 0 {
 		return nil, nil, 0, e
 	}
-	return inode, n.m.opened(name, &a), fileOpenFlags, 0
+	return inode, n.m.opened(name, &a, mayWrite(flags)), fileOpenFlags, 0
 }
 
 // createFile makes a regular file by create, and returns its attributes too;
@@ -155,6 +155,9 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 	}
 	c := n.begin(ctx, opRename)
 	defer c.end()
+	if e := n.publishChild(c, name); e != 0 { // who finds the new name finds the content
+		return e
+	}
 	if _, err := n.m.client.Rename(c, n.handle, name, to.handle, newName, flags); err != nil {
 		return n.fail(opRename, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"github.com/zoidfs/zoidfs/cache/holder"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
@@ -30,6 +31,7 @@ const (
 // mount is what all nodes of one mount share.
 type mount struct {
 	client *ionclient.Client
+	held   *holder.Holder // file data
 	log    *slog.Logger
 	opts   Options
 	calls  calls
@@ -172,17 +174,19 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fu
 	}
 	c := n.begin(ctx, opLookup)
 	defer c.end()
+	before := n.glimpseChild(name)
 	a, err := n.m.client.Lookup(c, n.handle, name)
 	if err != nil {
 		return nil, n.fail(opLookup, err)
 	}
+	before.Overlay(&a)
 	return n.child(ctx, name, &a, out), 0
 }
 
 func (n *node) Getattr(ctx context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	c := n.begin(ctx, opGetattr)
 	defer c.end()
-	a, err := n.m.client.GetAttr(c, n.handle)
+	a, err := n.getAttr(c)
 	if err != nil {
 		return n.failGone(opGetattr, err)
 	}
@@ -198,7 +202,7 @@ func (n *node) Setattr(ctx context.Context, _ fusefs.FileHandle, in *fuse.SetAtt
 	}
 	c := n.begin(ctx, opSetattr)
 	defer c.end()
-	a, err := n.m.client.SetAttr(c, n.handle, set)
+	a, err := n.setAttr(c, set)
 	if err != nil {
 		return n.failGone(opSetattr, err)
 	}
@@ -292,7 +296,7 @@ func (n *node) Lseek(ctx context.Context, _ fusefs.FileHandle, off uint64, whenc
 	}
 	c := n.begin(ctx, opLseek)
 	defer c.end()
-	a, err := n.m.client.GetAttr(c, n.handle)
+	a, err := n.getAttr(c)
 	if err != nil {
 		return 0, n.failGone(opLseek, err)
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/cache/holder"
 )
 
 // fsType is how mount(8) and df(1) show us: source zoidfs, type fuse.zoidfs.
@@ -53,9 +55,14 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 		return nil, err
 	}
 	opt.Mountpoint = point
-	m := &mount{client: opt.Client, log: opt.Logger, opts: opt}
+	held, err := holder.New(opt.Client, nil, holder.Options{Visibility: opt.Visibility, Bytes: opt.CacheBytes, Logger: opt.Logger})
+	if err != nil {
+		return nil, err
+	}
+	m := &mount{client: opt.Client, held: held, log: opt.Logger, opts: opt}
 	s := newServer(m)
 	if s.fuse, err = fuse.NewServer(s.raw, point, m.mountOptions()); err != nil {
+		held.Close()
 		return nil, mountError(point, err)
 	}
 	return s, nil
@@ -152,6 +159,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return s.m.calls.run(life) })
+	g.Go(func() error { return s.m.held.Run(life) })
 	select {
 	case <-life.Done():
 	case <-ctx.Done():
@@ -167,7 +175,9 @@ func (s *Server) stop(life context.Context, g *errgroup.Group) error {
 	point := s.Mountpoint()
 	flushed := make(chan error, 1)
 	g.Go(func() error {
-		flushed <- s.flushPages()
+		err := s.flushPages()
+		s.m.held.Flush(life)
+		flushed <- err
 		return nil
 	})
 	timeout := time.NewTimer(flushWait)

@@ -52,7 +52,13 @@ func (c *call) append() (*rpc.Frame, error) {
 	return &rpc.Frame{Off: off, Len: int64(n)}, nil
 }
 
+// size is that of the file with everything that was written when the call
+// began; writes that are at work may count or not.
 func (c *call) size() (int64, error) {
+	h := c.srv.home
+	if _, err := h.collect(c.ctx, c, c.Handle, 0, false); err != nil {
+		return 0, err
+	}
 	a, err := c.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(c.Handle))
 	switch {
 	case err != nil:
@@ -62,6 +68,7 @@ func (c *call) size() (int64, error) {
 	case a.Type != wire.TypeMetafile:
 		return 0, errno.New("ionserver.append", syscall.EINVAL)
 	}
+	h.overlay(&a)
 	return a.Size, nil
 }
 
@@ -89,7 +96,7 @@ func (c *call) appendAt(size int64) (off int64, n int, done bool, err error) {
 	for _, ext := range s.placement.Split(extent.Extent{Off: size, Len: total}) {
 		p := part{ext: ext, owner: s.placement.Owner(c.Handle, ext.Off)}
 		if p.owner == s.self {
-			release, err := s.owner.fence(c, c.ctx, c.Handle, ext, false)
+			release, err := s.owner.fence(c, c.ctx, fencing{handle: c.Handle, ext: ext})
 			if err != nil {
 				return 0, 0, false, err
 			}

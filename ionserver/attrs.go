@@ -1,7 +1,6 @@
 package ionserver
 
 import (
-	"maps"
 	"syscall"
 	"time"
 
@@ -191,7 +190,7 @@ func (c *call) change(m *ionpb.SetAttrReq) error {
 	// What was written before this call must not show a later time
 	// afterwards; and whoever writes from now on asks again whether there is
 	// something to clear.
-	if _, err := h.collect(c.ctx, c, c.Handle, false); err != nil {
+	if _, err := h.collect(c.ctx, c, c.Handle, 0, false); err != nil {
 		return err
 	}
 	if m.Mode != nil || m.KillSuid {
@@ -256,7 +255,7 @@ func (c *call) truncate(size int64) error {
 		return err
 	}
 	before := h.announcements(c.Handle)
-	busy, err := h.collect(c.ctx, c, c.Handle, false)
+	busy, err := h.collect(c.ctx, c, c.Handle, 0, false)
 	if err != nil {
 		return err
 	}
@@ -271,11 +270,16 @@ func (c *call) truncate(size int64) error {
 	default:
 		return errno.New("ionserver.truncate", syscall.EINVAL)
 	}
-	if a.Size == size && len(busy) == 0 && h.announcements(c.Handle) == before && !h.unshown(c.Handle) {
+	h.overlay(&a)
+	if a.Size == size && len(busy) == 0 && h.announcements(c.Handle) == before {
 		h.touched(c.Handle)
 		return nil // at that moment it had this size
 	}
-	release, err := h.fence(c, c.Handle, extent.ToEnd(min(size, a.Size)), false, c.srv.everybody())
+	var flags uint32
+	if size <= a.Size {
+		flags = uint32(ionpb.Flag_CUT)
+	}
+	release, err := h.fence(c, c.Handle, extent.ToEnd(min(size, a.Size)), flags, c.srv.everybody())
 	if err != nil {
 		return err
 	}
@@ -287,25 +291,19 @@ func (c *call) truncate(size int64) error {
 	if err := c.srv.pvfs.File(a).Truncate(c.ctx, size); err != nil {
 		return stale(err)
 	}
-	h.cut(c.Handle, size)
+	h.cut(c.Handle)
 	h.touched(c.Handle)
 	return nil
 }
 
-// unshown reports whether owners may have bytes that PVFS2 does not show yet.
-func (h *home) unshown(handle uint64) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	i := h.inodes[handle]
-	return i != nil && len(i.ends) > 0
-}
-
-// cut takes note of a truncation.
-func (h *home) cut(handle uint64, size int64) {
+// cut takes note that the size at PVFS2 is that of the file: no owner has
+// bytes beyond it.
+func (h *home) cut(handle uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if i := h.inodes[handle]; i != nil {
-		maps.DeleteFunc(i.ends, func(_ int, end int64) bool { return end > size })
+		clear(i.ends)
+		h.dropLocked(handle, i)
 	}
 }
 

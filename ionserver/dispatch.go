@@ -64,6 +64,8 @@ func operations() map[ionpb.Op]operation {
 		ionpb.Op_READ:   {classData, (*call).read},
 		ionpb.Op_WRITE:  {classData, (*call).write},
 		ionpb.Op_APPEND: {classData, (*call).append},
+		ionpb.Op_COMMIT: {classControl, (*call).commit},
+		ionpb.Op_REPLAY: {classData, (*call).replay},
 	}
 }
 
@@ -81,6 +83,7 @@ func peerOperations() map[ionpb.Op]operation {
 		ionpb.Op_NAME_UNLOCK:  {classPeer, (*call).peerRelease},
 		ionpb.Op_FORGET:       {classPeer, (*call).peerForget},
 		ionpb.Op_DISTURB:      {classPeer, (*call).peerDisturb},
+		ionpb.Op_WRITE_BACK:   {classPeer, (*call).peerWriteBack},
 	}
 }
 
@@ -108,6 +111,11 @@ func (c *call) serve(o operation) (*rpc.Frame, error) {
 	}
 	if err := c.srv.awaitView(c.ctx); err != nil {
 		return nil, err
+	}
+	if c.srv.inGrace(time.Now()) && c.waitsForGrace() {
+		if err := c.srv.awaitGrace(c.ctx); err != nil {
+			return nil, err
+		}
 	}
 	c.srv.sched.enter(c.job)
 	defer c.srv.sched.leave(c.job)

@@ -191,21 +191,22 @@ func (h *home) announcements(handle uint64) uint64 {
 
 // fence keeps accesses to ext out at the owners with the given indexes, in
 // the order of the view. release is not nil.
-func (h *home) fence(c *call, handle uint64, ext extent.Extent, shared bool, at []int) (release func(), err error) {
+func (h *home) fence(c *call, handle uint64, ext extent.Extent, flags uint32, at []int) (release func(), err error) {
 	var releases []func()
 	release = func() {
 		for _, r := range slices.Backward(releases) {
 			r()
 		}
 	}
-	f := rpc.Frame{Op: ionpb.Op_FENCE, Handle: handle, Off: ext.Off, Len: ext.Len}
-	if shared {
-		f.Flags = uint32(ionpb.Flag_SHARED)
+	f := rpc.Frame{Op: ionpb.Op_FENCE, Handle: handle, Off: ext.Off, Len: ext.Len, Flags: flags}
+	var by ionpb.SessionReq
+	if flags&uint32(ionpb.Flag_SHARED) != 0 { // what the call's own mount keeps back it knows itself
+		by.Session = c.mount()
 	}
 	slices.Sort(at)
 	for _, at := range at {
 		if at == h.srv.self {
-			r, err := h.srv.owner.fence(c, c.ctx, handle, ext, shared)
+			r, err := h.srv.owner.fence(c, c.ctx, fencing{handle, ext, flags, h.srv.sessions.of(by.Session)})
 			if err != nil {
 				release()
 				return func() {}, err
@@ -214,7 +215,7 @@ func (h *home) fence(c *call, handle uint64, ext extent.Extent, shared bool, at 
 			continue
 		}
 		var t *token
-		if err := c.wait(func() (err error) { t, err = h.srv.peers[at].take(c.ctx, f, nil); return err }); err != nil {
+		if err := c.wait(func() (err error) { t, err = h.srv.peers[at].take(c.ctx, f, &by); return err }); err != nil {
 			release()
 			return func() {}, err
 		}
@@ -299,7 +300,7 @@ func (h *home) save(ctx context.Context, w waiter, handle uint64, hurry bool) er
 		return err
 	}
 	defer release()
-	if _, err := h.collect(ctx, w, handle, hurry); err != nil {
+	if _, err := h.collect(ctx, w, handle, 0, hurry); err != nil {
 		return err
 	}
 	if err := h.settle(ctx, w, handle, hurry); err != nil {

@@ -64,6 +64,9 @@ func (s *Server) loadLeftovers(ctx context.Context) error {
 		case strings.HasPrefix(e.Name, s.sessionPrefix()):
 			s.unclean = true
 			s.oldSessions = append(s.oldSessions, e.Name)
+			if id, err := strconv.ParseUint(strings.TrimPrefix(e.Name, s.sessionPrefix()), 16, 64); err == nil {
+				s.grace.expect(id)
+			}
 		}
 	})
 }
@@ -82,9 +85,6 @@ func (s *Server) eachLeftover(ctx context.Context, fn func(pvfs.Dirent)) error {
 	}
 	return nil
 }
-
-// inGrace reports whether mounts may still be reclaiming.
-func (s *Server) inGrace(now time.Time) bool { return s.unclean && now.Before(s.graceEnd) }
 
 // endGrace forgets the sessions of the earlier life once their time is over.
 func (s *Server) endGrace(ctx context.Context, now time.Time) {

@@ -193,15 +193,3 @@ func (c *call) cancel() (*rpc.Frame, error) {
 	}
 	return okay(&ionpb.CancelResp{Found: c.srv.locks.cancelID(c.sess.id, m.Id)})
 }
-
-// awaitGrace waits until no mount reclaims any more.
-func (s *Server) awaitGrace(ctx context.Context) error {
-	t := time.NewTimer(time.Until(s.graceEnd))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

@@ -239,8 +239,8 @@ func (h *home) dirty(handle uint64) bool {
 }
 
 // fsync answers FSYNC: every byte that was written is durable at the PVFS2
-// servers. Writes have reached the servers when they were answered, so the
-// servers need only be told to flush.
+// servers. The owners write back what they have, then the servers are told to
+// flush.
 func (c *call) fsync() (*rpc.Frame, error) {
 	var m ionpb.FsyncReq
 	if err := c.Decode(&m); err != nil {
@@ -252,22 +252,46 @@ func (c *call) fsync() (*rpc.Frame, error) {
 	if m.Clean {
 		c.srv.home.clean(c.sess, c.Handle, 0)
 	}
-	if !m.DataOnly && c.srv.home.dirty(c.Handle) {
-		if err := c.srv.home.save(c.ctx, c, c.Handle, false); err != nil {
-			return nil, err
-		}
-	}
-	a, err := c.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(c.Handle)) // its layout of now: all servers that have bytes
+	a, err := c.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(c.Handle))
 	if err != nil {
 		return nil, stale(err)
 	}
 	if a.Layout == nil {
 		return okay(nil) // PVFS2 servers keep names and attributes durable by themselves
 	}
+	if err := c.writeBackAll(); err != nil {
+		return nil, err
+	}
+	if !m.DataOnly && c.srv.home.dirty(c.Handle) {
+		if err := c.srv.home.save(c.ctx, c, c.Handle, false); err != nil {
+			return nil, err
+		}
+	}
+	if a, err = c.srv.pvfs.GetAttr(c.ctx, a.Handle); err != nil { // its layout of now: all servers that have bytes
+		return nil, stale(err)
+	}
 	if err := c.srv.pvfs.File(a).Flush(c.ctx); err != nil {
 		return nil, stale(err)
 	}
 	return okay(nil)
+}
+
+// writeBackAll has all owners write back what they have of the file.
+func (c *call) writeBackAll() error {
+	var g errgroup.Group
+	for at, peer := range c.srv.peers {
+		if at != c.srv.self {
+			g.Go(func() error {
+				return peer.call(c.ctx, rpc.Frame{Op: ionpb.Op_WRITE_BACK, Handle: c.Handle},
+					&ionpb.SessionReq{Session: c.mount()}, new(ionpb.CollectResp))
+			})
+		}
+	}
+	_, err := c.writeBack(c.Handle, c.sess.id)
+	if other := c.wait(g.Wait); err == nil {
+		err = other
+	}
+	return err
 }
 
 // lingerTime is how long an inode that lost its name lives on for those who

@@ -331,15 +331,35 @@ func (c *call) peerAnnounce() (*rpc.Frame, error) {
 }
 
 func (c *call) peerCollect() (*rpc.Frame, error) {
-	return okay(c.srv.owner.collect(c.Handle).message())
+	var m ionpb.SessionReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	return okay(c.srv.owner.collect(c.Handle, c.srv.sessions.of(m.Session)))
+}
+
+func (c *call) peerWriteBack() (*rpc.Frame, error) {
+	var m ionpb.SessionReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	r, err := c.writeBack(c.Handle, c.srv.sessions.of(m.Session))
+	if err != nil {
+		return nil, err
+	}
+	return okay(r)
 }
 
 func (c *call) peerFence() (*rpc.Frame, error) {
+	var m ionpb.SessionReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
 	ext, err := c.dataExtent(c.Len)
 	if err != nil {
 		return nil, err
 	}
-	release, err := c.srv.owner.fence(c, c.stream.ctx, c.Handle, ext, c.Flags&uint32(ionpb.Flag_SHARED) != 0)
+	release, err := c.srv.owner.fence(c, c.stream.ctx, fencing{c.Handle, ext, c.Flags & fenceFlags, c.srv.sessions.of(m.Session)})
 	if err != nil {
 		return nil, err
 	}

@@ -118,13 +118,13 @@ func (c *call) shut() (reopen func(), err error) {
 	h.setShut(c.Handle, true)
 	reopen = func() { h.setShut(c.Handle, false) }
 	for {
-		busy, err := h.collect(c.ctx, c, c.Handle, false)
+		busy, err := h.collect(c.ctx, c, c.Handle, 0, false)
 		if err == nil && len(busy) == 0 {
 			return reopen, nil
 		}
 		if err == nil {
 			var release func()
-			if release, err = h.fence(c, c.Handle, extent.ToEnd(0), false, busy); err == nil {
+			if release, err = h.fence(c, c.Handle, extent.ToEnd(0), 0, busy); err == nil {
 				release()
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/zoidfs/zoidfs/cache"
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/buf"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
@@ -135,9 +136,9 @@ type Server struct {
 	work        context.Context // of requests at work
 	epoch       uint64
 	orphanDir   uint64
-	unclean     bool      // mounts were connected when this node last ended
-	oldSessions []string  // used by start and sweepFiles only: their traces
-	graceEnd    time.Time // until then only reclaimed locks are granted
+	unclean     bool     // mounts were connected when this node last ended
+	oldSessions []string // used by start and sweepFiles only: their traces
+	grace       *grace
 
 	mu       sync.Mutex
 	active   int           // guarded by mu; requests at work, blocked LOCKs apart
@@ -164,9 +165,14 @@ func New(opt Options) (*Server, error) {
 		sched:    newScheduler(defaultLimits(opt.Workers)),
 		sessions: newSessionTable(opt.Lease),
 		guard:    newViewGuard(opt.ViewInterval * 5 / 2),
+		grace:    newGrace(),
 		drained:  make(chan struct{}),
 	}
-	s.home, s.owner, s.locks = newHome(s), newOwner(s), newLockService()
+	store, err := cache.New(cache.Options{Bytes: opt.CacheBytes})
+	if err != nil {
+		return nil, fmt.Errorf("ionserver: %w", err)
+	}
+	s.home, s.owner, s.locks = newHome(s), newOwner(s, store), newLockService()
 	s.peers = make([]*peerLink, len(opt.Peers))
 	for i, addr := range opt.Peers {
 		if i != s.self {
@@ -186,6 +192,7 @@ func (s *Server) Addr() net.Addr { return s.opt.Listener.Addr() }
 // other I/O nodes does not end it (see Status).
 func (s *Server) Run(ctx context.Context) error {
 	defer s.opt.Listener.Close()
+	defer s.owner.close()
 	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer endWork()
 	s.work = work
@@ -216,6 +223,8 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.watchView(background) })
 	g.Go(func() error { return s.sweepSessions(background, g) })
 	g.Go(func() error { return s.sweepFiles(background) })
+	g.Go(func() error { return s.owner.writeBackAll(background) })
+	g.Go(func() error { return s.owner.spread(background) })
 	for _, p := range s.peers {
 		if p != nil {
 			g.Go(func() error { return p.run(work) })
@@ -228,6 +237,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.drain()
 	endBackground()
+	s.owner.finish(work, s.opt.Drain)
 	s.home.persistAll(work, s.opt.Drain)
 	endServe()
 	endWork()
@@ -306,9 +316,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.loadLeftovers(ctx); err != nil {
 		return fmt.Errorf("ionserver: what an earlier run left: %w", err)
 	}
-	if s.unclean {
-		s.graceEnd = time.Now().Add(s.opt.Lease)
-	}
+	s.grace.begin(time.Now().Add(s.opt.Lease))
 	return nil
 }
 
@@ -328,6 +336,7 @@ func (s *Server) sweepSessions(ctx context.Context, g *errgroup.Group) error {
 			if s.sessions.kill(sess) {
 				s.locks.dropSession(sess.id)
 				s.home.grants.dropSession(sess)
+				s.owner.dropSession(sess.id)
 				g.Go(func() error { s.cleanUp(sess); return nil })
 			}
 		}
@@ -361,6 +370,7 @@ func (s *Server) endSession(sess *session) {
 	if s.sessions.kill(sess) {
 		s.locks.dropSession(sess.id)
 		s.home.grants.dropSession(sess)
+		s.owner.dropSession(sess.id)
 		s.cleanUp(sess)
 	}
 }

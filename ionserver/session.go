@@ -26,6 +26,7 @@ type session struct {
 	addr       string
 	life       context.Context // ends with the session
 	endLife    context.CancelFunc
+	reclaims   uint64 // the session of this node's earlier life that it continues, or 0
 
 	mu       sync.Mutex
 	heard    time.Time                             // guarded by mu; last sign of life
@@ -47,11 +48,12 @@ type sessionTable struct {
 
 	mu   sync.Mutex
 	live map[uint64]*session // guarded by mu
+	ids  map[uint64]uint64   // guarded by mu; of the live sessions, by mount; of several the last one
 	dead map[uint64]*session // guarded by mu
 }
 
 func newSessionTable(lease time.Duration) *sessionTable {
-	return &sessionTable{lease: lease, live: make(map[uint64]*session), dead: make(map[uint64]*session)}
+	return &sessionTable{lease: lease, live: make(map[uint64]*session), ids: make(map[uint64]uint64), dead: make(map[uint64]*session)}
 }
 
 // open makes a new session, or returns nil when there are too many.
@@ -74,7 +76,7 @@ func (t *sessionTable) open(m *ionpb.HelloReq, addr string) *session {
 		s.mount = s.id
 	}
 	s.life, s.endLife = context.WithCancel(context.Background())
-	t.live[s.id] = s
+	t.live[s.id], t.ids[s.mount] = s, s.id
 	return s
 }
 
@@ -83,6 +85,13 @@ func (t *sessionTable) get(id uint64) *session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.live[id]
+}
+
+// of is the id of the session of a mount here, or 0.
+func (t *sessionTable) of(mount uint64) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ids[mount]
 }
 
 // settle waits until nothing of a dead session is at work.
@@ -107,6 +116,9 @@ func (t *sessionTable) kill(s *session) bool {
 	lived := t.live[s.id] == s
 	if lived {
 		delete(t.live, s.id)
+		if t.ids[s.mount] == s.id {
+			delete(t.ids, s.mount)
+		}
 		t.dead[s.id] = s
 	}
 	t.mu.Unlock()

@@ -151,6 +151,9 @@ func (c *call) dispatch() (*rpc.Frame, error) {
 		return okay(nil)
 	case ionpb.Op_CANCEL:
 		return c.cancel()
+	case ionpb.Op_RECLAIMED:
+		c.srv.grace.done(c.sess.reclaims)
+		return okay(nil)
 	}
 	o, ok := c.srv.ops[c.Op]
 	if !ok {
@@ -192,13 +195,19 @@ func (st *stream) hello(r *rpc.Request) (*rpc.Frame, error) {
 			return nil, errno.New("ionserver: too many sessions", syscall.EUSERS)
 		}
 		s.recordSession(s.work, sess.id)
+		if s.grace.expects(m.Session) {
+			sess.reclaims = m.Session
+		}
+		if !m.Holds {
+			s.grace.done(m.Session)
+		}
 	}
 	if !st.bind(sess, m.Attach) {
 		return nil, errStaleSession
 	}
 	return okay(&ionpb.HelloResp{
 		Session: sess.id, Resumed: resumed, Boot: s.boot, LeaseMs: uint32(s.opt.Lease.Milliseconds()),
-		View: s.viewMsg(), Software: s.opt.Software,
+		View: s.viewMsg(), Software: s.opt.Software, Grace: sess.reclaims != 0 && s.inGrace(time.Now()),
 	})
 }
 

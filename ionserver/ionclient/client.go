@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -28,6 +29,8 @@ type Client struct {
 	ctx      context.Context
 	cancel   context.CancelFunc // ends all sessions and all that waits
 	current  atomic.Pointer[placed]
+	began    time.Time // the zero of the surety of sessions
+	keeper   atomic.Pointer[Keeper]
 
 	mu     sync.Mutex
 	closed bool             // guarded by mu; nothing is spawned any more
@@ -50,7 +53,7 @@ func Dial(ctx context.Context, opt Options) (*Client, error) {
 	if err := opt.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Client{opt: opt.withDefaults(), kick: make(chan struct{}, 1), files: make(map[uint64]*file), settling: make(map[lockKey]chan struct{})}
+	c := &Client{opt: opt.withDefaults(), began: time.Now(), kick: make(chan struct{}, 1), files: make(map[uint64]*file), settling: make(map[lockKey]chan struct{})}
 	c.log = c.opt.Logger
 	c.rpcOpt = rpc.Options{Dialer: opt.Dialer, Pool: new(buf.Pool), Logger: c.log, Counters: &c.counters}
 	v, err := c.firstView(ctx)
@@ -112,8 +115,11 @@ func (c *Client) Sessions() []Session {
 	return out
 }
 
-func (c *Client) dial(ctx context.Context, addr string) (*rpc.Conn, error) {
-	return rpc.Dial(ctx, addr, c.rpcOpt)
+// dial connects to an I/O node, whose requests called answers; nil: it has none.
+func (c *Client) dial(ctx context.Context, addr string, called func(context.Context, *rpc.Frame) *rpc.Frame) (*rpc.Conn, error) {
+	opt := c.rpcOpt
+	opt.Callback = called
+	return rpc.Dial(ctx, addr, opt)
 }
 
 // hello introduces a connection and checks who is there.
@@ -153,11 +159,12 @@ func owner(h uint64, off int64) target {
 
 // request is one call of do.
 type request struct {
-	to      target
-	frame   rpc.Frame
-	body    proto.Message // nil: none
-	payload []byte        // lent to the transport; nil: none
-	ticket  *ticket       // may be nil
+	to     target
+	frame  rpc.Frame
+	body   proto.Message // nil: none
+	pieces [][]byte      // the payload, lent to the transport; nil: none
+	ticket *ticket       // may be nil
+	tenure *Tenure       // gets that of the answer; may be nil
 	// granted, if not nil, is called after success, under c.mu, to note what
 	// this mount holds now, of the inode that it returns.
 	granted func(reply *rpc.Frame) uint64
@@ -176,7 +183,7 @@ func (c *Client) do(ctx context.Context, r request) (*rpc.Frame, error) {
 	for {
 		p := c.current.Load()
 		s := r.to(p)
-		reply, l, err := s.call(ctx, p.view.Epoch, &r.frame, r.payload, r.ticket)
+		reply, l, err := s.call(ctx, p.view.Epoch, &r.frame, r.pieces, r.ticket)
 		switch {
 		case errors.Is(err, errMoved):
 			if c.isClosed() {
@@ -193,6 +200,9 @@ func (c *Client) do(ctx context.Context, r request) (*rpc.Frame, error) {
 		default:
 			if err := reply.Err(); err != nil {
 				return nil, err
+			}
+			if r.tenure != nil {
+				*r.tenure = Tenure{s, l.fresh, p.view.Epoch}
 			}
 			c.note(s, l, r, reply)
 			return reply, nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"sync"
 	"syscall"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
@@ -14,39 +13,33 @@ import (
 )
 
 // Data is what Read returned: Len bytes in pieces that stay valid until
-// Release, which must be called once.
-type Data struct {
-	parts  []rpc.Data
-	slices [][]byte
-	n      int
-}
-
-// Len is the number of bytes.
-func (d *Data) Len() int { return d.n }
+// Release, which must be called once. The zero value is empty.
+type Data struct{ rpc.Data }
 
 // Slices is the pieces in order. Nobody may write to them.
-func (d *Data) Slices() [][]byte { return d.slices }
+func (d Data) Slices() [][]byte { return d.Append(nil) }
 
-// CopyTo copies as much as fits into p and returns the number of bytes.
-func (d *Data) CopyTo(p []byte) int {
-	n := 0
-	for _, s := range d.slices {
-		n += copy(p[n:], s)
-	}
-	return n
+// Grant is what else comes with the answer to a READ or a WRITE.
+type Grant struct {
+	Leases uint32 // LeaseData and LeaseWrite, if given for the file domain
+	// Stamp orders the writes that the I/O node was sent. 0: what was written
+	// is at the PVFS2 servers, or nothing was.
+	Stamp  int64
+	Tenure Tenure
 }
 
-// Release gives the memory back.
-func (d *Data) Release() {
-	for _, p := range d.parts {
-		p.Release()
+// grantOf is the grant in a reply.
+func grantOf(reply *rpc.Frame, t Tenure) Grant {
+	g := Grant{Leases: reply.Flags & (LeaseData | LeaseWrite), Tenure: t}
+	if reply.Flags&uint32(ionpb.Flag_STABLE_WRITE) == 0 {
+		g.Stamp = reply.Off
 	}
-	d.parts, d.slices, d.n = nil, nil, 0
+	return g
 }
 
-// pieces cuts e into what one request may carry: within one file domain, and
-// no longer than a frame's payload.
-func (c *Client) pieces(e extent.Extent) []extent.Extent {
+// Split cuts e into what one request may carry: pieces within one file domain
+// each, and no longer than a frame's payload.
+func (c *Client) Split(e extent.Extent) []extent.Extent {
 	p := c.current.Load().place
 	if e.Len <= rpc.MaxData && e.Off%p.DomainSize()+e.Len <= p.DomainSize() {
 		return []extent.Extent{e}
@@ -61,101 +54,71 @@ func (c *Client) pieces(e extent.Extent) []extent.Extent {
 	return out
 }
 
-// each runs f for every index below n, at once if there are several.
-func each(n int, f func(i int)) {
-	if n == 1 {
-		f(0)
-		return
-	}
-	var group sync.WaitGroup
-	for i := range n {
-		group.Go(func() { f(i) })
-	}
-	group.Wait()
-}
-
-func checkRange(op string, off int64, n int) error {
-	if off < 0 || n < 0 || int64(n) > math.MaxInt64-off {
-		return errno.Wrap("ionclient."+op, syscall.EINVAL, fmt.Errorf("%d bytes at offset %d", n, off))
+func checkRange(op string, e extent.Extent) error {
+	if e.Off < 0 || e.Len <= 0 || e.Len > math.MaxInt64-e.Off {
+		return errno.Wrap("ionclient."+op, syscall.EINVAL, fmt.Errorf("%d bytes at offset %d", e.Len, e.Off))
 	}
 	return nil
 }
 
-// Read reads n bytes at off; fewer, perhaps none, only at the end of the file.
-func (c *Client) Read(ctx context.Context, h uint64, off int64, n int) (*Data, error) {
-	if err := checkRange("Read", off, n); err != nil {
-		return nil, err
+// Read reads e, which must be one that Split returns, or part of one. It
+// returns fewer bytes than asked for where the owner knows of none further on:
+// there may be some in other domains. flags are LeaseData, to ask for it.
+func (c *Client) Read(ctx context.Context, h uint64, e extent.Extent, flags uint32) (Data, Grant, error) {
+	if err := checkRange("Read", e); err != nil {
+		return Data{}, Grant{}, err
 	}
-	d := new(Data)
-	if n == 0 {
-		return d, nil
-	}
-	pieces := c.pieces(extent.Extent{Off: off, Len: int64(n)})
-	parts, errs := make([]rpc.Data, len(pieces)), make([]error, len(pieces))
-	each(len(pieces), func(i int) {
-		e := pieces[i]
-		reply, err := c.do(ctx, request{to: owner(h, e.Off), frame: rpc.Frame{Op: ionpb.Op_READ, Handle: h, Off: e.Off, Len: e.Len}})
-		if err != nil {
-			errs[i] = err
-			return
-		}
-		parts[i] = reply.Data
-		if got := int64(reply.Data.Len()); got > e.Len {
-			errs[i] = errno.Wrap("ionclient.Read", syscall.EPROTO, fmt.Errorf("asked for %d bytes, got %d", e.Len, got))
-		}
-	})
-	d.parts = parts
-	for i, part := range parts {
-		if errs[i] != nil {
-			d.Release()
-			return nil, errs[i]
-		}
-		d.slices = part.Append(d.slices)
-		d.n += part.Len()
-		if int64(part.Len()) < pieces[i].Len { // the end; what others read beyond came later
-			break
-		}
-	}
-	return d, nil
-}
-
-// Write writes p at off and returns when every node sees it; flags are
-// KillPriv and Sync. p is not touched after the return. If n < len(p) there
-// is an error, and the first n bytes, perhaps others too, are written.
-func (c *Client) Write(ctx context.Context, h uint64, off int64, p []byte, flags uint32) (n int, err error) {
-	if err := checkRange("Write", off, len(p)); err != nil {
-		return 0, err
-	}
-	if len(p) == 0 {
-		return 0, nil
-	}
-	pieces := c.pieces(extent.Extent{Off: off, Len: int64(len(p))})
-	wrote, errs := make([]int, len(pieces)), make([]error, len(pieces))
-	each(len(pieces), func(i int) {
-		e := pieces[i]
-		wrote[i], errs[i] = c.writePiece(ctx, h, e, p[e.Off-off:][:e.Len], flags)
-	})
-	for i, e := range pieces {
-		n += wrote[i]
-		if errs[i] != nil || int64(wrote[i]) < e.Len {
-			return n, errs[i]
-		}
-	}
-	return n, nil
-}
-
-func (c *Client) writePiece(ctx context.Context, h uint64, e extent.Extent, p []byte, flags uint32) (int, error) {
+	var t Tenure
 	reply, err := c.do(ctx, request{
-		to: owner(h, e.Off), frame: rpc.Frame{Op: ionpb.Op_WRITE, Handle: h, Off: e.Off, Flags: flags}, payload: p,
+		to: owner(h, e.Off), frame: rpc.Frame{Op: ionpb.Op_READ, Handle: h, Off: e.Off, Len: e.Len, Flags: flags}, tenure: &t,
 	})
 	if err != nil {
-		return 0, err
+		return Data{}, Grant{}, err
 	}
-	if reply.Len != e.Len {
-		n := int(min(max(reply.Len, 0), e.Len))
-		return n, errno.Wrap("ionclient.Write", syscall.EIO, fmt.Errorf("wrote %d of %d bytes", reply.Len, e.Len))
+	if got := int64(reply.Data.Len()); got > e.Len {
+		reply.Data.Release()
+		return Data{}, Grant{}, errno.Wrap("ionclient.Read", syscall.EPROTO, fmt.Errorf("asked for %d bytes, got %d", e.Len, got))
 	}
-	return int(reply.Len), nil
+	g := grantOf(reply, t)
+	g.Stamp = 0
+	return Data{reply.Data}, g, nil
+}
+
+// Write writes the pieces at off, which together must be one that Split
+// returns, or part of one, and returns when every node sees them; flags are
+// KillPriv, Sync, Recalled and the leases to ask for. The pieces are not
+// touched after the return. If n is less than all there is an error, and the
+// first n bytes are written.
+func (c *Client) Write(ctx context.Context, h uint64, off int64, pieces [][]byte, flags uint32) (n int64, g Grant, err error) {
+	e := extent.Extent{Off: off, Len: lenOf(pieces)}
+	if err := checkRange("Write", e); err != nil {
+		return 0, Grant{}, err
+	}
+	var t Tenure
+	reply, err := c.do(ctx, request{
+		to: owner(h, off), frame: rpc.Frame{Op: ionpb.Op_WRITE, Handle: h, Off: off, Flags: flags}, pieces: pieces, tenure: &t,
+	})
+	if err != nil {
+		return 0, Grant{}, err
+	}
+	return wrote(reply, e), grantOf(reply, t), shortWrite(reply, e)
+}
+
+// wrote is how much of e a reply says was written.
+func wrote(reply *rpc.Frame, e extent.Extent) int64 { return min(max(reply.Len, 0), e.Len) }
+
+func shortWrite(reply *rpc.Frame, e extent.Extent) error {
+	if reply.Len == e.Len {
+		return nil
+	}
+	return errno.Wrap("ionclient.Write", syscall.EIO, fmt.Errorf("wrote %d of %d bytes", reply.Len, e.Len))
+}
+
+func lenOf(pieces [][]byte) (n int64) {
+	for _, p := range pieces {
+		n += int64(len(p))
+	}
+	return n
 }
 
 // Append writes p at the end of the file, wherever that is when it is carried
@@ -168,10 +131,29 @@ func (c *Client) Append(ctx context.Context, h uint64, p []byte, flags uint32) (
 	}
 	p = p[:min(len(p), rpc.MaxData)]
 	reply, err := c.do(ctx, request{
-		to: home(h), frame: rpc.Frame{Op: ionpb.Op_APPEND, Handle: h, Flags: flags}, payload: p,
+		to: home(h), frame: rpc.Frame{Op: ionpb.Op_APPEND, Handle: h, Flags: flags}, pieces: [][]byte{p},
 	})
 	if err != nil {
 		return 0, 0, err
 	}
 	return reply.Off, int(min(max(reply.Len, 0), int64(len(p)))), nil
+}
+
+// Commit returns when everything that was written before to the domains of h
+// that the owner of off has is at the PVFS2 servers.
+func (c *Client) Commit(ctx context.Context, h uint64, off int64) error {
+	_, err := c.do(ctx, request{to: owner(h, off), frame: rpc.Frame{Op: ionpb.Op_COMMIT, Handle: h, Off: off}})
+	return err
+}
+
+// Hold tells the home of h that this mount begins to hold unpublished bytes of
+// it, and returns when no other mount relies on the contrary.
+func (c *Client) Hold(ctx context.Context, h uint64) error {
+	return c.ask(ctx, ionpb.Op_HOLD, h, nil, nil)
+}
+
+// Recall has the other mounts publish what they hold unpublished of e.
+func (c *Client) Recall(ctx context.Context, h uint64, e extent.Extent) error {
+	_, err := c.do(ctx, request{to: home(h), frame: rpc.Frame{Op: ionpb.Op_RECALL, Handle: h, Off: e.Off, Len: e.Len}})
+	return err
 }

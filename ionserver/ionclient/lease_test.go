@@ -54,7 +54,7 @@ func TestLease(t *testing.T) {
 		go func() { served <- rpc.Serve(ctx, lis, n, rpc.ServerOptions{}) }()
 		c, err := Dial(ctx, Options{Addrs: []string{"ion0"}, Dialer: func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }})
 		require.NoError(t, err)
-		_, err = c.Write(ctx, 77, 0, []byte("x"), 0)
+		_, err = write(ctx, c, 77, 0, []byte("x"))
 		require.NoError(t, err)
 		streams := n.streams.Load()
 
@@ -65,7 +65,7 @@ func TestLease(t *testing.T) {
 		n.silent.Store(true)
 		wrote := make(chan error, 1)
 		go func() {
-			_, err := c.Write(ctx, 77, 0, []byte("y"), 0)
+			_, err := write(ctx, c, 77, 0, []byte("y"))
 			wrote <- err
 		}()
 		time.Sleep(11 * time.Second) // a ping and its third of the lease

@@ -73,7 +73,7 @@ func (c *Client) openedLocked(h uint64) uint64 {
 // closeUnwanted is for outlive: nobody will close what was opened.
 func (c *Client) closeUnwanted(life context.Context, a Attr, err error) {
 	if err == nil {
-		c.logOrphan("close", a.Handle, c.closeFile(life, a.Handle))
+		c.logOrphan("close", a.Handle, c.closeFile(life, a.Handle, false))
 	}
 }
 
@@ -103,17 +103,18 @@ func (c *Client) CreateOpen(ctx context.Context, dir uint64, name string, mode, 
 	}, c.closeUnwanted)
 }
 
-// CloseFile ends one open of h. It is carried out even if ctx ends first.
-func (c *Client) CloseFile(ctx context.Context, h uint64) error {
+// CloseFile ends one open of h. It is carried out even if ctx ends first. clean
+// tells the home that this mount holds nothing unpublished of h any more.
+func (c *Client) CloseFile(ctx context.Context, h uint64, clean bool) error {
 	_, err := outlive(ctx, c, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, c.closeFile(ctx, h)
+		return struct{}{}, c.closeFile(ctx, h, clean)
 	}, func(_ context.Context, _ struct{}, err error) { c.logOrphan("close", h, err) })
 	return err
 }
 
-func (c *Client) closeFile(ctx context.Context, h uint64) error {
+func (c *Client) closeFile(ctx context.Context, h uint64, clean bool) error {
 	_, err := c.do(ctx, request{
-		to: home(h), frame: rpc.Frame{Op: ionpb.Op_CLOSE, Handle: h}, body: &ionpb.CloseReq{Count: 1},
+		to: home(h), frame: rpc.Frame{Op: ionpb.Op_CLOSE, Handle: h}, body: &ionpb.CloseReq{Count: 1, Clean: clean},
 		granted: func(*rpc.Frame) uint64 {
 			if f := c.heldLocked(h); f.opens > 0 {
 				f.opens--
@@ -132,7 +133,7 @@ func (c *Client) logOrphan(what string, h uint64, err error) {
 }
 
 // Fsync returns when everything written to h is durable; with dataOnly,
-// attributes that reading does not need may not be.
-func (c *Client) Fsync(ctx context.Context, h uint64, dataOnly bool) error {
-	return c.ask(ctx, ionpb.Op_FSYNC, h, &ionpb.FsyncReq{DataOnly: dataOnly}, nil)
+// attributes that reading does not need may not be. clean is as for CloseFile.
+func (c *Client) Fsync(ctx context.Context, h uint64, dataOnly, clean bool) error {
+	return c.ask(ctx, ionpb.Op_FSYNC, h, &ionpb.FsyncReq{DataOnly: dataOnly, Clean: clean}, nil)
 }

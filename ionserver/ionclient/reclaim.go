@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
@@ -47,36 +48,81 @@ func (c *Client) claims(want func(h uint64) bool) []claim {
 	return out
 }
 
-// reclaim tells s, over l, which is not in use yet, everything that this mount
-// holds of its inodes.
-func (c *Client) reclaim(ctx context.Context, s *session, l *link) error {
-	p := c.current.Load()
-	for _, k := range c.claims(func(h uint64) bool { return p.sessions[p.place.Home(h)] == s }) {
-		if err := c.claimOver(ctx, s, l, p.view.Epoch, k); err != nil {
+// Reclaim is a conversation with an I/O node that has forgotten this mount,
+// over a link that nothing else uses yet.
+type Reclaim struct {
+	s     *session
+	l     *link
+	p     *placed
+	grace bool // it was restarted, and waits for what this mount has to say
+}
+
+// reclaim tells an I/O node everything that this mount holds of its inodes and
+// file domains.
+func (c *Client) reclaim(ctx context.Context, r *Reclaim) error {
+	brief, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	for _, k := range c.claims(r.isHome) {
+		if err := k.tell(c, func(op ionpb.Op, body proto.Message) error {
+			_, err := r.call(brief, rpc.Frame{Op: op, Handle: k.handle}, body, nil)
+			return err
+		}); err != nil {
 			return err
 		}
 	}
-	return nil
+	if !r.grace {
+		return nil
+	}
+	if err := c.keeps().Reclaim(ctx, r.s.addr, r); err != nil {
+		return err
+	}
+	_, err := r.call(ctx, rpc.Frame{Op: ionpb.Op_RECLAIMED}, nil, nil)
+	return err
 }
 
-func (c *Client) claimOver(ctx context.Context, s *session, l *link, epoch uint64, k claim) error {
-	return k.tell(c, func(op ionpb.Op, body proto.Message) error {
-		f := &rpc.Frame{Op: op, Handle: k.handle}
+func (r *Reclaim) isHome(h uint64) bool { return r.p.sessions[r.p.place.Home(h)] == r.s }
+
+// Owns reports whether the I/O node owns the domain of off.
+func (r *Reclaim) Owns(h uint64, off int64) bool { return owner(h, off)(r.p) == r.s }
+
+// Replay sends bytes that were written but not stable, with the stamp that they
+// had; prepared as Stable told. It fails only if the connection does.
+func (r *Reclaim) Replay(ctx context.Context, h uint64, off int64, pieces [][]byte, stamp int64, prepared bool) error {
+	_, err := r.call(ctx, rpc.Frame{Op: ionpb.Op_REPLAY, Handle: h, Off: off}, &ionpb.ReplayReq{Stamp: stamp, Prepared: prepared}, pieces)
+	return r.c().refused("replay", h, err)
+}
+
+// Write is Client.Write.
+func (r *Reclaim) Write(ctx context.Context, h uint64, off int64, pieces [][]byte, flags uint32) (int64, Grant, error) {
+	e := extent.Extent{Off: off, Len: lenOf(pieces)}
+	reply, err := r.call(ctx, rpc.Frame{Op: ionpb.Op_WRITE, Handle: h, Off: off, Flags: flags}, nil, pieces)
+	if err != nil {
+		return 0, Grant{}, err
+	}
+	return wrote(reply, e), grantOf(reply, Tenure{r.s, r.l.fresh, r.p.view.Epoch}), shortWrite(reply, e)
+}
+
+func (r *Reclaim) c() *Client { return r.s.c }
+
+// call sends one request, once; the error of a refusal is a replyError.
+func (r *Reclaim) call(ctx context.Context, f rpc.Frame, body proto.Message, pieces [][]byte) (*rpc.Frame, error) {
+	if body != nil {
 		f.Encode(body)
+	}
+	s := r.s
+	s.mu.Lock()
+	id := s.ids.next(f.Op.Recorded())
+	s.mu.Unlock()
+	defer func() {
 		s.mu.Lock()
-		id := s.ids.next(op.Recorded())
+		s.ids.answer(id)
 		s.mu.Unlock()
-		defer func() {
-			s.mu.Lock()
-			s.ids.answer(id)
-			s.mu.Unlock()
-		}()
-		reply, err := s.send(ctx, l, id, epoch, f, nil)
-		if err != nil {
-			return err
-		}
-		return replyError{reply.Err()}.orNil()
-	})
+	}()
+	reply, err := s.send(ctx, r.l, id, r.p.view.Epoch, &f, pieces)
+	if err != nil {
+		return nil, err
+	}
+	return reply, replyError{reply.Err()}.orNil()
 }
 
 // reassert tells the homes of those inodes that want picks what this mount
@@ -106,18 +152,21 @@ func (e replyError) orNil() error {
 	return e
 }
 
-// tell says with say what k holds. A refusal is logged: then it is lost, and
-// what depends on it will get errors of its own.
-func (k claim) tell(c *Client, say func(ionpb.Op, proto.Message) error) error {
-	check := func(what string, err error) error {
-		if e, ok := err.(replyError); ok {
-			c.log.Warn("an I/O node refuses what this mount held", "handle", k.handle, "what", what, "errno", errno.Of(e), "err", e.error)
-			return nil
-		}
-		return err
+// refused logs the refusal of what this mount held of h: it is lost, and what
+// depends on it will get errors of its own. Other errors it returns.
+func (c *Client) refused(what string, h uint64, err error) error {
+	if e, ok := err.(replyError); ok {
+		c.log.Warn("an I/O node refuses what this mount held", "handle", h, "what", what, "errno", errno.Of(e), "err", e.error)
+		return nil
 	}
+	return err
+}
+
+// tell says with say what k holds.
+func (k claim) tell(c *Client, say func(ionpb.Op, proto.Message) error) error {
 	if k.opens > 0 {
-		if err := check("open", say(ionpb.Op_OPEN, &ionpb.OpenReq{Reclaim: k.opens})); err != nil {
+		open := &ionpb.OpenReq{Reclaim: k.opens, Hold: c.keeps().Holds(k.handle)}
+		if err := c.refused("open", k.handle, say(ionpb.Op_OPEN, open)); err != nil {
 			return err
 		}
 	}
@@ -135,7 +184,7 @@ func (k claim) tell(c *Client, say func(ionpb.Op, proto.Message) error) error {
 			}
 			c.mu.Unlock()
 		}
-		if err := check("lock", err); err != nil {
+		if err := c.refused("lock", k.handle, err); err != nil {
 			return err
 		}
 	}

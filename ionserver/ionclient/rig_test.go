@@ -18,6 +18,7 @@ import (
 
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
@@ -581,3 +582,33 @@ func (p *proxy) cut() {
 }
 
 const toEOF = math.MaxInt64
+
+// write writes p at off, one request a piece.
+func write(ctx context.Context, c *Client, h uint64, off int64, p []byte) (n int64, err error) {
+	for _, e := range c.Split(extent.Extent{Off: off, Len: int64(len(p))}) {
+		got, _, err := c.Write(ctx, h, e.Off, [][]byte{p[e.Off-off:][:e.Len]}, 0)
+		if n += got; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// read reads up to n bytes at off.
+func read(ctx context.Context, c *Client, h uint64, off, n int64) (p []byte, err error) {
+	for _, e := range c.Split(extent.Extent{Off: off, Len: n}) {
+		d, _, err := c.Read(ctx, h, e, 0)
+		if err != nil {
+			return p, err
+		}
+		for _, s := range d.Slices() {
+			p = append(p, s...)
+		}
+		got := int64(d.Len())
+		d.Release()
+		if got < e.Len {
+			break
+		}
+	}
+	return p, nil
+}

@@ -47,6 +47,11 @@ type session struct {
 	err     error         // guarded by mu; why it is down
 	fresh   uint64        // guarded by mu; how often the I/O node has forgotten us
 	pending int           // guarded by mu
+	boot    uint64        // guarded by mu; of the I/O node when it gave id
+	owes    bool          // guarded by mu; the I/O node was not told everything yet
+	grace   bool          // guarded by mu; if owes: it waits for it
+
+	sure atomic.Pointer[surety] // nil before the first session
 }
 
 // link is the connections of a session that is up.
@@ -69,7 +74,9 @@ func (s *session) retire() { s.once.Do(func() { close(s.done) }) }
 func (l *link) lose() { l.once.Do(func() { close(l.lost) }) }
 
 func (l *link) close() {
-	l.control.Close()
+	if l.control != nil {
+		l.control.Close()
+	}
 	for _, d := range l.data {
 		d.Close()
 	}
@@ -78,7 +85,7 @@ func (l *link) close() {
 // conn is the connection for an operation of this kind.
 func (l *link) conn(op ionpb.Op) *rpc.Conn {
 	switch op {
-	case ionpb.Op_READ, ionpb.Op_WRITE, ionpb.Op_APPEND:
+	case ionpb.Op_READ, ionpb.Op_WRITE, ionpb.Op_APPEND, ionpb.Op_COMMIT, ionpb.Op_REPLAY:
 		return l.data[l.turn.Add(1)%uint64(len(l.data))]
 	}
 	return l.control
@@ -149,58 +156,93 @@ func (s *session) withdraw(l *link, err error) {
 	s.setErr(err)
 }
 
-// connect makes the connections of a link, says hello, and takes back what an
-// I/O node that has forgotten us should know.
-func (s *session) connect(ctx context.Context) (_ *link, err error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
+// connect makes the connections of a link, says hello, and gives an I/O node
+// that has forgotten us what it should know.
+func (s *session) connect(ctx context.Context) (*link, error) {
 	l := &link{lost: make(chan struct{})}
-	if l.control, err = s.c.dial(ctx, s.addr); err != nil {
+	hello, sent, err := s.greet(ctx, l)
+	if err == nil {
+		err = s.tell(ctx, l, hello)
+	}
+	if err != nil {
+		l.close()
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
+	s.renewed(l, sent)
+	s.c.learned(hello.View)
+	return l, nil
+}
+
+// greet makes the connections of l. What it has sent at that time, since
+// Client.began, is answered.
+func (s *session) greet(ctx context.Context, l *link) (hello *ionpb.HelloResp, sent time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if l.control, err = s.c.dial(ctx, s.addr, s.called); err != nil {
+		return nil, 0, err
+	}
 	s.mu.Lock()
 	old := s.id
 	s.mu.Unlock()
-	hello, err := s.c.hello(ctx, l.control, &ionpb.HelloReq{Session: old})
+	sent = time.Since(s.c.began)
+	hello, err = s.c.hello(ctx, l.control, &ionpb.HelloReq{Session: old, Holds: old != 0 && s.holds()})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	l.lease = time.Duration(hello.LeaseMs) * time.Millisecond
 	if l.lease <= 0 {
 		l.lease = defaultLease
 	}
 	for range s.c.opt.DataConns {
-		d, err := s.c.dial(ctx, s.addr)
+		d, err := s.c.dial(ctx, s.addr, nil)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		l.data = append(l.data, d)
 		if _, err := s.c.hello(ctx, d, &ionpb.HelloReq{Session: hello.Session, Attach: true}); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
 	s.mu.Lock()
-	s.id = hello.Session
-	if !hello.Resumed {
-		s.fresh++
-	}
 	l.fresh = s.fresh
 	s.mu.Unlock()
+	return hello, sent, nil
+}
+
+// tell makes hello's session that of s. If the I/O node knows nothing of it,
+// or not all yet, it is told over l what it should know.
+func (s *session) tell(ctx context.Context, l *link, hello *ionpb.HelloResp) error {
+	s.mu.Lock()
+	old, boot := s.id, s.boot
+	s.id, s.boot = hello.Session, hello.Boot
 	if !hello.Resumed {
-		if old != 0 {
-			s.c.log.Warn("an I/O node has forgotten this mount: opening and locking again", "addr", s.addr, "session", hello.Session)
-		}
-		if err := s.c.reclaim(ctx, s, l); err != nil {
-			return nil, err
-		}
+		s.fresh++
+		s.owes, s.grace = true, hello.Grace
 	}
-	s.c.learned(hello.View)
-	return l, nil
+	l.fresh = s.fresh
+	owes, grace := s.owes, s.grace
+	s.mu.Unlock()
+	if !hello.Resumed && old != 0 {
+		s.c.log.Warn("an I/O node has forgotten this mount: opening and locking again", "addr", s.addr, "session", hello.Session, "grace", grace)
+		s.sure.Store(nil)
+		s.c.keeps().Lost(s.addr, lossOf(boot, hello))
+	}
+	if !owes {
+		return nil
+	}
+	if err := s.c.reclaim(ctx, &Reclaim{s, l, s.c.current.Load(), grace}); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.owes = false
+	s.mu.Unlock()
+	return nil
+}
+
+// holds reports whether this mount holds anything from the I/O node.
+func (s *session) holds() bool {
+	p := s.c.current.Load()
+	return len(s.c.claims(func(h uint64) bool { return p.sessions[p.place.Home(h)] == s })) > 0 || s.c.keeps().Retains(s.addr)
 }
 
 // connectTimeout bounds one attempt to bring a session up.
@@ -235,6 +277,7 @@ func (s *session) ping(ctx context.Context, l *link) error {
 	s.mu.Lock()
 	f := &rpc.Frame{ID: s.ids.next(false), Op: ionpb.Op_PING, Acked: s.ids.acked()}
 	s.mu.Unlock()
+	sent := time.Since(s.c.began)
 	reply, err := l.control.Call(ctx, f)
 	if err != nil {
 		return err
@@ -246,6 +289,7 @@ func (s *session) ping(ctx context.Context, l *link) error {
 	if err := reply.Decode(&p); err != nil {
 		return err
 	}
+	s.renewed(l, sent)
 	if p.Epoch != s.c.View().Epoch {
 		s.c.kickView()
 	}
@@ -288,7 +332,7 @@ func (s *session) ready(ctx context.Context) (*link, error) {
 // often as connections break meanwhile. The link returned carried the answer.
 // t, if not nil, learns the id. In an answer from an I/O node that has
 // forgotten us since the request was first sent, Flags has inDoubt.
-func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, payload []byte, t *ticket) (*rpc.Frame, *link, error) {
+func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, pieces [][]byte, t *ticket) (*rpc.Frame, *link, error) {
 	s.mu.Lock()
 	id := s.ids.next(f.Op.Recorded())
 	s.pending++
@@ -312,7 +356,7 @@ func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, payload 
 		if first == nil {
 			first = l
 		}
-		reply, err := s.send(ctx, l, id, epoch, f, payload)
+		reply, err := s.send(ctx, l, id, epoch, f, pieces)
 		switch {
 		case err == nil && reply.Flags&uint32(ionpb.Flag_STALE_SESSION) != 0 && reply.Errno == syscall.ESTALE:
 			s.lost(l)
@@ -344,15 +388,15 @@ func doneBefore(op ionpb.Op, reply *rpc.Frame) bool {
 }
 
 // send sends f once.
-func (s *session) send(ctx context.Context, l *link, id, epoch uint64, f *rpc.Frame, payload []byte) (*rpc.Frame, error) {
+func (s *session) send(ctx context.Context, l *link, id, epoch uint64, f *rpc.Frame, pieces [][]byte) (*rpc.Frame, error) {
 	g := *f
 	g.ID, g.Epoch = id, epoch
 	s.mu.Lock()
 	g.Acked = s.ids.acked()
 	s.mu.Unlock()
 	conn := l.conn(f.Op)
-	if payload != nil {
-		return conn.CallBytes(ctx, &g, payload)
+	if pieces != nil {
+		return conn.CallPieces(ctx, &g, pieces)
 	}
 	return conn.Call(ctx, &g)
 }

@@ -86,6 +86,10 @@ type Attr struct {
 	Blksize               int64            // bytes
 	Atime, Mtime, Ctime   int64            // s
 	Consistency           consistency.Mode // set on it; Default if none is, or if the answer did not tell
+	Sealed                bool             // laminated, and without any write permission
+	Version               uint64           // changes whenever the content may have; 0: not known
+	Quiet                 bool             // no other mount holds unpublished bytes, for as long as Leased
+	Leased                bool             // the home has given LeaseAttr
 }
 
 func attrOf(a *ionpb.Attr) Attr {
@@ -93,7 +97,7 @@ func attrOf(a *ionpb.Attr) Attr {
 		Handle: a.GetHandle(), Type: a.GetType(), Mode: a.GetMode(), UID: a.GetUid(), GID: a.GetGid(), Nlink: a.GetNlink(),
 		Size: a.GetSize(), Blocks: a.GetBlocks(), Blksize: a.GetBlksize(),
 		Atime: a.GetAtime(), Mtime: a.GetMtime(), Ctime: a.GetCtime(),
-		Consistency: a.GetConsistency().Mode(),
+		Consistency: a.GetConsistency().Mode(), Sealed: a.GetSealed(), Version: a.GetVersion(), Quiet: a.GetQuiet(), Leased: a.GetLeased(),
 	}
 }
 
@@ -139,6 +143,13 @@ type Lock struct {
 const (
 	KillPriv = uint32(ionpb.Flag_KILL_PRIV)
 	Sync     = uint32(ionpb.Flag_SYNC)
+	Recalled = uint32(ionpb.Flag_RECALLED)
+)
+
+// Leases to ask for with Read and Write, to be or-ed.
+const (
+	LeaseData  = uint32(ionpb.Flag_LEASE_DATA)
+	LeaseWrite = uint32(ionpb.Flag_LEASE_WRITE)
 )
 
 // Stats returns requests by operation, as sent to the I/O nodes, and bytes

@@ -68,7 +68,7 @@ func hopeless(err error, round int) bool {
 
 // askView gets the view from addr, over a connection for this alone.
 func (c *Client) askView(ctx context.Context, addr string) (*ionpb.View, error) {
-	conn, err := c.dial(ctx, addr)
+	conn, err := c.dial(ctx, addr, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -284,6 +284,9 @@ const (
 	// On replies to WRITE: the bytes are at the PVFS2 servers; nothing needs to
 	// be kept for a replay.
 	Flag_STABLE_WRITE Flag = 2048
+	// On FENCE: the bytes of the extent are about to be cut off; what is not at
+	// the PVFS2 servers yet is forgotten.
+	Flag_CUT Flag = 4096
 	// On replies with errno ESTALE, to tell apart what is stale.
 	// The view: fetch it again and send the request to whom it now belongs.
 	Flag_STALE_VIEW Flag = 65536
@@ -307,6 +310,7 @@ var (
 		512:    "CALLBACK",
 		1024:   "RECALLED",
 		2048:   "STABLE_WRITE",
+		4096:   "CUT",
 		65536:  "STALE_VIEW",
 		131072: "STALE_SESSION",
 	}
@@ -324,6 +328,7 @@ var (
 		"CALLBACK":      512,
 		"RECALLED":      1024,
 		"STABLE_WRITE":  2048,
+		"CUT":           4096,
 		"STALE_VIEW":    65536,
 		"STALE_SESSION": 131072,
 	}
@@ -4535,7 +4540,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x06FORGET\x10E\x12\x0e\n" +
 	"\n" +
 	"WRITE_BACK\x10F\x12\v\n" +
-	"\aDISTURB\x10G\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xf2\x01\n" +
+	"\aDISTURB\x10G\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xfc\x01\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
@@ -4553,7 +4558,8 @@ const file_ion_proto_rawDesc = "" +
 	"\rLEASE_ENTRIES\x10\x80\x02\x12\r\n" +
 	"\bCALLBACK\x10\x80\x04\x12\r\n" +
 	"\bRECALLED\x10\x80\b\x12\x11\n" +
-	"\fSTABLE_WRITE\x10\x80\x10\x12\x10\n" +
+	"\fSTABLE_WRITE\x10\x80\x10\x12\b\n" +
+	"\x03CUT\x10\x80 \x12\x10\n" +
 	"\n" +
 	"STALE_VIEW\x10\x80\x80\x04\x12\x13\n" +
 	"\rSTALE_SESSION\x10\x80\x80\b*0\n" +

@@ -1,0 +1,208 @@
+package holder
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/zoidfs/zoidfs/cache"
+	"github.com/zoidfs/zoidfs/internal/consistency"
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionclient"
+)
+
+// Handle is one open of a file.
+type Handle struct {
+	file     *File
+	mode     mode
+	mayWrite bool
+	right    right
+	lenient  bool // right is not a lease
+	cached   bool // the kernel may keep the pages that it has
+
+	seen uint64 // guarded by File.mu; deferred errors that were reported, or came before
+
+	streamMu sync.Mutex   // innermost
+	stream   cache.Stream // guarded by streamMu
+}
+
+// Open returns a handle of a file that was just opened, in a mode that is not
+// Default, with the attributes that came with it. Release must be called.
+func (h *Holder) Open(a *ionclient.Attr, m consistency.Mode, mayWrite bool) *Handle {
+	f := h.get(a.Handle)
+	hd := &Handle{file: f, mode: mode(m), mayWrite: mayWrite}
+	hd.right = hd.mode.right(mayWrite)
+	sealed := hd.mode == laminated && a.Sealed && a.Version != 0 && !mayWrite
+	if sealed {
+		hd.right = byAcquire
+	}
+	hd.lenient = hd.right != byLease
+	f.mu.Lock()
+	stale := hd.mode.revalidates(sealed) && (a.Version == 0 || a.Version != f.version)
+	f.version = a.Version
+	hd.cached = sealed && f.pages == a.Version
+	if sealed {
+		f.pages = a.Version
+	}
+	hd.seen = f.failures
+	if mayWrite {
+		f.writers++
+	}
+	if hd.lenient {
+		f.lenient++
+	}
+	f.mu.Unlock()
+	if stale {
+		f.acquire()
+	}
+	return hd
+}
+
+// Mode is the mode of the handle.
+func (h *Handle) Mode() consistency.Mode { return consistency.Mode(h.mode) }
+
+// Sealed reports whether the content cannot change while the handle is open, so
+// that the kernel may cache it; keep, whether also what it has already.
+func (h *Handle) Sealed() (sealed, keep bool) {
+	return h.mode == laminated && h.right == byAcquire, h.cached
+}
+
+// report returns a deferred error that this handle has not reported yet.
+func (h *Handle) report() error {
+	f := h.file
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if h.seen == f.failures {
+		return nil
+	}
+	h.seen = f.failures
+	return f.failure
+}
+
+// Flush publishes what was written on this node, as close(2) does; it reports
+// deferred errors.
+func (h *Handle) Flush(ctx context.Context) error {
+	if !h.mayWrite {
+		return nil
+	}
+	err := h.file.publish(ctx, everything)
+	if deferred := h.report(); err == nil {
+		err = deferred
+	}
+	return err
+}
+
+// Fsync is Flush, and returns when everything is durable; dataOnly is as for
+// ionclient.Client.Fsync.
+func (h *Handle) Fsync(ctx context.Context, dataOnly bool) error {
+	f := h.file
+	err := f.publish(ctx, everything)
+	if err == nil {
+		err = f.telling(ctx, func(clean bool) error {
+			return f.h.client.Fsync(ctx, f.handle, dataOnly, clean)
+		})
+	}
+	if deferred := h.report(); err == nil {
+		err = deferred
+	}
+	return err
+}
+
+// telling has the home told, by tell, whether nothing of f is unpublished.
+func (f *File) telling(ctx context.Context, tell func(clean bool) error) error {
+	f.mu.Lock()
+	held := f.held
+	f.mu.Unlock()
+	if !held {
+		return tell(false)
+	}
+	if err := f.settle(ctx); err != nil {
+		return err
+	}
+	defer f.settled()
+	return tell(f.clean())
+}
+
+// Release ends the open; close tells the home, and whether nothing of the file
+// is unpublished any more. What could not be published when the last handle
+// that may write is released is lost: whoever wrote it was told by Flush.
+func (h *Handle) Release(ctx context.Context, close func(clean bool) error) error {
+	f := h.file
+	defer f.h.put(f)
+	lost := error(nil)
+	if h.mayWrite {
+		lost = f.publish(ctx, everything)
+	}
+	f.mu.Lock()
+	if h.mayWrite {
+		f.writers--
+	}
+	if h.lenient {
+		f.lenient--
+	}
+	last := f.writers == 0
+	f.mu.Unlock()
+	if lost != nil && last {
+		f.h.opt.Logger.Error("bytes are lost that could not be published", "handle", f.handle, "err", lost)
+		f.discard(everything)
+	}
+	return f.telling(ctx, close)
+}
+
+// discard drops bytes that will not be published.
+func (f *File) discard(e extent.Extent) {
+	f.data.Discard(e)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.chunks {
+		if e.Contains(c.ext) && c.next != nil && !c.next.wanted {
+			c.next, c.how = nil, manner{}
+			f.tidyLocked(c)
+		}
+	}
+}
+
+// Publish publishes what was written on this node.
+func (h *Handle) Publish(ctx context.Context) error { return h.file.publish(ctx, everything) }
+
+// PublishAll publishes what is unpublished of a file: before an unlock, a
+// rename, or a change of its attributes.
+func (h *Holder) PublishAll(ctx context.Context, handle uint64) error {
+	f := h.known(handle)
+	if f == nil {
+		return nil
+	}
+	return f.publish(ctx, everything)
+}
+
+// Acquired tells that a lock of a file was granted: what is read from now on
+// through handles of modes that go by locks is not older.
+func (h *Holder) Acquired(handle uint64) {
+	if f := h.known(handle); f != nil {
+		f.acquire()
+	}
+}
+
+// Truncate has cut carried out, which sets the size of a file.
+func (h *Holder) Truncate(ctx context.Context, handle uint64, size int64, cut func() error) error {
+	f := h.known(handle)
+	if f == nil {
+		return cut()
+	}
+	release, err := f.order.Lock(ctx, everything, true)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := f.publish(ctx, everything); err != nil {
+		return err
+	}
+	if err := cut(); err != nil {
+		return err
+	}
+	f.discard(extent.ToEnd(size))
+	f.mu.Lock()
+	f.written = time.Time{}
+	f.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,243 @@
+package holder
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/zoidfs/zoidfs/cache"
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionclient"
+)
+
+// Options adjusts a Holder.
+type Options struct {
+	Visibility time.Duration // of eventual: how old what is seen may be; 0: 5 s
+	Bytes      int64         // of memory for all files; 0: 256 MiB
+	Logger     *slog.Logger  // nil: discard
+}
+
+// Validate names the field that makes no sense.
+func (o Options) Validate() error {
+	switch {
+	case o.Visibility < 0:
+		return errors.New("cache: the visibility is negative")
+	case o.Bytes < 0 || o.Bytes > 0 && o.Bytes < minBytes:
+		return errors.New("cache: the cache is smaller than 8 MiB")
+	}
+	return nil
+}
+
+const (
+	minBytes     = 8 << 20
+	defaultBytes = 256 << 20
+
+	maxIdle  = 4096 // files that are kept though nobody has them open
+	maxSends = 64   // chunks being sent at a time
+)
+
+func (o Options) withDefaults() Options {
+	if o.Visibility == 0 {
+		o.Visibility = 5 * time.Second
+	}
+	if o.Bytes == 0 {
+		o.Bytes = defaultBytes
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Attrs is what the mount knows of attributes, under leases of their homes.
+type Attrs interface {
+	// Quiet reports whether surely no other mount holds unpublished bytes.
+	Quiet(handle uint64) bool
+	// Size returns the size in bytes, if it is surely known.
+	Size(handle uint64) (size int64, ok bool)
+}
+
+// Holder keeps bytes of the files of one mount. It is the client's Keeper.
+type Holder struct {
+	client *ionclient.Client
+	opt    Options
+	store  *cache.Store
+	attrs  Attrs           // nil: nothing is known
+	life   context.Context // of what goes on in the background
+	end    context.CancelFunc
+	full   chan struct{} // capacity 1: too much is retained
+	sends  chan struct{} // a token for each chunk being sent
+
+	retained atomic.Int64 // bytes that wait to be stable
+	alone    atomic.Bool  // the I/O nodes do not know unpublished bytes
+
+	mu    sync.Mutex
+	files map[uint64]*File // guarded by mu
+	idle  []*File          // guarded by mu; those that nobody has open, longest first
+
+	groupMu sync.Mutex // innermost
+	closed  bool       // guarded by groupMu; nothing is spawned any more
+	group   sync.WaitGroup
+}
+
+var _ ionclient.Keeper = (*Holder)(nil)
+
+// New returns a Holder and makes it the client's Keeper. attrs may be nil. Run
+// must be called.
+func New(client *ionclient.Client, attrs Attrs, opt Options) (*Holder, error) {
+	if err := opt.Validate(); err != nil {
+		return nil, err
+	}
+	opt = opt.withDefaults()
+	store, err := cache.New(cache.Options{Bytes: opt.Bytes})
+	if err != nil {
+		return nil, err
+	}
+	h := &Holder{
+		client: client, opt: opt, store: store, attrs: attrs, files: make(map[uint64]*File),
+		full: make(chan struct{}, 1), sends: make(chan struct{}, maxSends),
+	}
+	h.life, h.end = context.WithCancel(context.Background())
+	client.SetKeeper(h)
+	return h, nil
+}
+
+// closeTime is how long Run tries to publish what is left when it ends.
+const closeTime = 10 * time.Second
+
+// Run looks after what gets old or too much until ctx is done. Then it publishes
+// what is left, and returns when nothing goes on any more; nothing may be
+// called after that.
+func (h *Holder) Run(ctx context.Context) error {
+	tick := time.NewTicker(min(time.Second, h.opt.Visibility/8+1))
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case now := <-tick.C:
+			h.publishOld(now)
+		case <-h.store.Pressure():
+			h.publishOldest(h.opt.Bytes / 8)
+			h.commit()
+		case <-h.full:
+			h.commit()
+		}
+	}
+	last, cancel := context.WithTimeout(h.life, closeTime)
+	defer cancel()
+	h.Flush(last)
+	h.Close()
+	return nil
+}
+
+// Flush publishes what is left of all files, as far as it can before ctx ends.
+func (h *Holder) Flush(ctx context.Context) {
+	var group sync.WaitGroup
+	for _, f := range h.all() {
+		group.Go(func() {
+			if err := f.publish(ctx, everything); err != nil {
+				h.opt.Logger.Error("bytes are not published", "handle", f.handle, "err", err)
+			}
+		})
+	}
+	group.Wait()
+}
+
+// Close ends a Holder that does not Run.
+func (h *Holder) Close() {
+	h.end()
+	h.groupMu.Lock()
+	h.closed = true
+	h.groupMu.Unlock()
+	h.group.Wait()
+	for _, f := range h.all() {
+		f.forget()
+	}
+	h.store.Close()
+}
+
+var everything = extent.ToEnd(0)
+
+// spawn runs f in a goroutine that Run waits for. It reports whether it did.
+func (h *Holder) spawn(f func()) bool {
+	h.groupMu.Lock()
+	defer h.groupMu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.group.Go(f)
+	return true
+}
+
+// known returns the file, or nil if nothing is kept of it.
+func (h *Holder) known(handle uint64) *File {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.files[handle]
+}
+
+// all returns every file.
+func (h *Holder) all() []*File {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := make([]*File, 0, len(h.files))
+	for _, f := range h.files {
+		out = append(out, f)
+	}
+	return out
+}
+
+// get returns the file for one more user, making it if need be.
+func (h *Holder) get(handle uint64) *File {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := h.files[handle]
+	if f == nil {
+		f = newFile(h, handle)
+		h.files[handle] = f
+	}
+	f.users++
+	return f
+}
+
+// put ends a use. What is cached of a file stays for the next open.
+func (h *Holder) put(f *File) {
+	h.mu.Lock()
+	var drop []*File
+	if f.users--; f.users == 0 {
+		h.idle = append(h.idle, f)
+	}
+	if len(h.idle) > maxIdle {
+		drop = h.pruneLocked(len(h.idle) / 8)
+	}
+	h.mu.Unlock()
+	for _, f := range drop {
+		f.forget()
+	}
+}
+
+// pruneLocked takes up to n of those that are idle longest out of the table. mu
+// is held.
+func (h *Holder) pruneLocked(n int) (drop []*File) {
+	var keep []*File
+	for _, f := range h.idle {
+		switch {
+		case f.users > 0: // in use again
+		case len(drop) < n && !f.owes():
+			delete(h.files, f.handle)
+			drop = append(drop, f)
+		default:
+			keep = append(keep, f)
+		}
+	}
+	h.idle = keep
+	return drop
+}
+
+// quiet reports whether surely no other mount holds unpublished bytes.
+func (h *Holder) quiet(handle uint64) bool {
+	return h.alone.Load() || h.attrs != nil && h.attrs.Quiet(handle)
+}

@@ -1,0 +1,337 @@
+package holder
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"syscall"
+
+	"github.com/zoidfs/zoidfs/cache"
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionclient"
+)
+
+// retained is bytes that are published but not stable: they are sent again if
+// the I/O node that has them is restarted. They lie in a View, of which this is
+// one holder.
+//
+// Source: RFC 1813 §4.8 (unstable writes and commit).
+type retained struct {
+	view     *cache.View
+	run      run
+	stamp    int64
+	prepared bool // they are stable, but older ones of others may not be
+}
+
+// unstable is what of a file one I/O node has that is not stable.
+type unstable struct {
+	list       []retained
+	bytes      int64
+	committing bool // a COMMIT is under way
+
+	// What STABLE has told: it may come before the answer to the WRITE.
+	prepared, dropped int64
+}
+
+// retain keeps r until its owner says that it is stable.
+func (f *File) retain(r retained, t ionclient.Tenure) {
+	if r.stamp == 0 {
+		return
+	}
+	h := f.h
+	f.mu.Lock()
+	u := f.unstable[t.Addr()]
+	if u == nil {
+		u = new(unstable)
+		f.unstable[t.Addr()] = u
+	}
+	if r.stamp <= u.dropped {
+		f.mu.Unlock()
+		return
+	}
+	r.prepared = r.stamp <= u.prepared
+	r.view.Ref()
+	u.list = append(u.list, r)
+	u.bytes += r.run.ext.Len
+	f.mu.Unlock()
+	if h.retained.Add(r.run.ext.Len) > h.opt.Bytes/4 {
+		select {
+		case h.full <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// unretainLocked takes everything that an I/O node has out of the table. mu is
+// held.
+func (f *File) unretainLocked(addr string) []retained {
+	u := f.unstable[addr]
+	if u == nil {
+		return nil
+	}
+	old := u.list
+	u.list, u.bytes = nil, 0
+	return old
+}
+
+// release lets go of what was retained.
+func (h *Holder) release(old []retained) {
+	for _, r := range old {
+		h.retained.Add(-r.run.ext.Len)
+		r.view.Release()
+	}
+}
+
+// Stable implements ionclient.Keeper.
+func (h *Holder) Stable(addr string, handle uint64, s ionclient.Stable) {
+	f := h.known(handle)
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	u := f.unstable[addr]
+	if u == nil {
+		u = new(unstable)
+		f.unstable[addr] = u
+	}
+	u.prepared = max(u.prepared, s.Stamp)
+	if s.Drop {
+		u.dropped = max(u.dropped, s.Stamp)
+	}
+	var old, keep []retained
+	for _, r := range u.list {
+		if r.stamp <= u.dropped {
+			old = append(old, r)
+			u.bytes -= r.run.ext.Len
+			continue
+		}
+		r.prepared = r.stamp <= u.prepared
+		keep = append(keep, r)
+	}
+	u.list = keep
+	if s.Err != nil {
+		f.failLocked(s.Err)
+	}
+	f.mu.Unlock()
+	h.release(old)
+}
+
+// commit has owners write what is retained to the PVFS2 servers, so that they
+// say that it is stable.
+func (h *Holder) commit() {
+	for _, f := range h.all() {
+		f.mu.Lock()
+		for _, u := range f.unstable {
+			if len(u.list) == 0 || u.committing {
+				continue
+			}
+			u.committing = true
+			off := u.list[0].run.ext.Off
+			h.spawn(func() {
+				if err := h.client.Commit(h.life, f.handle, off); err != nil {
+					h.opt.Logger.Debug("commit", "handle", f.handle, "err", err)
+				}
+				f.mu.Lock()
+				u.committing = false
+				f.mu.Unlock()
+			})
+		}
+		f.mu.Unlock()
+	}
+}
+
+// Retains implements ionclient.Keeper.
+func (h *Holder) Retains(addr string) bool {
+	for _, f := range h.all() {
+		f.mu.Lock()
+		u := f.unstable[addr]
+		owes := u != nil && len(u.list) > 0
+		f.mu.Unlock()
+		if owes || len(f.keptBack(func(off int64) bool { return f.domain(off).from(addr) })) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Lost implements ionclient.Keeper.
+func (h *Holder) Lost(addr string, how ionclient.Loss) {
+	for _, f := range h.all() {
+		lost := 0
+		if how != ionclient.Restarting {
+			lost = f.loseKept(addr)
+		}
+		for _, d := range f.within(everything) {
+			if d.from(addr) {
+				d.renounce(ionclient.LeaseData | ionclient.LeaseWrite)
+			}
+		}
+		if how != ionclient.Restarting {
+			f.mu.Lock()
+			old := f.unretainLocked(addr)
+			if how == ionclient.Gone {
+				for _, r := range old {
+					if !r.prepared {
+						lost++
+					}
+				}
+			}
+			f.mu.Unlock()
+			h.release(old)
+		}
+		if lost > 0 {
+			f.mu.Lock()
+			f.failLocked(errno.New("cache.holder: written bytes were lost with the session", syscall.EIO))
+			f.mu.Unlock()
+		}
+	}
+}
+
+// from reports whether the leases of d are from the I/O node at addr.
+func (d *domain) from(addr string) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.leases != 0 && d.tenure.Addr() == addr
+}
+
+// keptBack returns the chunks with bytes that are kept back under a lease, in
+// the domains that owned picks by an offset, in order.
+func (f *File) keptBack(owned func(off int64) bool) []*chunk {
+	var out []*chunk
+	f.mu.Lock()
+	for _, c := range f.chunks {
+		if c.how.kept || c.flying != nil && c.sends.kept {
+			out = append(out, c)
+		}
+	}
+	f.mu.Unlock()
+	out = slices.DeleteFunc(out, func(c *chunk) bool { return !owned(c.ext.Off) })
+	slices.SortFunc(out, func(a, b *chunk) int { return cmp.Compare(a.ext.Off, b.ext.Off) })
+	return out
+}
+
+// loseKept drops what was kept back under leases of the I/O node at addr, which
+// others may have written over since, and returns how many chunks that were.
+func (f *File) loseKept(addr string) (n int) {
+	for _, c := range f.keptBack(func(off int64) bool { return f.domain(off).from(addr) }) {
+		f.park(c)
+		f.discard(c.ext)
+		f.unpark(c)
+		n++
+	}
+	return n
+}
+
+// Reclaim implements ionclient.Keeper: first what was published and not stable,
+// in the order of stamps, then what was kept back.
+func (h *Holder) Reclaim(ctx context.Context, addr string, r *ionclient.Reclaim) error {
+	for _, f := range h.all() {
+		if err := f.replay(ctx, addr, r); err != nil {
+			return err
+		}
+	}
+	for _, f := range h.all() {
+		for _, c := range f.keptBack(func(off int64) bool { return r.Owns(f.handle, off) }) {
+			if err := f.resend(ctx, c, r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// replay sends what is retained of f for addr.
+func (f *File) replay(ctx context.Context, addr string, r *ionclient.Reclaim) error {
+	f.mu.Lock()
+	var list []retained
+	if u := f.unstable[addr]; u != nil {
+		list = slices.Clone(u.list)
+	}
+	for _, x := range list {
+		x.view.Ref()
+	}
+	f.mu.Unlock()
+	slices.SortFunc(list, func(a, b retained) int { return cmp.Compare(a.stamp, b.stamp) })
+	var err error
+	for _, x := range list {
+		if err == nil && r.Owns(f.handle, x.run.ext.Off) {
+			err = r.Replay(ctx, f.handle, x.run.ext.Off, x.run.pieces, x.stamp, x.prepared)
+		}
+		x.view.Release()
+	}
+	return err
+}
+
+// resend sends what was kept back of c, in place of the goroutine that would.
+func (f *File) resend(ctx context.Context, c *chunk, r *ionclient.Reclaim) error {
+	f.park(c)
+	defer f.unpark(c)
+	v := f.data.Take(c.ext, c.ext.Len)
+	if v == nil {
+		return nil
+	}
+	defer v.Release()
+	var first error
+	for _, x := range runsOf(v) {
+		_, g, err := r.Write(ctx, f.handle, x.ext.Off, x.pieces, ionclient.Recalled)
+		if err != nil {
+			first = cmp.Or(first, err)
+			continue
+		}
+		f.retain(retained{view: v, run: x, stamp: g.Stamp}, g.Tenure)
+	}
+	f.data.Done(v, first == nil)
+	return first
+}
+
+// Revoke implements ionclient.Keeper.
+func (h *Holder) Revoke(ctx context.Context, handle uint64, e extent.Extent, leases uint32) {
+	f := h.known(handle)
+	if f == nil {
+		return
+	}
+	for _, d := range f.within(e) {
+		d.renounce(leases)
+	}
+	kept := func(c *chunk) bool { return c.how.kept || c.flying != nil && c.sends.kept }
+	if err := f.publishIf(ctx, e, kept); err != nil {
+		h.opt.Logger.Warn("bytes kept back under a lease that was revoked are not published", "handle", handle, "err", err)
+	}
+}
+
+// Publish implements ionclient.Keeper. As long as somebody may write it is not
+// worth while to call the file clean.
+func (h *Holder) Publish(ctx context.Context, handle uint64, e extent.Extent) (clean bool) {
+	f := h.known(handle)
+	if f == nil {
+		return true
+	}
+	if err := f.publish(ctx, e); err != nil {
+		return false
+	}
+	f.mu.Lock()
+	busy := f.writers > 0
+	f.mu.Unlock()
+	if busy {
+		return false
+	}
+	select {
+	case f.settling <- struct{}{}:
+		defer f.settled()
+		return f.clean()
+	default:
+		return false
+	}
+}
+
+// Holds implements ionclient.Keeper.
+func (h *Holder) Holds(handle uint64) bool {
+	f := h.known(handle)
+	if f == nil {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.held
+}

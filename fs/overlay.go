@@ -1,0 +1,62 @@
+package fs
+
+import (
+	"syscall"
+
+	"github.com/zoidfs/zoidfs/cache/holder"
+	"github.com/zoidfs/zoidfs/ionserver/ionclient"
+)
+
+// getAttr asks for the attributes, as they are with what this node has written
+// and not published.
+func (n *node) getAttr(c *call) (ionclient.Attr, error) {
+	before := n.m.held.Glimpse(n.handle)
+	a, err := n.m.client.GetAttr(c, n.handle)
+	if err == nil {
+		before.Overlay(&a)
+	}
+	return a, err
+}
+
+// setAttr changes attributes. What was written before is published before: its
+// time must not overtake one that is set, nor its bytes a truncation.
+func (n *node) setAttr(c *call, set ionclient.SetAttr) (a ionclient.Attr, err error) {
+	change := func() (err error) {
+		a, err = n.m.client.SetAttr(c, n.handle, set)
+		return err
+	}
+	if set.Size != nil {
+		err = n.m.held.Truncate(c, n.handle, *set.Size, change)
+	} else if err = n.m.held.PublishAll(c, n.handle); err == nil {
+		err = change()
+	}
+	return a, err
+}
+
+// known returns the node that a name meant when it was last seen, or nil.
+func (n *node) known(name string) *node {
+	if child := n.GetChild(name); child != nil {
+		if k, ok := child.Operations().(*node); ok {
+			return k
+		}
+	}
+	return nil
+}
+
+// glimpseChild is the Glimpse of what a name means.
+func (n *node) glimpseChild(name string) holder.Glimpse {
+	if k := n.known(name); k != nil {
+		return n.m.held.Glimpse(k.handle)
+	}
+	return holder.Glimpse{}
+}
+
+// publishChild publishes what this node has written to what a name means.
+func (n *node) publishChild(c *call, name string) syscall.Errno {
+	if k := n.known(name); k != nil {
+		if err := n.m.held.PublishAll(c, k.handle); err != nil {
+			return k.fail(opRename, err)
+		}
+	}
+	return 0
+}

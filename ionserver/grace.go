@@ -1,0 +1,104 @@
+package ionserver
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+)
+
+// grace is the time after a restart in which the mounts that this node had
+// before open, lock and write again what it has forgotten. Meanwhile nobody is
+// told what it may not know: other requests wait. It ends when all of them
+// have said that they are done, or with the lease that they would have had.
+type grace struct {
+	end  time.Time     // immutable once serving
+	over chan struct{} // closed at the end, or before end by the last mount
+
+	mu       sync.Mutex
+	expected map[uint64]struct{} // guarded by mu; sessions of the earlier life
+	ended    bool                // guarded by mu; over is closed
+}
+
+func newGrace() *grace { return &grace{over: make(chan struct{}), expected: make(map[uint64]struct{})} }
+
+// expect adds a session of the earlier life, before anything is served.
+func (g *grace) expect(session uint64) { g.expected[session] = struct{}{} }
+
+// begin says when it ends at the latest. Without sessions to wait for it is
+// over at once.
+func (g *grace) begin(end time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.end = end
+	g.checkLocked()
+}
+
+func (g *grace) checkLocked() {
+	if len(g.expected) == 0 && !g.ended {
+		g.ended = true
+		close(g.over)
+	}
+}
+
+// expects reports whether a mount's session of this id is waited for.
+func (g *grace) expects(session uint64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, ok := g.expected[session]
+	return ok && !g.ended
+}
+
+// done takes note that a mount has nothing more to say of its earlier session.
+func (g *grace) done(session uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.expected, session)
+	g.checkLocked()
+}
+
+func (g *grace) in(now time.Time) bool {
+	select {
+	case <-g.over:
+		return false
+	default:
+		return now.Before(g.end)
+	}
+}
+
+// wait returns when the grace is over.
+func (g *grace) wait(ctx context.Context) error {
+	t := time.NewTimer(time.Until(g.end))
+	defer t.Stop()
+	select {
+	case <-g.over:
+		return nil
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// inGrace reports whether mounts may still be reclaiming.
+func (s *Server) inGrace(now time.Time) bool { return s.grace.in(now) }
+
+// awaitGrace waits until no mount reclaims any more.
+func (s *Server) awaitGrace(ctx context.Context) error { return s.grace.wait(ctx) }
+
+// waitsForGrace reports whether the call would tell, or change, what mounts may
+// be about to reclaim.
+func (c *call) waitsForGrace() bool {
+	switch c.Op {
+	case ionpb.Op_REPLAY, ionpb.Op_CLOSE, ionpb.Op_HOLD, ionpb.Op_STATFS, ionpb.Op_LOCK,
+		ionpb.Op_ANNOUNCE, ionpb.Op_UNFENCE, ionpb.Op_NAME_LOCK, ionpb.Op_NAME_UNLOCK, ionpb.Op_FORGET, ionpb.Op_ORPHAN:
+		return false
+	case ionpb.Op_WRITE:
+		return c.Flags&uint32(ionpb.Flag_RECALLED) == 0
+	case ionpb.Op_OPEN:
+		var m ionpb.OpenReq
+		return c.Decode(&m) == nil && m.Reclaim == 0
+	}
+	return true
+}

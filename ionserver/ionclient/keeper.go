@@ -1,0 +1,126 @@
+package ionclient
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+)
+
+// Keeper is who keeps bytes of files on this node: under leases, unpublished,
+// or to send them again if an I/O node is restarted. Its methods may be called
+// at any time, several at once; they may call the Client.
+type Keeper interface {
+	// Revoke gives up leases on e of h: LeaseData, LeaseWrite. It returns when
+	// what was kept back has been written, with Recalled, and what may not be
+	// kept any more is forgotten.
+	Revoke(ctx context.Context, h uint64, e extent.Extent, leases uint32)
+	// Publish writes what is unpublished of e and reports whether nothing of
+	// the file is unpublished any more.
+	Publish(ctx context.Context, h uint64, e extent.Extent) (clean bool)
+	// Stable tells about the writes to h that went to the I/O node at addr.
+	Stable(addr string, h uint64, s Stable)
+	// Lost tells that the I/O node at addr has forgotten this mount, whose
+	// leases from there are gone.
+	Lost(addr string, how Loss)
+	// Reclaim sends the I/O node at addr, which was restarted, what it lacks.
+	Reclaim(ctx context.Context, addr string, r *Reclaim) error
+	// Holds reports whether something of h is unpublished.
+	Holds(h uint64) bool
+	// Retains reports whether Reclaim would have anything for addr.
+	Retains(addr string) bool
+}
+
+// Stable says how far an owner has come with the writes to a file.
+type Stable struct {
+	Stamp int64 // what was written up to here is at the PVFS2 servers
+	Drop  bool  // and need not be kept; else only call it prepared
+	Err   error // why newer bytes could not be written; nil if nothing failed
+}
+
+// Loss says what else is gone when an I/O node has forgotten a mount.
+type Loss int
+
+// What a Loss can be.
+const (
+	Safe       Loss = iota // nothing: the I/O node lived on
+	Gone                   // what was written and not stable
+	Restarting             // nothing, if Reclaim sends it again, which follows
+)
+
+// lossOf is what a new session in place of one of that boot means.
+func lossOf(boot uint64, hello *ionpb.HelloResp) Loss {
+	switch {
+	case hello.Grace:
+		return Restarting
+	case boot == hello.Boot:
+		return Safe
+	}
+	return Gone
+}
+
+// SetKeeper tells who keeps bytes. It must be called before anything is asked
+// for with a lease or held; once.
+func (c *Client) SetKeeper(k Keeper) { c.keeper.Store(&k) }
+
+// keeps is the Keeper; one that keeps nothing if none was set.
+func (c *Client) keeps() Keeper {
+	if k := c.keeper.Load(); k != nil {
+		return *k
+	}
+	return keepsNothing{}
+}
+
+type keepsNothing struct{}
+
+func (keepsNothing) Revoke(context.Context, uint64, extent.Extent, uint32)       {}
+func (keepsNothing) Publish(context.Context, uint64, extent.Extent) (clean bool) { return true }
+func (keepsNothing) Stable(string, uint64, Stable)                               {}
+func (keepsNothing) Lost(string, Loss)                                           {}
+func (keepsNothing) Reclaim(context.Context, string, *Reclaim) error             { return nil }
+func (keepsNothing) Holds(uint64) bool                                           { return false }
+func (keepsNothing) Retains(string) bool                                         { return false }
+
+// called answers what an I/O node asks of this mount.
+func (s *session) called(ctx context.Context, f *rpc.Frame) *rpc.Frame {
+	out := new(rpc.Frame)
+	msg, err := s.carryOut(ctx, f)
+	switch {
+	case err != nil:
+		out.Failure(err)
+	case msg != nil:
+		out.Encode(msg)
+	}
+	return out
+}
+
+func (s *session) carryOut(ctx context.Context, f *rpc.Frame) (proto.Message, error) {
+	k, e := s.c.keeps(), extent.Extent{Off: f.Off, Len: f.Len}
+	switch f.Op {
+	case ionpb.Op_REVOKE:
+		if leases := f.Flags & (LeaseData | LeaseWrite); leases != 0 {
+			k.Revoke(ctx, f.Handle, e, leases)
+		}
+		return nil, nil
+	case ionpb.Op_PUBLISH:
+		return &ionpb.PublishResp{Clean: k.Publish(ctx, f.Handle, e)}, nil
+	case ionpb.Op_STABLE:
+		var m ionpb.StableReq
+		if err := f.Decode(&m); err != nil {
+			return nil, err
+		}
+		st := Stable{Stamp: m.Stamp, Drop: m.Drop}
+		if m.Errno != 0 {
+			st.Err = errno.Wrap("ion.write_back", syscall.Errno(m.Errno), errors.New(m.Text))
+		}
+		k.Stable(s.addr, f.Handle, st)
+		return nil, nil
+	}
+	return nil, errno.New("ionclient: operation "+f.Op.Key(), syscall.EOPNOTSUPP)
+}

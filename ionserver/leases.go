@@ -1,0 +1,290 @@
+package ionserver
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+)
+
+// Lease bits of ionpb.Flag that concern file domains.
+const (
+	leaseRead  = uint32(ionpb.Flag_LEASE_DATA)
+	leaseWrite = uint32(ionpb.Flag_LEASE_WRITE)
+)
+
+// How long a domain that several mounts contend for gives no leases, after the
+// first and after each further revocation in a row. Without this, two mounts
+// that take turns would pay for every access with a revocation.
+const (
+	minContention = 20 * time.Millisecond
+	maxContention = 2 * time.Second
+)
+
+// leaseTable is which sessions may keep bytes of the domains of one file that
+// this node owns, and who is at work on them. It is pure; the caller
+// serialises calls.
+//
+// A session with leaseRead may answer reads from what it keeps; one with
+// leaseWrite is alone, and may also keep writes back. An access begins when no
+// lease of another session is in its way, and may be given a lease when it
+// ends if nothing of others has happened to the domain since it began, so that
+// what it saw or wrote is still so.
+//
+// Sources: Gray and Cheriton, "Leases", SOSP '89; Burrows, "Efficient data
+// sharing", 1988 (tokens); RFC 8881 §10.4 (delegations).
+type leaseTable struct {
+	domainSize int64
+	domains    map[int64]*domain // by index; none that is idle
+}
+
+// domain is one file domain.
+type domain struct {
+	readers map[uint64]struct{} // sessions with leaseRead
+	writer  uint64              // the session with leaseWrite, also in readers; or 0
+	active  map[uint64]int      // accesses at work, by session; 0 stands for this node's own
+	writing map[uint64]int      // those of them that write
+	waiting int                 // accesses that wait for a revocation
+
+	// Writes are numbered as they begin; those from run on are of runBy.
+	writes, run uint64
+	runBy       uint64
+
+	contended time.Time     // no leases before
+	pause     time.Duration // that the last revocation caused
+}
+
+// access is one read or write at work. It lies in one domain, unless it is
+// this node's own.
+type access struct {
+	session uint64
+	ext     extent.Extent
+	write   bool
+	at      int64  // index of its domain
+	writes  uint64 // domain.writes when it began
+	alone   bool   // no write of another session was at work then
+}
+
+// conflict is what must end before an access may begin: leases of one session.
+type conflict struct {
+	session uint64
+	leases  uint32
+	ext     extent.Extent // covers all domains concerned
+}
+
+func newLeaseTable(domainSize int64) leaseTable {
+	return leaseTable{domainSize: domainSize, domains: make(map[int64]*domain)}
+}
+
+func (t *leaseTable) domain(at int64) *domain {
+	d := t.domains[at]
+	if d == nil {
+		d = &domain{readers: make(map[uint64]struct{}), active: make(map[uint64]int), writing: make(map[uint64]int)}
+		t.domains[at] = d
+	}
+	return d
+}
+
+// tidy forgets a domain that has nothing to remember.
+func (t *leaseTable) tidy(at int64, now time.Time) {
+	if d := t.domains[at]; d != nil && d.idle() && !now.Before(d.contended.Add(d.pause)) {
+		delete(t.domains, at)
+	}
+}
+
+func (d *domain) idle() bool { return len(d.readers) == 0 && len(d.active) == 0 && d.waiting == 0 }
+
+// within is the indexes, ascending, of known domains that ext touches.
+func (t *leaseTable) within(ext extent.Extent) []int64 {
+	if ext.Empty() {
+		return nil
+	}
+	first, last := ext.Off/t.domainSize, (ext.End()-1)/t.domainSize
+	if first == last {
+		if t.domains[first] == nil {
+			return nil
+		}
+		return []int64{first}
+	}
+	var out []int64
+	for at := range t.domains {
+		if first <= at && at <= last {
+			out = append(out, at)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Conflicts lists the leases of others that are in the way of an access by
+// session, by session.
+func (t *leaseTable) Conflicts(session uint64, ext extent.Extent, write bool) []conflict {
+	found := make(map[uint64]conflict)
+	for _, at := range t.within(ext) {
+		d := t.domains[at]
+		area := extent.Extent{Off: at * t.domainSize, Len: t.domainSize}
+		for s := range d.readers {
+			var leases uint32
+			if s == session {
+				continue
+			}
+			if s == d.writer {
+				leases = leaseWrite
+			}
+			if write {
+				leases |= leaseRead
+			}
+			if leases == 0 {
+				continue
+			}
+			c, ok := found[s]
+			if !ok {
+				c = conflict{session: s, ext: area}
+			}
+			c.leases |= leases
+			c.ext.Len = area.End() - c.ext.Off
+			found[s] = c
+		}
+	}
+	return slices.SortedFunc(maps.Values(found), func(a, b conflict) int { return cmp.Compare(a.session, b.session) })
+}
+
+// Wait counts an access that waits for revocations, so that no new lease comes
+// in its way. Waited, with what it returns, is its counterpart.
+func (t *leaseTable) Wait(ext extent.Extent, now time.Time) []int64 {
+	at := t.within(ext)
+	for _, i := range at {
+		d := t.domains[i]
+		d.waiting++
+		if d.pause *= 2; now.After(d.contended.Add(4 * d.pause)) {
+			d.pause = 0 // that was long ago
+		}
+		d.pause = min(max(d.pause, minContention), maxContention)
+		d.contended = now.Add(d.pause)
+	}
+	return at
+}
+
+// Waited undoes Wait.
+func (t *leaseTable) Waited(at []int64, now time.Time) {
+	for _, i := range at {
+		t.domains[i].waiting--
+		t.tidy(i, now)
+	}
+}
+
+// Touch has no access that is at work in ext end with a lease: what it saw is
+// about to be changed by this node.
+func (t *leaseTable) Touch(ext extent.Extent) {
+	for _, at := range t.within(ext) {
+		d := t.domains[at]
+		d.writes++
+		d.run, d.runBy = d.writes, 0
+	}
+}
+
+// Drop takes leases of a session away.
+func (t *leaseTable) Drop(session uint64, ext extent.Extent, leases uint32, now time.Time) {
+	for _, at := range t.within(ext) {
+		d := t.domains[at]
+		if leases&leaseWrite != 0 && d.writer == session {
+			d.writer = 0
+		}
+		if leases&leaseRead != 0 && d.writer != session {
+			delete(d.readers, session)
+		}
+		t.tidy(at, now)
+	}
+}
+
+// Begin notes an access of the domain that ext lies in. Conflicts has said
+// that it may.
+func (t *leaseTable) Begin(session uint64, ext extent.Extent, write bool) access {
+	at := ext.Off / t.domainSize
+	d := t.domain(at)
+	a := access{session: session, ext: ext, write: write, at: at, alone: len(d.writing) == 0 || len(d.writing) == 1 && d.writing[session] > 0}
+	d.active[session]++
+	if write {
+		d.writing[session]++
+		if d.writes++; d.runBy != session || d.writes == 1 {
+			d.run, d.runBy = d.writes, session
+		}
+	}
+	a.writes = d.writes
+	return a
+}
+
+// End is the counterpart of Begin. Of the leases wanted it gives those that it
+// can; none if the access failed.
+func (t *leaseTable) End(a access, want uint32, now time.Time) (given uint32) {
+	d := t.domains[a.at]
+	if given = d.give(a, want, now); given != 0 {
+		d.readers[a.session] = struct{}{}
+		if given&leaseWrite != 0 {
+			d.writer = a.session
+		}
+	}
+	count(d.active, a.session)
+	if a.write {
+		count(d.writing, a.session)
+	}
+	t.tidy(a.at, now)
+	return given
+}
+
+func count(m map[uint64]int, key uint64) {
+	if m[key]--; m[key] == 0 {
+		delete(m, key)
+	}
+}
+
+// give says which of the wanted leases the access that ends may have.
+func (d *domain) give(a access, want uint32, now time.Time) uint32 {
+	untouched := a.alone && (d.writes == a.writes || d.runBy == a.session && d.run <= a.writes+1)
+	if want&(leaseRead|leaseWrite) == 0 || !untouched || d.waiting > 0 || now.Before(d.contended) {
+		return 0
+	}
+	if d.writer != 0 && d.writer != a.session {
+		return 0
+	}
+	others := len(d.active) > 1 || len(d.readers) > 1 || len(d.readers) == 1 && !d.has(a.session)
+	if want&leaseWrite != 0 && !others {
+		return leaseRead | leaseWrite
+	}
+	if _, writes := d.writing[a.session]; len(d.writing) > 1 || len(d.writing) == 1 && !writes {
+		return 0 // another one's write is at work, and will not ask again
+	}
+	return want & leaseRead
+}
+
+func (d *domain) has(session uint64) bool {
+	_, ok := d.readers[session]
+	return ok
+}
+
+// DropSession takes everything of a session away that has ended.
+func (t *leaseTable) DropSession(session uint64, now time.Time) {
+	t.Drop(session, extent.ToEnd(0), leaseRead|leaseWrite, now)
+}
+
+// KeptBack reports whether a session other than this one may hold writes back.
+func (t *leaseTable) KeptBack(session uint64) (byOthers, byAny bool) {
+	for _, d := range t.domains {
+		if d.writer != 0 {
+			byAny = true
+			byOthers = byOthers || d.writer != session
+		}
+	}
+	return byOthers, byAny
+}
+
+// Idle reports whether there is nothing to remember.
+func (t *leaseTable) Idle(now time.Time) bool {
+	for at := range t.domains {
+		t.tidy(at, now)
+	}
+	return len(t.domains) == 0
+}

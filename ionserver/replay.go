@@ -1,0 +1,139 @@
+package ionserver
+
+import (
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+)
+
+// replayed is the order of what mounts replay of one file after a restart:
+// each byte is to have the value with the latest stamp, in whatever order they
+// come. It is pure.
+//
+// Bytes that a mount calls prepared are known to be at the PVFS2 servers, or
+// later ones are. They need not be written, unless older bytes that were
+// replayed by somebody else, who did not know, have to give way to them.
+type replayed struct {
+	spans []replaySpan // sorted by Off, none overlap
+}
+
+// replaySpan is bytes whose latest known value has this stamp.
+type replaySpan struct {
+	extent.Extent
+	stamp   int64
+	written bool // by a replay
+}
+
+// Admit returns what of ext is to be written with the value that has this
+// stamp, in order.
+func (r *replayed) Admit(ext extent.Extent, stamp int64, prepared bool) (write []extent.Extent) {
+	var out []replaySpan
+	var mine []replaySpan
+	at := ext.Off
+	take := func(e extent.Extent, write bool) {
+		if !e.Empty() {
+			mine = append(mine, replaySpan{e, stamp, write})
+		}
+	}
+	for _, s := range r.spans {
+		both := s.Intersect(ext)
+		if both.Empty() {
+			out = append(out, s)
+			continue
+		}
+		take(extent.Extent{Off: at, Len: both.Off - at}, !prepared)
+		at = both.End()
+		if s.stamp >= stamp {
+			out = append(out, s)
+			continue
+		}
+		out = append(out, s.cut(s.Off, both.Off)...)
+		out = append(out, s.cut(both.End(), s.End())...)
+		take(both, !prepared || s.written)
+	}
+	take(extent.Extent{Off: at, Len: ext.End() - at}, !prepared)
+	for _, s := range mine {
+		if s.written {
+			write = append(write, s.Extent)
+		}
+	}
+	r.spans = append(out, mine...)
+	slices.SortFunc(r.spans, func(a, b replaySpan) int { return int(min(max(a.Off-b.Off, -1), 1)) })
+	return extent.Normalize(write)
+}
+
+// cut is the part of s from off to end, if there is one.
+func (s replaySpan) cut(off, end int64) []replaySpan {
+	if off >= end {
+		return nil
+	}
+	return []replaySpan{{extent.Extent{Off: off, Len: end - off}, s.stamp, s.written}}
+}
+
+// replay answers REPLAY.
+func (c *call) replay() (*rpc.Frame, error) {
+	var m ionpb.ReplayReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	ext, err := c.dataExtent(int64(c.Data.Len()))
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkOwner(ext); err != nil {
+		return nil, err
+	}
+	if m.Stamp <= 0 {
+		return nil, errno.New("ionserver.replay", syscall.EINVAL)
+	}
+	if !c.srv.inGrace(time.Now()) {
+		return nil, errno.New("ionserver.replay: too late", syscall.ESTALE)
+	}
+	o := c.srv.owner
+	f := o.get(c.Handle)
+	defer o.put(f)
+	if err := c.beginWrite(f, false); err != nil {
+		return nil, err
+	}
+	defer f.endWrite()
+	release, err := c.lockRange(c.ctx, f, ext, true)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if _, err := o.file(c.ctx, f); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	if f.replayed == nil {
+		f.replayed = new(replayed)
+	}
+	write := f.replayed.Admit(ext, m.Stamp, m.Prepared)
+	f.stamp = max(f.stamp, m.Stamp)
+	f.unstable.add(c.sess.id, m.Stamp)
+	f.mu.Unlock()
+	for _, e := range write {
+		if err := c.putPart(f, ext.Off, e); err != nil {
+			return nil, err
+		}
+	}
+	return okay(nil)
+}
+
+// putPart writes that part of the call's data, which begins at off, that lies
+// in e.
+func (c *call) putPart(f *ownedFile, off int64, e extent.Extent) error {
+	pieces := c.Data.Append(nil)
+	takePieces(&pieces, e.Off-off)
+	part := takePieces(&pieces, e.Len)
+	if f.data.TryWrite(e.Off, part) {
+		return nil
+	}
+	c.srv.owner.makeRoom()
+	return c.wait(func() error { return f.data.Write(c.ctx, e.Off, part) })
+}

@@ -320,9 +320,6 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 		}
 		first = cmp.Or(first, err)
 	})
-	if first == nil {
-		f.h.attrs.Wrote(f.handle, runs[len(runs)-1].ext.End(), time.Now())
-	}
 	f.data.Done(v, first == nil)
 	switch {
 	case first == nil:

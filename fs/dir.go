@@ -90,18 +90,14 @@ func (d *dirHandle) loadLocked(ctx context.Context) syscall.Errno {
 		{Name: ".", Ino: n.handle, Mode: syscall.S_IFDIR, Off: 1},
 		{Name: "..", Ino: up, Mode: syscall.S_IFDIR, Off: 2},
 	}
-	var token []byte
-	for eof := false; !eof; {
-		batch, next, last, err := n.m.client.ReadDir(c, n.handle, token, readDirBatch)
-		if err != nil {
-			return n.failGone(opReaddir, err)
-		}
-		for _, e := range batch {
-			entries = append(entries, fuse.DirEntry{
-				Name: e.Name, Ino: e.Handle, Mode: typeMode(e.Type), Off: uint64(len(entries) + 1),
-			})
-		}
-		token, eof = next, last
+	all, err := n.m.known.ReadDir(c, n.handle)
+	if err != nil {
+		return n.failGone(opReaddir, err)
+	}
+	for _, e := range all {
+		entries = append(entries, fuse.DirEntry{
+			Name: e.Name, Ino: e.Handle, Mode: typeMode(objType(e.Entry)), Off: uint64(len(entries) + 1),
+		})
 	}
 	d.entries, d.next = entries, 0
 	return 0

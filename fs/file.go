@@ -40,7 +40,7 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 	defer c.end()
 	var a ionclient.Attr
 	open := func() (err error) {
-		a, err = n.m.client.Open(c, n.handle, flags&^openKillPriv, flags&openKillPriv != 0)
+		a, err = n.m.known.Open(c, n.handle, flags&^openKillPriv, flags&openKillPriv != 0)
 		return err
 	}
 	var err error

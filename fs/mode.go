@@ -62,7 +62,7 @@ func (m *mount) closed(handle uint64, f *openFile) { m.open.drop(handle, f.Mode(
 // makes no sense counts as strong, as it does when the file is opened.
 func (n *node) modeHere(c *call) ([]byte, error) {
 	own := consistency.Default
-	v, err := n.m.client.GetXattr(c, n.handle, consistency.Xattr)
+	v, err := n.m.known.GetXattr(c, n.handle, consistency.Xattr)
 	switch {
 	case errors.Is(err, syscall.ENODATA):
 	case err != nil:

@@ -39,7 +39,7 @@ func (n *node) newOwner(ctx context.Context, mode uint32, dir bool) (uid, gid, n
 func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
 	c := n.begin(ctx, opCreate)
 	defer c.end()
-	inode, a, e := n.createFile(ctx, c, n.m.client.CreateOpen, name, mode, out)
+	inode, a, e := n.createFile(ctx, c, n.m.known.CreateOpen, name, mode, out)
 	if e == syscall.EEXIST && flags&syscall.O_EXCL == 0 {
 		e = syscall.ESTALE
 	}
@@ -67,7 +67,7 @@ func (n *node) createFile(ctx context.Context, c *call, create creator, name str
 	return n.child(ctx, name, &a, out), a, 0
 }
 
-// creator is ionclient's Create or CreateOpen.
+// creator is known.Create or known.CreateOpen.
 type creator func(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (ionclient.Attr, error)
 
 // Mknod makes regular files; PVFS2 has nothing else that mknod(2) could make.
@@ -77,7 +77,7 @@ func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse
 	}
 	c := n.begin(ctx, opMknod)
 	defer c.end()
-	inode, _, e := n.createFile(ctx, c, n.m.client.Create, name, mode, out)
+	inode, _, e := n.createFile(ctx, c, n.m.known.Create, name, mode, out)
 	return inode, e
 }
 
@@ -92,7 +92,7 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 	c := n.begin(ctx, opMkdir)
 	defer c.end()
 	uid, gid, mode := n.newOwner(ctx, mode, true)
-	a, err := n.m.client.Mkdir(c, n.handle, name, mode, uid, gid)
+	a, err := n.m.known.Mkdir(c, n.handle, name, mode, uid, gid)
 	if err != nil {
 		return nil, n.fail(opMkdir, err)
 	}
@@ -106,7 +106,7 @@ func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.Entry
 	c := n.begin(ctx, opSymlink)
 	defer c.end()
 	uid, gid, _ := n.newOwner(ctx, 0, false)
-	a, err := n.m.client.Symlink(c, n.handle, name, target, uid, gid)
+	a, err := n.m.known.Symlink(c, n.handle, name, target, uid, gid)
 	if err != nil {
 		return nil, n.fail(opSymlink, err)
 	}
@@ -128,7 +128,7 @@ func (n *node) Tmpfile(context.Context, uint32, uint32, *fuse.EntryOut) (*fusefs
 func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 	c := n.begin(ctx, opUnlink)
 	defer c.end()
-	if _, _, err := n.m.client.Unlink(c, n.handle, name); err != nil {
+	if err := n.m.known.Unlink(c, n.handle, name); err != nil {
 		return n.fail(opUnlink, err)
 	}
 	return 0
@@ -137,7 +137,7 @@ func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
 	c := n.begin(ctx, opRmdir)
 	defer c.end()
-	if _, err := n.m.client.Rmdir(c, n.handle, name); err != nil {
+	if err := n.m.known.Rmdir(c, n.handle, name); err != nil {
 		return n.fail(opRmdir, err)
 	}
 	return 0
@@ -158,7 +158,7 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 	if e := n.publishChild(c, name); e != 0 { // who finds the new name finds the content
 		return e
 	}
-	if _, err := n.m.client.Rename(c, n.handle, name, to.handle, newName, flags); err != nil {
+	if err := n.m.known.Rename(c, n.handle, name, to.handle, newName, flags); err != nil {
 		return n.fail(opRename, err)
 	}
 	return 0

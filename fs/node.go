@@ -31,6 +31,7 @@ const (
 // mount is what all nodes of one mount share.
 type mount struct {
 	client *ionclient.Client
+	known  *known
 	held   *holder.Holder // file data
 	log    *slog.Logger
 	opts   Options
@@ -175,7 +176,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fu
 	c := n.begin(ctx, opLookup)
 	defer c.end()
 	before := n.glimpseChild(name)
-	a, err := n.m.client.Lookup(c, n.handle, name)
+	a, err := n.m.known.Lookup(c, n.handle, name)
 	if err != nil {
 		return nil, n.fail(opLookup, err)
 	}
@@ -266,7 +267,7 @@ func storableMode(mode uint32, dir bool) (uint32, syscall.Errno) {
 func (n *node) Readlink(ctx context.Context) ([]byte, syscall.Errno) {
 	c := n.begin(ctx, opReadlink)
 	defer c.end()
-	target, err := n.m.client.Readlink(c, n.handle)
+	target, err := n.m.known.Readlink(c, n.handle)
 	if err != nil {
 		return nil, n.failGone(opReadlink, err)
 	}

@@ -11,7 +11,7 @@ import (
 // and not published.
 func (n *node) getAttr(c *call) (ionclient.Attr, error) {
 	before := n.m.held.Glimpse(n.handle)
-	a, err := n.m.client.GetAttr(c, n.handle)
+	a, err := n.m.known.GetAttr(c, n.handle)
 	if err == nil {
 		before.Overlay(&a)
 	}
@@ -22,7 +22,7 @@ func (n *node) getAttr(c *call) (ionclient.Attr, error) {
 // time must not overtake one that is set, nor its bytes a truncation.
 func (n *node) setAttr(c *call, set ionclient.SetAttr) (a ionclient.Attr, err error) {
 	change := func() (err error) {
-		a, err = n.m.client.SetAttr(c, n.handle, set)
+		a, err = n.m.known.SetAttr(c, n.handle, set)
 		return err
 	}
 	if set.Size != nil {

@@ -55,11 +55,12 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 		return nil, err
 	}
 	opt.Mountpoint = point
-	held, err := holder.New(opt.Client, nil, holder.Options{Visibility: opt.Visibility, Bytes: opt.CacheBytes, Logger: opt.Logger})
+	known := newKnown(opt.Client)
+	held, err := holder.New(opt.Client, known, holder.Options{Visibility: opt.Visibility, Bytes: opt.CacheBytes, Logger: opt.Logger})
 	if err != nil {
 		return nil, err
 	}
-	m := &mount{client: opt.Client, held: held, log: opt.Logger, opts: opt}
+	m := &mount{client: opt.Client, known: known, held: held, log: opt.Logger, opts: opt}
 	s := newServer(m)
 	if s.fuse, err = fuse.NewServer(s.raw, point, m.mountOptions()); err != nil {
 		held.Close()

@@ -42,7 +42,7 @@ func (n *node) Getxattr(ctx context.Context, name string, dest []byte) (uint32, 
 	if name == consistency.HereXattr {
 		v, err = n.modeHere(c)
 	} else {
-		v, err = n.m.client.GetXattr(c, n.handle, name)
+		v, err = n.m.known.GetXattr(c, n.handle, name)
 	}
 	if err != nil {
 		return 0, n.failGone(opGetxattr, err)
@@ -70,7 +70,9 @@ func (n *node) Setxattr(ctx context.Context, name string, value []byte, flags ui
 	}
 	c := n.begin(ctx, opSetxattr)
 	defer c.end()
-	if err := n.m.client.SetXattr(c, n.handle, name, value, flags); err != nil {
+	if err := n.m.known.changeXattr(c, n.handle, func(ctx context.Context) error {
+		return n.m.client.SetXattr(ctx, n.handle, name, value, flags)
+	}); err != nil {
 		return n.failGone(opSetxattr, err)
 	}
 	return 0
@@ -82,7 +84,9 @@ func (n *node) Removexattr(ctx context.Context, name string) syscall.Errno {
 	}
 	c := n.begin(ctx, opRemovexattr)
 	defer c.end()
-	if err := n.m.client.RemoveXattr(c, n.handle, name); err != nil {
+	if err := n.m.known.changeXattr(c, n.handle, func(ctx context.Context) error {
+		return n.m.client.RemoveXattr(ctx, n.handle, name)
+	}); err != nil {
 		return n.failGone(opRemovexattr, err)
 	}
 	return 0

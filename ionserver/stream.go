@@ -143,7 +143,7 @@ func (s *Server) leaveUnanswered(r *rpc.Request, st *stream) {
 func (c *call) dispatch() (*rpc.Frame, error) {
 	switch c.Op {
 	case ionpb.Op_PING:
-		return okay(&ionpb.PingResp{Epoch: c.srv.epoch})
+		return okay(&ionpb.PingResp{Epoch: c.srv.servingEpoch()})
 	case ionpb.Op_VIEW:
 		return okay(c.srv.viewMsg())
 	case ionpb.Op_BYE:
@@ -160,6 +160,15 @@ func (c *call) dispatch() (*rpc.Frame, error) {
 		return nil, errno.New("ionserver: operation "+c.Op.Key(), syscall.EOPNOTSUPP)
 	}
 	return c.serve(o)
+}
+
+// servingEpoch is the epoch under which this node serves, 0 while it does not:
+// then another one may, and leases given here must not last.
+func (s *Server) servingEpoch() uint64 {
+	if ok, _, err := s.guard.May(time.Now()); err != nil || !ok {
+		return 0
+	}
+	return s.epoch
 }
 
 // hello opens or resumes a session, or attaches a data connection to one.

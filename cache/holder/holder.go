@@ -59,9 +59,6 @@ type Attrs interface {
 	// Size returns the size in bytes, if it is surely known: that of what is
 	// published, or more.
 	Size(handle uint64) (size int64, ok bool)
-	// Wrote tells, before a program on this node can know, that it has published
-	// bytes up to end.
-	Wrote(handle uint64, end int64, at time.Time)
 }
 
 // Holder keeps bytes of the files of one mount. It is the client's Keeper.
@@ -247,9 +244,8 @@ func (h *Holder) pruneLocked(n int) (drop []*File) {
 // unknown is the Attrs of a mount that keeps none.
 type unknown struct{}
 
-func (unknown) Quiet(uint64) bool              { return false }
-func (unknown) Size(uint64) (int64, bool)      { return 0, false }
-func (unknown) Wrote(uint64, int64, time.Time) {}
+func (unknown) Quiet(uint64) bool         { return false }
+func (unknown) Size(uint64) (int64, bool) { return 0, false }
 
 // quiet reports whether surely no other mount holds unpublished bytes.
 func (h *Holder) quiet(handle uint64) bool {

@@ -324,7 +324,6 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 		f.mu.Lock()
 		f.setID = f.setID && how.flags&ionclient.KillPriv == 0
 		f.mu.Unlock()
-		f.h.attrs.Wrote(f.handle, runs[len(runs)-1].ext.End(), time.Now())
 	}
 	f.data.Done(v, first == nil)
 	switch {

@@ -3,7 +3,6 @@ package holder
 import (
 	"cmp"
 	"context"
-	"time"
 
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
@@ -120,7 +119,6 @@ func (h *Handle) Append(ctx context.Context, p []byte, flags uint32) (int, error
 	}
 	off, n, err := f.h.client.Append(ctx, f.handle, p, flags)
 	if n > 0 {
-		f.h.attrs.Wrote(f.handle, off+int64(n), time.Now())
 		// What lay there before, and was cut off since, must not show.
 		e := extent.Extent{Off: off, Len: int64(n)}
 		release, lockErr := f.order.Lock(f.h.life, e, true)

@@ -13,12 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestMedian(t *testing.T) {
-	require.Zero(t, median(nil))
-	require.Equal(t, 3.0, median([]float64{9, 3, 1}))
-	require.Equal(t, 2.5, median([]float64{4, 1, 3, 2}))
-}
-
 // TestCPUOf spins in this process and expects to see it.
 func TestCPUOf(t *testing.T) {
 	before, own := cpuOf([]int{os.Getpid()}), ownCPU()

@@ -7,6 +7,8 @@ import (
 	"text/tabwriter"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/internal/bench/program"
 )
 
 func kernelRelease() string {
@@ -23,7 +25,7 @@ func field(s []sample, get func(sample) float64) float64 {
 	for i := range s {
 		v[i] = get(s[i])
 	}
-	return median(v)
+	return program.Median(v)
 }
 
 func ratio(a, b float64) string {

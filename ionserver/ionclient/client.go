@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,8 @@ type Client struct {
 	current  atomic.Pointer[placed]
 	began    time.Time // the zero of the surety of sessions
 	keeper   atomic.Pointer[Keeper]
+	watcher  atomic.Pointer[Watcher]
+	mount    uint64 // what HelloReq.mount is
 
 	mu     sync.Mutex
 	closed bool             // guarded by mu; nothing is spawned any more
@@ -53,7 +56,7 @@ func Dial(ctx context.Context, opt Options) (*Client, error) {
 	if err := opt.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Client{opt: opt.withDefaults(), began: time.Now(), kick: make(chan struct{}, 1), files: make(map[uint64]*file), settling: make(map[lockKey]chan struct{})}
+	c := &Client{opt: opt.withDefaults(), began: time.Now(), mount: rand.Uint64() | 1, kick: make(chan struct{}, 1), files: make(map[uint64]*file), settling: make(map[lockKey]chan struct{})}
 	c.log = c.opt.Logger
 	c.rpcOpt = rpc.Options{Dialer: opt.Dialer, Pool: new(buf.Pool), Logger: c.log, Counters: &c.counters}
 	v, err := c.firstView(ctx)
@@ -125,7 +128,7 @@ func (c *Client) dial(ctx context.Context, addr string, called func(context.Cont
 // hello introduces a connection and checks who is there.
 func (c *Client) hello(ctx context.Context, conn *rpc.Conn, req *ionpb.HelloReq) (*ionpb.HelloResp, error) {
 	req.Version, req.Name, req.Pid, req.Mountpoint = protocolVersion, c.opt.Name, uint32(os.Getpid()), c.opt.Mountpoint
-	req.Fsid = c.opt.FSID
+	req.Fsid, req.Mount = c.opt.FSID, c.mount
 	if p := c.current.Load(); p != nil {
 		req.Fsid = p.view.FSID
 	}
@@ -165,6 +168,7 @@ type request struct {
 	pieces [][]byte      // the payload, lent to the transport; nil: none
 	ticket *ticket       // may be nil
 	tenure *Tenure       // gets that of the answer; may be nil
+	flags  *uint32       // gets the flags of the answer, also of a failed one; may be nil
 	// granted, if not nil, is called after success, under c.mu, to note what
 	// this mount holds now, of the inode that it returns.
 	granted func(reply *rpc.Frame) uint64
@@ -198,11 +202,14 @@ func (c *Client) do(ctx context.Context, r request) (*rpc.Frame, error) {
 		case doneBefore(r.frame.Op, reply):
 			return &rpc.Frame{}, nil
 		default:
-			if err := reply.Err(); err != nil {
-				return nil, err
-			}
 			if r.tenure != nil {
 				*r.tenure = Tenure{s, l.fresh, p.view.Epoch}
+			}
+			if r.flags != nil {
+				*r.flags = reply.Flags
+			}
+			if err := reply.Err(); err != nil {
+				return nil, err
 			}
 			c.note(s, l, r, reply)
 			return reply, nil

@@ -95,12 +95,15 @@ func (c *Client) Write(ctx context.Context, h uint64, off int64, pieces [][]byte
 		return 0, Grant{}, err
 	}
 	var t Tenure
+	done := c.writing(h)
 	reply, err := c.do(ctx, request{
 		to: owner(h, off), frame: rpc.Frame{Op: ionpb.Op_WRITE, Handle: h, Off: off, Flags: flags}, pieces: pieces, tenure: &t,
 	})
 	if err != nil {
+		done(0, 0, ctx.Err() != nil)
 		return 0, Grant{}, err
 	}
+	done(off+wrote(reply, e), reply.Off, false)
 	return wrote(reply, e), grantOf(reply, t), shortWrite(reply, e)
 }
 
@@ -130,9 +133,11 @@ func (c *Client) Append(ctx context.Context, h uint64, p []byte, flags uint32) (
 		return 0, 0, nil
 	}
 	p = p[:min(len(p), rpc.MaxData)]
+	done := c.writing(h)
 	reply, err := c.do(ctx, request{
 		to: home(h), frame: rpc.Frame{Op: ionpb.Op_APPEND, Handle: h, Flags: flags}, pieces: [][]byte{p},
 	})
+	done(0, 0, err != nil && ctx.Err() != nil)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -107,6 +107,7 @@ func (s *session) carryOut(ctx context.Context, f *rpc.Frame) (proto.Message, er
 		if leases := f.Flags & (LeaseData | LeaseWrite); leases != 0 {
 			k.Revoke(ctx, f.Handle, e, leases)
 		}
+		s.c.revoked(f.Handle, f.Flags&homeLeases)
 		return nil, nil
 	case ionpb.Op_PUBLISH:
 		return &ionpb.PublishResp{Clean: k.Publish(ctx, f.Handle, e)}, nil

@@ -2,48 +2,90 @@ package ionclient
 
 import (
 	"context"
-	"syscall"
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
 
 // ask has the home of h do op; resp, if not nil, gets the reply's body.
 func (c *Client) ask(ctx context.Context, op ionpb.Op, h uint64, req, resp proto.Message) error {
-	reply, err := c.do(ctx, request{to: home(h), frame: rpc.Frame{Op: op, Handle: h}, body: req})
+	_, err := c.askLeased(ctx, op, h, req, resp)
+	return err
+}
+
+// lease is the leases in an answer.
+type lease struct {
+	Tenure
+	flags uint32
+}
+
+// on is the tenure of a lease on entries, ended if it was not given.
+func (l lease) on() Tenure {
+	if l.flags&LeaseEntries == 0 {
+		return Tenure{}
+	}
+	return l.Tenure
+}
+
+// askLeased is like ask, and returns what came with the answer, even if that
+// is an error.
+func (c *Client) askLeased(ctx context.Context, op ionpb.Op, h uint64, req, resp proto.Message) (l lease, err error) {
+	reply, err := c.do(ctx, request{
+		to: home(h), frame: rpc.Frame{Op: op, Handle: h, Flags: c.wants()}, body: req, tenure: &l.Tenure, flags: &l.flags,
+	})
 	if err != nil {
-		return err
+		return l, err
 	}
 	reply.Data.Release()
 	if resp == nil {
-		return nil
+		return l, nil
 	}
-	return reply.Decode(resp)
+	return l, reply.Decode(resp)
 }
 
-// entry is ask for operations that answer with a directory entry, whose
-// attributes only its own home may know.
+// leasedAttr is the attributes in an answer.
+func leasedAttr(m *ionpb.Attr, t Tenure) Attr {
+	a := attrOf(m)
+	if a.Leased {
+		a.Tenure = t
+	}
+	return a
+}
+
+// entry is ask for operations that answer with a new directory entry, whose
+// attributes come along.
 func (c *Client) entry(ctx context.Context, op ionpb.Op, dir uint64, req proto.Message) (Attr, error) {
 	var e ionpb.EntryResp
-	if err := c.ask(ctx, op, dir, req, &e); err != nil {
+	l, err := c.askLeased(ctx, op, dir, req, &e)
+	if err != nil {
 		return Attr{}, err
 	}
-	if e.Attr != nil {
-		return attrOf(e.Attr), nil
-	}
-	a, err := c.GetAttr(ctx, e.Handle)
-	if errno.Of(err) == syscall.ESTALE { // removed in between
-		err = errno.Wrap("ionclient."+op.Key(), syscall.ENOENT, err)
-	}
-	return a, err
+	return leasedAttr(e.Attr, l.Tenure), nil
 }
 
-// Lookup finds one name in dir; it follows no symbolic link.
-func (c *Client) Lookup(ctx context.Context, dir uint64, name string) (Attr, error) {
-	return c.entry(ctx, ionpb.Op_LOOKUP, dir, &ionpb.NameReq{Name: []byte(name)})
+// Found is what a name means.
+type Found struct {
+	Handle uint64
+	Type   ionpb.ObjType
+	Attr   *Attr // nil if only the inode's own home can tell
+}
+
+// Lookup finds one name in dir; it follows no symbolic link. What it found, or
+// that there is nothing, may be kept under the tenure unless that is zero.
+func (c *Client) Lookup(ctx context.Context, dir uint64, name string) (Found, Tenure, error) {
+	var e ionpb.EntryResp
+	l, err := c.askLeased(ctx, ionpb.Op_LOOKUP, dir, &ionpb.NameReq{Name: []byte(name)}, &e)
+	if err != nil {
+		return Found{}, l.on(), err
+	}
+	f := Found{Handle: e.Handle, Type: e.Type}
+	if e.Attr != nil {
+		a := leasedAttr(e.Attr, l.Tenure)
+		f.Attr = &a
+	}
+	return f, l.on(), nil
 }
 
 // Create makes a file, EEXIST if the name is taken.
@@ -87,40 +129,50 @@ func (c *Client) Rename(ctx context.Context, oldDir uint64, oldName string, newD
 	return Renamed{Moved: r.Moved, Replaced: r.Replaced, Open: r.Open}, err
 }
 
+// Listing is part of a directory.
+type Listing struct {
+	Entries []Dirent
+	Next    []byte // the token to go on with
+	EOF     bool   // there are no more
+	Tenure  Tenure // under which it may be kept; zero: it may not
+}
+
 // ReadDir returns entries from token on, nil being the start; at most max and,
-// unless eof, at least one. next is the token to go on with.
-func (c *Client) ReadDir(ctx context.Context, dir uint64, token []byte, max int) (ents []Dirent, next []byte, eof bool, err error) {
+// unless EOF, at least one.
+func (c *Client) ReadDir(ctx context.Context, dir uint64, token []byte, max int) (Listing, error) {
 	var r ionpb.ReadDirResp
-	if err := c.ask(ctx, ionpb.Op_READDIR, dir, &ionpb.ReadDirReq{Token: token, Max: uint32(max)}, &r); err != nil {
-		return nil, nil, false, err
+	l, err := c.askLeased(ctx, ionpb.Op_READDIR, dir, &ionpb.ReadDirReq{Token: token, Max: uint32(max)}, &r)
+	if err != nil {
+		return Listing{}, err
 	}
-	ents = make([]Dirent, len(r.Entries))
+	ents := make([]Dirent, len(r.Entries))
 	for i, e := range r.Entries {
 		ents[i] = Dirent{Name: string(e.Name), Handle: e.Handle, Type: e.Type}
 	}
-	return ents, r.Token, r.Eof, nil
+	return Listing{ents, r.Token, r.Eof, l.on()}, nil
 }
 
 // GetAttr returns the attributes of h, the exact size included.
 func (c *Client) GetAttr(ctx context.Context, h uint64) (Attr, error) {
 	var a ionpb.Attr
-	if err := c.ask(ctx, ionpb.Op_GETATTR, h, nil, &a); err != nil {
+	l, err := c.askLeased(ctx, ionpb.Op_GETATTR, h, nil, &a)
+	if err != nil {
 		return Attr{}, err
 	}
-	return attrOf(&a), nil
+	return leasedAttr(&a, l.Tenure), nil
 }
 
 // SetAttr changes attributes of h and returns them all; Size truncates.
 func (c *Client) SetAttr(ctx context.Context, h uint64, s SetAttr) (Attr, error) {
 	var a ionpb.Attr
-	err := c.ask(ctx, ionpb.Op_SETATTR, h, &ionpb.SetAttrReq{
+	l, err := c.askLeased(ctx, ionpb.Op_SETATTR, h, &ionpb.SetAttrReq{
 		Mode: s.Mode, Uid: s.UID, Gid: s.GID, Size: s.Size, Atime: s.Atime, Mtime: s.Mtime,
 		AtimeNow: s.AtimeNow, MtimeNow: s.MtimeNow, KillSuid: s.KillSUID,
 	}, &a)
 	if err != nil {
 		return Attr{}, err
 	}
-	return attrOf(&a), nil
+	return leasedAttr(&a, l.Tenure), nil
 }
 
 // Readlink returns the target of a symbolic link.

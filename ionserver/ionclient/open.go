@@ -50,8 +50,9 @@ func (c *Client) Open(ctx context.Context, h uint64, flags uint32, killPriv bool
 }
 
 func (c *Client) open(ctx context.Context, h uint64, req *ionpb.OpenReq) (Attr, error) {
+	var t Tenure
 	reply, err := c.do(ctx, request{
-		to: home(h), frame: rpc.Frame{Op: ionpb.Op_OPEN, Handle: h}, body: req,
+		to: home(h), frame: rpc.Frame{Op: ionpb.Op_OPEN, Handle: h, Flags: c.wants()}, body: req, tenure: &t,
 		granted: func(*rpc.Frame) uint64 { return c.openedLocked(h) },
 	})
 	if err != nil {
@@ -61,7 +62,7 @@ func (c *Client) open(ctx context.Context, h uint64, req *ionpb.OpenReq) (Attr, 
 	if err := reply.Decode(&a); err != nil {
 		return Attr{}, err
 	}
-	return attrOf(&a), nil
+	return leasedAttr(&a, t), nil
 }
 
 // openedLocked notes one more open. c.mu is held.
@@ -83,8 +84,9 @@ func (c *Client) CreateOpen(ctx context.Context, dir uint64, name string, mode, 
 	return outlive(ctx, c, func(ctx context.Context) (Attr, error) {
 		var e ionpb.EntryResp
 		var bad error // of what came back
+		var t Tenure
 		_, err := c.do(ctx, request{
-			to: home(dir), frame: rpc.Frame{Op: ionpb.Op_CREATE, Handle: dir},
+			to: home(dir), frame: rpc.Frame{Op: ionpb.Op_CREATE, Handle: dir, Flags: c.wants()}, tenure: &t,
 			body: &ionpb.CreateReq{Name: []byte(name), Mode: mode, Uid: uid, Gid: gid, Excl: true, Open: true},
 			granted: func(reply *rpc.Frame) uint64 {
 				if bad = reply.Decode(&e); bad == nil && e.Opened {
@@ -99,7 +101,7 @@ func (c *Client) CreateOpen(ctx context.Context, dir uint64, name string, mode, 
 		if !e.Opened {
 			return c.open(ctx, e.Handle, new(ionpb.OpenReq))
 		}
-		return attrOf(e.Attr), nil
+		return leasedAttr(e.Attr, t), nil
 	}, c.closeUnwanted)
 }
 

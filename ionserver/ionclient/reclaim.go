@@ -95,10 +95,13 @@ func (r *Reclaim) Replay(ctx context.Context, h uint64, off int64, pieces [][]by
 // Write is Client.Write.
 func (r *Reclaim) Write(ctx context.Context, h uint64, off int64, pieces [][]byte, flags uint32) (int64, Grant, error) {
 	e := extent.Extent{Off: off, Len: lenOf(pieces)}
+	done := r.c().writing(h)
 	reply, err := r.call(ctx, rpc.Frame{Op: ionpb.Op_WRITE, Handle: h, Off: off, Flags: flags}, nil, pieces)
 	if err != nil {
+		done(0, 0, false)
 		return 0, Grant{}, err
 	}
+	done(off+wrote(reply, e), reply.Off, false)
 	return wrote(reply, e), grantOf(reply, Tenure{r.s, r.l.fresh, r.p.view.Epoch}), shortWrite(reply, e)
 }
 

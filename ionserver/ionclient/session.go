@@ -289,10 +289,11 @@ func (s *session) ping(ctx context.Context, l *link) error {
 	if err := reply.Decode(&p); err != nil {
 		return err
 	}
-	s.renewed(l, sent)
-	if p.Epoch != s.c.View().Epoch {
+	if p.Epoch != s.c.View().Epoch { // or it does not serve any more
 		s.c.kickView()
+		return nil
 	}
+	s.renewed(l, sent)
 	return nil
 }
 

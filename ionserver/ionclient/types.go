@@ -90,6 +90,7 @@ type Attr struct {
 	Version               uint64           // changes whenever the content may have; 0: not known
 	Quiet                 bool             // no other mount holds unpublished bytes, for as long as Leased
 	Leased                bool             // the home has given LeaseAttr
+	Tenure                Tenure           // if Leased: on which the lease hangs
 }
 
 func attrOf(a *ionpb.Attr) Attr {

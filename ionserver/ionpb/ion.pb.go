@@ -1049,8 +1049,10 @@ func (x *HelloResp) GetGrace() bool {
 }
 
 type PingResp struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the I/O node's view
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the I/O node's view; 0 while it does not serve, upon which leases are
+	// not renewed.
+	Epoch         uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

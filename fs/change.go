@@ -1,0 +1,128 @@
+package fs
+
+import (
+	"context"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/cache/names"
+	"github.com/zoidfs/zoidfs/ionserver/ionclient"
+)
+
+// The changes of names by this mount. The times of a directory change with its
+// entries, at its home, so its attributes are not known any more then.
+
+// make runs f, which makes something under a name in dir and returns it.
+// unwanted is called with what was made if nobody waits for it any more.
+func (k *known) make(ctx context.Context, dir uint64, name string, f func(context.Context) (ionclient.Attr, error), unwanted func(context.Context, ionclient.Attr, error)) (ionclient.Attr, error) {
+	return ionclient.Outlive(ctx, k.client, func(ctx context.Context) (ionclient.Attr, error) {
+		since := k.kept.Now()
+		a, err := f(ctx)
+		k.kept.DropAttr(dir)
+		if err != nil {
+			k.kept.DropEntry(dir, name)
+			return a, err
+		}
+		k.kept.SetEntry(dir, name, entryOf(&a), since)
+		k.putAttr(a, since)
+		return a, nil
+	}, unwanted)
+}
+
+func leave(context.Context, ionclient.Attr, error) {}
+
+// Create makes a file, EEXIST if the name is taken.
+func (k *known) Create(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (ionclient.Attr, error) {
+	return k.make(ctx, dir, name, func(ctx context.Context) (ionclient.Attr, error) {
+		return k.client.Create(ctx, dir, name, mode, uid, gid)
+	}, leave)
+}
+
+// CreateOpen is Create, and opens the file.
+func (k *known) CreateOpen(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (ionclient.Attr, error) {
+	return k.make(ctx, dir, name, func(ctx context.Context) (ionclient.Attr, error) {
+		return k.client.CreateOpen(ctx, dir, name, mode, uid, gid)
+	}, k.closeUnwanted)
+}
+
+// Mkdir makes a directory.
+func (k *known) Mkdir(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (ionclient.Attr, error) {
+	return k.make(ctx, dir, name, func(ctx context.Context) (ionclient.Attr, error) {
+		return k.client.Mkdir(ctx, dir, name, mode, uid, gid)
+	}, leave)
+}
+
+// Symlink makes a symbolic link.
+func (k *known) Symlink(ctx context.Context, dir uint64, name, target string, uid, gid uint32) (ionclient.Attr, error) {
+	return k.make(ctx, dir, name, func(ctx context.Context) (ionclient.Attr, error) {
+		return k.client.Symlink(ctx, dir, name, target, uid, gid)
+	}, leave)
+}
+
+// remove runs f, which removes a name and returns what it meant, 0 if that is
+// not known.
+func (k *known) remove(ctx context.Context, dir uint64, name string, f func(context.Context) (uint64, error)) error {
+	_, err := change(ctx, k, func(ctx context.Context) (struct{}, error) {
+		since := k.kept.Now()
+		h, err := f(ctx)
+		k.kept.DropAttr(dir)
+		if err != nil {
+			k.kept.DropEntry(dir, name)
+			return struct{}{}, err
+		}
+		k.kept.SetEntry(dir, name, names.Entry{}, since)
+		k.kept.Forget(h)
+		return struct{}{}, nil
+	})
+	return err
+}
+
+// Unlink removes a name that is no directory.
+func (k *known) Unlink(ctx context.Context, dir uint64, name string) error {
+	return k.remove(ctx, dir, name, func(ctx context.Context) (uint64, error) {
+		h, _, err := k.client.Unlink(ctx, dir, name)
+		return h, err
+	})
+}
+
+// Rmdir removes an empty directory.
+func (k *known) Rmdir(ctx context.Context, dir uint64, name string) error {
+	return k.remove(ctx, dir, name, func(ctx context.Context) (uint64, error) { return k.client.Rmdir(ctx, dir, name) })
+}
+
+// Rename moves a name; flags are those of renameat2(2).
+func (k *known) Rename(ctx context.Context, oldDir uint64, oldName string, newDir uint64, newName string, flags uint32) error {
+	_, err := change(ctx, k, func(ctx context.Context) (struct{}, error) {
+		from, _ := k.kept.Entry(oldDir, oldName)
+		to, _ := k.kept.Entry(newDir, newName)
+		since := k.kept.Now()
+		r, err := k.client.Rename(ctx, oldDir, oldName, newDir, newName, flags)
+		k.kept.DropAttr(oldDir)
+		k.kept.DropAttr(newDir)
+		switch exchange := flags&unix.RENAME_EXCHANGE != 0; {
+		case err != nil || r.Moved == 0:
+			k.kept.DropEntry(oldDir, oldName)
+			k.kept.DropEntry(newDir, newName)
+		case oldDir == newDir && oldName == newName:
+		case exchange:
+			k.kept.SetEntry(newDir, newName, typed(r.Moved, from), since)
+			k.kept.SetEntry(oldDir, oldName, typed(r.Replaced, to), since)
+		default:
+			k.kept.SetEntry(newDir, newName, typed(r.Moved, from), since)
+			k.kept.SetEntry(oldDir, oldName, names.Entry{}, since)
+			k.kept.Forget(r.Replaced)
+		}
+		k.kept.DropAttr(r.Moved)
+		k.kept.DropAttr(r.Replaced)
+		return struct{}{}, err
+	})
+	return err
+}
+
+// typed is the entry of an inode, with its type if was is it.
+func typed(h uint64, was names.Entry) names.Entry {
+	if was.Handle == h {
+		return was
+	}
+	return names.Entry{Handle: h}
+}

@@ -1,0 +1,287 @@
+package fs
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/zoidfs/zoidfs/cache/names"
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionclient"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+)
+
+const (
+	// maxKnown bounds the inodes and entries that a mount keeps.
+	maxKnown = 1 << 18
+	// maxFact bounds the extended attributes that it keeps, in bytes.
+	maxFact = 256
+	// lostTime is how long a write may still be carried out after its caller
+	// was interrupted.
+	lostTime = 2 * time.Minute
+)
+
+// known asks the I/O nodes about inodes and names, and answers from what it
+// knows where it has leases. What it changes it sees to the end, so that it
+// knows what has become of it. It knows nothing of unpublished bytes.
+type known struct {
+	client *ionclient.Client
+	kept   *names.Cache[ionclient.Attr]
+
+	mu   sync.Mutex
+	lost map[uint64]time.Time // inodes that a lost write may change, until when; guarded by mu
+}
+
+func newKnown(client *ionclient.Client) *known {
+	k := &known{client: client, kept: names.New[ionclient.Attr](maxKnown), lost: make(map[uint64]time.Time)}
+	client.SetWatcher(k)
+	return k
+}
+
+// Revoke implements ionclient.Watcher.
+func (k *known) Revoke(h uint64, leases uint32) {
+	if leases&ionclient.LeaseAttr != 0 {
+		k.kept.RevokeAttr(h)
+	}
+	if leases&ionclient.LeaseEntries != 0 {
+		k.kept.RevokeEntries(h)
+	}
+}
+
+// Writing implements ionclient.Watcher.
+func (k *known) Writing(h uint64) func(end, at int64, lost bool) {
+	since := k.kept.Now()
+	return func(end, at int64, lost bool) {
+		if lost {
+			k.mu.Lock()
+			k.lost[h] = time.Now().Add(lostTime)
+			k.mu.Unlock()
+		}
+		if at == 0 {
+			k.kept.DropAttr(h)
+			return
+		}
+		k.kept.Wrote(h, since, func(a *ionclient.Attr) {
+			a.Size = max(a.Size, end)
+			a.Blocks = (a.Size + 511) / 512
+			a.Mtime = max(a.Mtime, at/int64(time.Second))
+			a.Ctime = max(a.Ctime, a.Mtime)
+			a.Version = 0
+		})
+	}
+}
+
+// mayKeep reports whether attributes of h do not change unseen.
+func (k *known) mayKeep(h uint64) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	until, ok := k.lost[h]
+	if ok && time.Now().After(until) {
+		delete(k.lost, h)
+		ok = false
+	}
+	return !ok
+}
+
+// Quiet implements holder.Attrs.
+func (k *known) Quiet(h uint64) bool {
+	a, ok := k.kept.Attr(h)
+	return ok && a.Quiet
+}
+
+// Size implements holder.Attrs.
+func (k *known) Size(h uint64) (int64, bool) {
+	a, ok := k.kept.Attr(h)
+	return a.Size, ok
+}
+
+// leaseOf is a lease on what came with a tenure, nil if that is none.
+func leaseOf(t ionclient.Tenure) names.Lease {
+	if t == (ionclient.Tenure{}) {
+		return nil
+	}
+	return t
+}
+
+func (k *known) putAttr(a ionclient.Attr, since names.Mark) {
+	if k.mayKeep(a.Handle) {
+		k.kept.PutAttr(a.Handle, a, leaseOf(a.Tenure), since)
+	}
+}
+
+func (k *known) setAttr(a ionclient.Attr, since names.Mark) {
+	if !k.mayKeep(a.Handle) {
+		k.kept.DropAttr(a.Handle)
+		return
+	}
+	k.kept.SetAttr(a.Handle, a, leaseOf(a.Tenure), since)
+}
+
+// GetAttr returns the attributes of h.
+func (k *known) GetAttr(ctx context.Context, h uint64) (ionclient.Attr, error) {
+	if a, ok := k.kept.Attr(h); ok {
+		return a, nil
+	}
+	since := k.kept.Now()
+	a, err := k.client.GetAttr(ctx, h)
+	if err == nil {
+		k.putAttr(a, since)
+	}
+	return a, err
+}
+
+// Lookup returns the attributes of what a name in dir means.
+func (k *known) Lookup(ctx context.Context, dir uint64, name string) (ionclient.Attr, error) {
+	if e, ok := k.kept.Entry(dir, name); ok {
+		if e.Handle == 0 {
+			return ionclient.Attr{}, errno.New("fs.lookup", syscall.ENOENT)
+		}
+		a, err := k.GetAttr(ctx, e.Handle)
+		if errno.Of(err) != syscall.ESTALE {
+			return a, err
+		}
+		k.kept.DropEntry(dir, name) // it went away by itself, or is just being removed
+	}
+	since := k.kept.Now()
+	f, t, err := k.client.Lookup(ctx, dir, name)
+	switch {
+	case errno.Of(err) == syscall.ENOENT:
+		k.kept.PutEntry(dir, name, names.Entry{}, leaseOf(t), since)
+		return ionclient.Attr{}, err
+	case err != nil:
+		return ionclient.Attr{}, err
+	}
+	k.kept.PutEntry(dir, name, names.Entry{Handle: f.Handle, Type: uint32(f.Type)}, leaseOf(t), since)
+	if f.Attr != nil {
+		k.putAttr(*f.Attr, since)
+		return *f.Attr, nil
+	}
+	a, err := k.GetAttr(ctx, f.Handle)
+	if errno.Of(err) == syscall.ESTALE { // removed in between
+		err = errno.Wrap("fs.lookup", syscall.ENOENT, err)
+	}
+	return a, err
+}
+
+// ReadDir returns all entries of a directory.
+func (k *known) ReadDir(ctx context.Context, dir uint64) ([]names.Named, error) {
+	if all, ok := k.kept.List(dir); ok {
+		return all, nil
+	}
+	since := k.kept.Now()
+	var all []names.Named
+	var tenure ionclient.Tenure
+	var token []byte
+	for first, eof := true, false; !eof; first = false {
+		l, err := k.client.ReadDir(ctx, dir, token, readDirBatch)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range l.Entries {
+			all = append(all, names.Named{Name: e.Name, Entry: names.Entry{Handle: e.Handle, Type: uint32(e.Type)}})
+		}
+		if first { // from then on nobody else changes anything unnoticed
+			tenure = l.Tenure
+		}
+		token, eof = l.Next, l.EOF
+	}
+	k.kept.PutList(dir, all, leaseOf(tenure), since)
+	return all, nil
+}
+
+// Readlink returns the target of a symbolic link.
+func (k *known) Readlink(ctx context.Context, h uint64) (string, error) {
+	const key = "target"
+	if v, ok := k.kept.Fact(h, key); ok {
+		return v, nil
+	}
+	since := k.kept.Now()
+	v, err := k.client.Readlink(ctx, h)
+	if err == nil {
+		k.kept.PutFact(h, key, v, since)
+	}
+	return v, err
+}
+
+// GetXattr returns the value of an extended attribute, ENODATA if there is none.
+func (k *known) GetXattr(ctx context.Context, h uint64, name string) ([]byte, error) {
+	if strings.HasPrefix(name, "user.zoidfs.") { // made up by its home, of what leases do not cover
+		return k.client.GetXattr(ctx, h, name)
+	}
+	key := "xattr " + name
+	if v, ok := k.kept.Fact(h, key); ok {
+		if v, ok := strings.CutPrefix(v, "="); ok {
+			return []byte(v), nil
+		}
+		return nil, errno.New("fs.getxattr", syscall.ENODATA)
+	}
+	since := k.kept.Now()
+	v, err := k.client.GetXattr(ctx, h, name)
+	switch {
+	case errno.Of(err) == syscall.ENODATA:
+		k.kept.PutFact(h, key, "", since)
+	case err == nil && len(v) <= maxFact:
+		k.kept.PutFact(h, key, "="+string(v), since)
+	}
+	return v, err
+}
+
+// Open opens a file, and cuts it if flags say so.
+func (k *known) Open(ctx context.Context, h uint64, flags uint32, killPriv bool) (ionclient.Attr, error) {
+	open := func(ctx context.Context) (ionclient.Attr, error) {
+		since := k.kept.Now()
+		a, err := k.client.Open(ctx, h, flags, killPriv)
+		switch trunc := flags&syscall.O_TRUNC != 0; {
+		case err == nil && trunc:
+			k.setAttr(a, since)
+		case err == nil:
+			k.putAttr(a, since)
+		case trunc:
+			k.kept.DropAttr(h)
+		}
+		return a, err
+	}
+	return ionclient.Outlive(ctx, k.client, open, k.closeUnwanted)
+}
+
+func (k *known) closeUnwanted(ctx context.Context, a ionclient.Attr, err error) {
+	if err == nil {
+		_ = k.client.CloseFile(ctx, a.Handle, false)
+	}
+}
+
+// SetAttr changes attributes and returns them all.
+func (k *known) SetAttr(ctx context.Context, h uint64, set ionclient.SetAttr) (ionclient.Attr, error) {
+	return change(ctx, k, func(ctx context.Context) (ionclient.Attr, error) {
+		since := k.kept.Now()
+		a, err := k.client.SetAttr(ctx, h, set)
+		if err != nil {
+			k.kept.DropAttr(h)
+		} else {
+			k.setAttr(a, since)
+		}
+		return a, err
+	})
+}
+
+// changeXattr runs f, which changes an extended attribute of h.
+func (k *known) changeXattr(ctx context.Context, h uint64, f func(context.Context) error) error {
+	_, err := change(ctx, k, func(ctx context.Context) (struct{}, error) {
+		defer k.kept.DropAttr(h)
+		return struct{}{}, f(ctx)
+	})
+	return err
+}
+
+// change runs f to its end.
+func change[T any](ctx context.Context, k *known, f func(context.Context) (T, error)) (T, error) {
+	return ionclient.Outlive(ctx, k.client, f, func(context.Context, T, error) {})
+}
+
+func entryOf(a *ionclient.Attr) names.Entry {
+	return names.Entry{Handle: a.Handle, Type: uint32(a.Type)}
+}
+
+func objType(e names.Entry) ionpb.ObjType { return ionpb.ObjType(e.Type) }

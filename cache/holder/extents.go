@@ -31,7 +31,7 @@ func chunksOf(e extent.Extent, size int64, f func(chunk, part extent.Extent)) {
 	}
 }
 
-// run is bytes of a View that lie next to each other in the file.
+// run is an extent of a View.
 type run struct {
 	ext    extent.Extent
 	pieces [][]byte
@@ -40,22 +40,14 @@ type run struct {
 // runsOf is the runs of v, in order.
 func runsOf(v *cache.View) []run {
 	pieces := v.Slices()
-	var out []run
-	for _, e := range v.Extents() {
-		var r run
-		r.ext = e
-		for left := e.Len; left > 0; {
-			p := pieces[0]
-			pieces = pieces[1:]
-			left -= int64(len(p))
-			r.pieces = append(r.pieces, p)
+	out := make([]run, 0, len(v.Extents()))
+	for _, e := range v.Extents() { // none touch, and no piece crosses an end
+		n := 0
+		for left := e.Len; left > 0; n++ {
+			left -= int64(len(pieces[n]))
 		}
-		if n := len(out); n > 0 && out[n-1].ext.End() == e.Off {
-			out[n-1].ext.Len += e.Len
-			out[n-1].pieces = append(out[n-1].pieces, r.pieces...)
-			continue
-		}
-		out = append(out, r)
+		out = append(out, run{e, pieces[:n:n]})
+		pieces = pieces[n:]
 	}
 	return out
 }

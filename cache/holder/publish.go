@@ -216,7 +216,6 @@ func await(ctx context.Context, waits ...*batch) (err error) {
 // send sends what is wanted of c, batch after batch.
 func (f *File) send(c *chunk) {
 	for {
-		ctx, abort := context.WithCancel(f.h.life)
 		f.mu.Lock()
 		b := c.next
 		if b == nil || !b.wanted || c.parked {
@@ -227,8 +226,11 @@ func (f *File) send(c *chunk) {
 				c.idle = nil
 			}
 			f.mu.Unlock()
-			abort()
 			return
+		}
+		ctx, abort := f.h.life, context.CancelFunc(func() {})
+		if c.how.kept {
+			ctx, abort = context.WithCancel(ctx)
 		}
 		c.flying, c.sends, c.abort = b, c.how, abort
 		c.next, c.how = nil, manner{}

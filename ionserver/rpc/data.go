@@ -32,7 +32,7 @@ func Pooled(b *buf.Buf) Data {
 		b.Release()
 		return Data{}
 	}
-	return (&hold{mem: b.Bytes(), letGo: b.Release}).data()
+	return Data{bufs: mem.BufferSlice{(&hold{mem: b.Bytes(), letGo: b.Release}).buffer()}, lend: true}
 }
 
 // Lent is a payload of memory in several places that does not change until
@@ -50,10 +50,13 @@ func lent(pieces [][]byte, l *link, letGo func()) (d Data) {
 		}
 	}
 	d.bufs = make(mem.BufferSlice, 0, len(pieces))
-	for _, p := range pieces {
+	holds := make([]hold, len(pieces)) // at once: there may be many
+	for i, p := range pieces {
 		if len(p) > 0 {
 			out.Add(1)
-			d.bufs = append(d.bufs, (&hold{mem: p, letGo: end, link: l}).data().bufs...)
+			h := &holds[i]
+			h.mem, h.letGo, h.link = p, end, l
+			d.bufs = append(d.bufs, h.buffer())
 		}
 	}
 	d.lend = l == nil
@@ -95,18 +98,18 @@ type hold struct {
 	prev, next *hold
 }
 
-// data is the payload in h. Its holder releases it; the last one ends h.
-func (h *hold) data() Data {
+// buffer is the memory of h. Who gets it frees it; the last one ends h.
+func (h *hold) buffer() mem.Buffer {
 	if mem.IsBelowBufferPoolingThreshold(cap(h.mem)) {
 		// mem.NewBuffer would not tell when such a small one is free.
-		d := Data{bufs: mem.BufferSlice{mem.SliceBuffer(append([]byte(nil), h.mem...))}}
+		b := mem.SliceBuffer(append([]byte(nil), h.mem...))
 		h.end()
-		return d
+		return b
 	}
 	if h.link != nil {
 		h.link.lend(h)
 	}
-	return Data{bufs: mem.BufferSlice{mem.NewBuffer(&h.mem, h)}, lend: true}
+	return mem.NewBuffer(&h.mem, h)
 }
 
 // contains tells whether p lies in the memory of h.

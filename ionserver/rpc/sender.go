@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+
+	"google.golang.org/grpc/mem"
 )
 
 // States of an item in a sender's queue.
@@ -56,7 +58,8 @@ func (s *sender) lend(d Data) Data {
 		return d
 	}
 	if len(d.bufs) == 1 {
-		return (&hold{mem: d.bufs[0].ReadOnlyData(), letGo: d.Release, link: s.link}).data()
+		h := &hold{mem: d.bufs[0].ReadOnlyData(), letGo: d.Release, link: s.link}
+		return Data{bufs: mem.BufferSlice{h.buffer()}}
 	}
 	return lent(d.Append(nil), s.link, d.Release)
 }

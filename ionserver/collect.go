@@ -15,11 +15,12 @@ import (
 	"github.com/zoidfs/zoidfs/pvfs"
 )
 
-// collect asks the owners that announced writes for the time of the last one.
-// It returns those that are still writing, or where others than the mount by
-// may keep writes back. With hurry, owners that cannot be
-// reached at once are left for later.
-func (h *home) collect(ctx context.Context, w waiter, handle, by uint64, hurry bool) (busy []int, err error) {
+// collect asks the owners that announced writes for the time of the last one,
+// and how far their bytes reach. It returns those that are still writing, or
+// that other mounts than the one that w is a call of keep writes back from. With
+// hurry, owners that cannot be reached at once are left for later. The caller
+// holds the inode's place in ops.
+func (h *home) collect(ctx context.Context, w waiter, handle uint64, hurry bool) (busy []int, err error) {
 	h.mu.Lock()
 	i := h.inodes[handle]
 	if i == nil || len(i.writers) == 0 {
@@ -28,11 +29,11 @@ func (h *home) collect(ctx context.Context, w waiter, handle, by uint64, hurry b
 	}
 	asked := maps.Clone(i.writers)
 	h.mu.Unlock()
-	return h.collectFrom(ctx, w, handle, by, asked, hurry)
+	return h.collectFrom(ctx, w, handle, asked, hurry)
 }
 
 // settle asks the owners whose bytes PVFS2 did not show yet whether it does
-// now.
+// now. The caller holds the inode's place in ops, exclusively.
 func (h *home) settle(ctx context.Context, w waiter, handle uint64, hurry bool) error {
 	h.mu.Lock()
 	asked := make(map[int]writer)
@@ -40,26 +41,27 @@ func (h *home) settle(ctx context.Context, w waiter, handle uint64, hurry bool) 
 		for at := range i.ends {
 			asked[at] = i.writers[at]
 		}
+		clear(i.ends) // they say it again
 	}
 	h.mu.Unlock()
 	if len(asked) == 0 {
 		return nil
 	}
-	_, err := h.collectFrom(ctx, w, handle, 0, asked, hurry)
+	_, err := h.collectFrom(ctx, w, handle, asked, hurry)
 	return err
 }
 
-func (h *home) collectFrom(ctx context.Context, w waiter, handle, by uint64, asked map[int]writer, hurry bool) (busy []int, err error) {
+func (h *home) collectFrom(ctx context.Context, w waiter, handle uint64, asked map[int]writer, hurry bool) (busy []int, err error) {
 	if hurry {
 		maps.DeleteFunc(asked, func(at int, _ writer) bool { return at != h.srv.self && !h.srv.peers[at].isUp() })
 	}
 	got := make(map[int]*ionpb.CollectResp)
 	if _, ok := asked[h.srv.self]; ok {
-		got[h.srv.self] = h.srv.owner.collect(handle, h.srv.sessions.of(by))
+		got[h.srv.self] = h.srv.owner.collect(handle, mountOf(w))
 	}
 	if len(asked) > len(got) {
 		err = w.wait(func() error {
-			return h.ask(ctx, handle, by, slices.Collect(maps.Keys(asked)), got)
+			return h.ask(ctx, handle, mountOf(w), slices.Collect(maps.Keys(asked)), got)
 		})
 	}
 	h.mu.Lock()
@@ -86,15 +88,20 @@ func (h *home) learnLocked(handle uint64, i *inode, at int, r *ionpb.CollectResp
 		i.mtime = max(i.mtime, r.Stamp/int64(time.Second))
 		h.versions.changed(handle)
 	}
-	if r.End > 0 {
-		i.ends[at] = r.End
-	} else {
-		delete(i.ends, at)
+	reachesLocked(i, at, r.End)
+}
+
+// reachesLocked takes note of how far an owner's bytes reach. What was known
+// stays so until PVFS2 shows it, or a truncation, because looks at attributes
+// overlap and this may be the older one's.
+func reachesLocked(i *inode, at int, end int64) {
+	if end > 0 {
+		i.ends[at] = max(i.ends[at], end)
 	}
 }
 
 // ask collects from peers at the same time, into got.
-func (h *home) ask(ctx context.Context, handle, by uint64, from []int, got map[int]*ionpb.CollectResp) error {
+func (h *home) ask(ctx context.Context, handle, mount uint64, from []int, got map[int]*ionpb.CollectResp) error {
 	var g errgroup.Group
 	var mu sync.Mutex
 	for _, at := range from {
@@ -103,7 +110,7 @@ func (h *home) ask(ctx context.Context, handle, by uint64, from []int, got map[i
 		}
 		g.Go(func() error {
 			r := new(ionpb.CollectResp)
-			if err := h.srv.peers[at].call(ctx, rpc.Frame{Op: ionpb.Op_COLLECT, Handle: handle}, &ionpb.SessionReq{Session: by}, r); err != nil {
+			if err := h.srv.peers[at].call(ctx, rpc.Frame{Op: ionpb.Op_COLLECT, Handle: handle}, &ionpb.SessionReq{Session: mount}, r); err != nil {
 				return err
 			}
 			mu.Lock()
@@ -140,7 +147,7 @@ func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
 	const tries = 3
 	for try := 1; ; try++ {
 		before := h.announcements(handle)
-		busy, err := h.collect(c.ctx, c, handle, c.mount(), false)
+		busy, err := h.collect(c.ctx, c, handle, false)
 		if err != nil {
 			return pvfs.Attr{}, err
 		}

@@ -82,8 +82,9 @@ func peerOperations() map[ionpb.Op]operation {
 		ionpb.Op_NAME_LOCK:    {classPeer, (*call).peerNameLock},
 		ionpb.Op_NAME_UNLOCK:  {classPeer, (*call).peerRelease},
 		ionpb.Op_FORGET:       {classPeer, (*call).peerForget},
-		ionpb.Op_DISTURB:      {classPeer, (*call).peerDisturb},
 		ionpb.Op_WRITE_BACK:   {classPeer, (*call).peerWriteBack},
+		ionpb.Op_REACH:        {classPeer, (*call).peerReach},
+		ionpb.Op_DISTURB:      {classPeer, (*call).peerDisturb},
 	}
 }
 

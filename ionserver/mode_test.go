@@ -203,7 +203,7 @@ func TestModeChangesAmongOpens(t *testing.T) {
 			return nil
 		})
 	}
-	for i := range 100 {
+	for i := range 50 {
 		mode := consistency.All()[i%5]
 		require.NoError(t, m.setMode(h, mode.String()))
 		require.Equal(t, ionpb.ConsistencyOf(mode), m.openMode(h))

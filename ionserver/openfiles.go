@@ -287,7 +287,7 @@ func (c *call) writeBackAll() error {
 			})
 		}
 	}
-	_, err := c.writeBack(c.Handle, c.sess.id)
+	_, err := c.writeBack(c.Handle, c.mount())
 	if other := c.wait(g.Wait); err == nil {
 		err = other
 	}

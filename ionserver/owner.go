@@ -283,8 +283,7 @@ func (c *call) leave(f *ownedFile, a access, reply *rpc.Frame) {
 	}
 }
 
-// read answers READ with what the owner knows: where that ends, the file may
-// go on, with bytes that other owners know of, or a hole before them.
+// read answers READ: with less than was asked for only at the end of the file.
 func (c *call) read() (reply *rpc.Frame, err error) {
 	ext, err := c.dataExtent(c.Len)
 	if err != nil {
@@ -309,12 +308,21 @@ func (c *call) read() (reply *rpc.Frame, err error) {
 		return nil, err
 	}
 	defer release()
+	before := c.srv.quiet(c.Handle)
 	v, err := f.data.Read(c.ctx, ext, o.fetch(f))
 	if err != nil {
 		return nil, stale(err)
 	}
-	n := int64(v.Len())
-	return &rpc.Frame{Data: rpc.Lent(v.Slices(), v.Release), Len: n}, nil
+	n, pieces := int64(v.Len()), v.Slices()
+	if n < ext.Len {
+		hole, err := c.hole(f, ext, ext.Off+n, before)
+		if err != nil {
+			v.Release()
+			return nil, err
+		}
+		n, pieces = n+hole, withZeros(pieces[:len(pieces):len(pieces)], hole)
+	}
+	return &rpc.Frame{Data: rpc.Lent(pieces, v.Release), Len: n}, nil
 }
 
 // fetch reads what f.data lacks from the PVFS2 servers.
@@ -410,32 +418,28 @@ func (c *call) putThrough(f *ownedFile, file *pvfs.File, ext extent.Extent, piec
 // beginWrite counts a write as at work and announces it if the home does not
 // expect one, or not of this mount. endWrite must follow if it succeeds.
 func (c *call) beginWrite(f *ownedFile, kill bool) error {
-	by := c.mount()
+	mount := c.mount()
 	f.mu.Lock()
 	f.writers++
-	other := f.announced && f.by != 0 && f.by != by
-	need, seen := !f.announced || other || kill && !f.killed, f.collects
-	if other || f.announced && f.by == 0 {
-		by = 0
+	if f.announced && f.by != mount {
+		mount = 0
 	}
+	need, seen := !f.announced || f.by != mount || kill && !f.killed, f.collects
 	f.mu.Unlock()
 	if !need {
 		return nil
 	}
-	err := c.announce(f.handle, kill, by)
+	err := c.announce(f.handle, kill, mount)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err != nil {
 		f.writers--
 		return err
 	}
-	switch {
-	case !f.announced:
-		f.by = by
-	case f.by != by:
-		f.by = 0
+	if f.announced && f.by != mount {
+		mount = 0
 	}
-	f.announced = true
+	f.announced, f.by = true, mount
 	if kill && f.collects == seen {
 		f.killed = true
 	}
@@ -444,15 +448,15 @@ func (c *call) beginWrite(f *ownedFile, kill bool) error {
 
 // announce tells the home of the file that this node writes, for a mount or, if
 // that is 0, for several.
-func (c *call) announce(handle uint64, kill bool, by uint64) error {
+func (c *call) announce(handle uint64, kill bool, mount uint64) error {
 	s := c.srv
 	if at := s.placement.Home(handle); at != s.self {
 		return c.wait(func() error {
 			return s.peers[at].call(c.ctx, rpc.Frame{Op: ionpb.Op_ANNOUNCE, Handle: handle},
-				&ionpb.AnnounceReq{KillPriv: kill, From: s.opt.Self, Session: by}, nil)
+				&ionpb.AnnounceReq{KillPriv: kill, From: s.opt.Self, Session: mount}, nil)
 		})
 	}
-	return s.home.announce(c, handle, s.self, by, kill)
+	return s.home.announce(c, handle, s.self, mount, kill)
 }
 
 func (f *ownedFile) endWrite() {
@@ -473,23 +477,23 @@ func (f *ownedFile) wrote(now time.Time, session uint64, unstable bool) int64 {
 	return f.stamp
 }
 
-// collect tells the home, on behalf of a session, about the last write. From
+// collect tells the home, on behalf of a mount, about the last write. From
 // now on the next one is announced again, unless writes are at work or may be
 // kept back.
-func (o *owner) collect(handle, session uint64) *ionpb.CollectResp {
+func (o *owner) collect(handle, mount uint64) *ionpb.CollectResp {
 	o.mu.Lock()
 	f := o.files[handle]
 	o.mu.Unlock()
 	if f == nil {
 		return &ionpb.CollectResp{}
 	}
-	_, end, _ := f.data.Dirty()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	_, end, _ := f.data.Dirty() // with everything that has a stamp
 	f.collects++
 	f.killed = false
 	f.collected = f.stamp
-	byOthers, byAny := f.leases.KeptBack(session)
+	byOthers, byAny := f.leases.KeptBack(o.srv.sessions.ofMount(mount))
 	f.announced = (f.writers > 0 || byAny) && f.announced
 	return &ionpb.CollectResp{
 		Wrote: f.stamp != 0, Mtime: f.stamp / int64(time.Second), Stamp: f.stamp,
@@ -499,10 +503,10 @@ func (o *owner) collect(handle, session uint64) *ionpb.CollectResp {
 
 // fencing is what a fence is to keep out, and for whom.
 type fencing struct {
-	handle  uint64
-	ext     extent.Extent
-	flags   uint32 // of fenceFlags
-	session uint64 // whose leases are not in the way; 0: none's
+	handle uint64
+	ext    extent.Extent
+	flags  uint32 // of fenceFlags
+	mount  uint64 // whose leases are not in the way; 0: none's
 }
 
 const fenceFlags = uint32(ionpb.Flag_SHARED | ionpb.Flag_CUT)
@@ -513,6 +517,7 @@ const fenceFlags = uint32(ionpb.Flag_SHARED | ionpb.Flag_CUT)
 // servers, or forgotten if it is to be cut off.
 func (o *owner) fence(c *call, ctx context.Context, x fencing) (release func(), err error) {
 	shared := x.flags&uint32(ionpb.Flag_SHARED) != 0
+	session := o.srv.sessions.ofMount(x.mount)
 	f := o.get(x.handle)
 	defer func() {
 		if err != nil {
@@ -520,14 +525,14 @@ func (o *owner) fence(c *call, ctx context.Context, x fencing) (release func(), 
 		}
 	}()
 	for {
-		if err := c.awaitLeases(ctx, f, x.ext, !shared, x.session); err != nil {
+		if err := c.awaitLeases(ctx, f, x.ext, !shared, session); err != nil {
 			return nil, err
 		}
 		unlock, err := c.lockRange(ctx, f, x.ext, !shared)
 		if err != nil {
 			return nil, err
 		}
-		if !f.closeTo(x.ext, shared, x.session) { // somebody was faster
+		if !f.closeTo(x.ext, shared, session) { // somebody was faster
 			unlock()
 			continue
 		}

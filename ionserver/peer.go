@@ -228,6 +228,8 @@ type token struct {
 	conn *rpc.Conn
 	id   uint64
 	op   ionpb.Op // that releases it
+
+	reach int64 // of a fence: the end of the bytes there that PVFS2 may not show
 }
 
 // take asks for a token, again until it is given.
@@ -245,7 +247,7 @@ func (p *peerLink) take(ctx context.Context, f rpc.Frame, req proto.Message) (*t
 		} else {
 			var r ionpb.FenceResp
 			_, err = p.callOn(ctx, conn, f, req, &r)
-			t.id, t.op = r.Token, ionpb.Op_UNFENCE
+			t.id, t.op, t.reach = r.Token, ionpb.Op_UNFENCE, r.End
 		}
 		switch {
 		case err == nil:
@@ -335,7 +337,7 @@ func (c *call) peerCollect() (*rpc.Frame, error) {
 	if err := c.Decode(&m); err != nil {
 		return nil, err
 	}
-	return okay(c.srv.owner.collect(c.Handle, c.srv.sessions.of(m.Session)))
+	return okay(c.srv.owner.collect(c.Handle, m.Session))
 }
 
 func (c *call) peerWriteBack() (*rpc.Frame, error) {
@@ -343,7 +345,7 @@ func (c *call) peerWriteBack() (*rpc.Frame, error) {
 	if err := c.Decode(&m); err != nil {
 		return nil, err
 	}
-	r, err := c.writeBack(c.Handle, c.srv.sessions.of(m.Session))
+	r, err := c.writeBack(c.Handle, m.Session)
 	if err != nil {
 		return nil, err
 	}
@@ -359,7 +361,7 @@ func (c *call) peerFence() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	release, err := c.srv.owner.fence(c, c.stream.ctx, fencing{c.Handle, ext, c.Flags & fenceFlags, c.srv.sessions.of(m.Session)})
+	release, err := c.srv.owner.fence(c, c.stream.ctx, fencing{c.Handle, ext, c.Flags & fenceFlags, m.Session})
 	if err != nil {
 		return nil, err
 	}
@@ -367,7 +369,7 @@ func (c *call) peerFence() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return okay(&ionpb.FenceResp{Token: id})
+	return okay(&ionpb.FenceResp{Token: id, End: c.srv.owner.reach(c.Handle)})
 }
 
 func (c *call) peerRelease() (*rpc.Frame, error) {

@@ -280,6 +280,7 @@ func TestRestartAfterCrash(t *testing.T) {
 	}
 	require.NoError(t, a.lock(t.Context(), locked, 1, ionpb.LockType_WRITE_LOCK, false))
 	require.NoError(t, a.write(kept, 0, []byte("bytes"), 0))
+	require.NoError(t, a.atHome(ionpb.Op_FSYNC, kept, &ionpb.FsyncReq{}, nil))
 	for _, n := range []string{"kept", "lost"} {
 		r, err := a.unlink(a.root, n)
 		require.NoError(t, err)

@@ -45,6 +45,7 @@ func TestStripe(t *testing.T) {
 	}
 	f := m.file(m.mkdir(d, "sub"), "f")
 	require.NoError(t, m.write(f, 0, make([]byte, 30000), 0))
+	require.NoError(t, m.atHome(ionpb.Op_FSYNC, f, &ionpb.FsyncReq{}, nil))
 	i := m.stripe(f)
 	require.Equal(t, striping.TypeFile, i.Type)
 	require.EqualValues(t, 30000, i.Size)

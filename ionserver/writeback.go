@@ -21,6 +21,8 @@ const (
 	maxFlight  = 32 << 20 // bytes of one noncontiguous request to all servers
 	eagerBytes = 16 << 20 // unstable bytes of a file at which whole domains go
 	backFiles  = 8        // files that are written back at the same time
+
+	lastWord = time.Second // for mounts to hear what was written back at the end
 )
 
 // spaceInterval is how often the free space is looked at while bytes are
@@ -383,8 +385,9 @@ func (c *call) commit() (*rpc.Frame, error) {
 
 // writeBack has everything that was written to a file here reach the PVFS2
 // servers, also what other sessions keep back, and collects.
-func (c *call) writeBack(handle, session uint64) (*ionpb.CollectResp, error) {
+func (c *call) writeBack(handle, mount uint64) (*ionpb.CollectResp, error) {
 	o := c.srv.owner
+	session := c.srv.sessions.ofMount(mount)
 	f := o.get(handle)
 	defer o.put(f)
 	if err := c.awaitLeases(c.ctx, f, extent.ToEnd(0), false, session); err != nil {
@@ -393,7 +396,7 @@ func (c *call) writeBack(handle, session uint64) (*ionpb.CollectResp, error) {
 	if err := o.writeBack(c, c.ctx, f, extent.ToEnd(0)); err != nil {
 		return nil, err
 	}
-	return o.collect(handle, session), nil
+	return o.collect(handle, mount), nil
 }
 
 // finish writes everything back, as far as that can be done in time, and tells
@@ -411,6 +414,8 @@ func (o *owner) finish(ctx context.Context, timeout time.Duration) {
 		})
 	}
 	_ = g.Wait()
+	ctx, cancelNews := context.WithTimeout(ctx, min(timeout, lastWord))
+	defer cancelNews()
 	for _, t := range o.news.take() {
 		g.Go(func() error {
 			defer o.put(t.f)

@@ -56,7 +56,8 @@ func (o Options) withDefaults() Options {
 type Attrs interface {
 	// Quiet reports whether surely no other mount holds unpublished bytes.
 	Quiet(handle uint64) bool
-	// Size returns the size in bytes, if it is surely known.
+	// Size returns the size in bytes, if it is surely known: that of what is
+	// published, or more.
 	Size(handle uint64) (size int64, ok bool)
 }
 
@@ -65,7 +66,7 @@ type Holder struct {
 	client *ionclient.Client
 	opt    Options
 	store  *cache.Store
-	attrs  Attrs           // nil: nothing is known
+	attrs  Attrs
 	life   context.Context // of what goes on in the background
 	end    context.CancelFunc
 	full   chan struct{} // capacity 1: too much is retained
@@ -92,6 +93,9 @@ func New(client *ionclient.Client, attrs Attrs, opt Options) (*Holder, error) {
 		return nil, err
 	}
 	opt = opt.withDefaults()
+	if attrs == nil {
+		attrs = unknown{}
+	}
 	store, err := cache.New(cache.Options{Bytes: opt.Bytes})
 	if err != nil {
 		return nil, err
@@ -237,7 +241,13 @@ func (h *Holder) pruneLocked(n int) (drop []*File) {
 	return drop
 }
 
+// unknown is the Attrs of a mount that keeps none.
+type unknown struct{}
+
+func (unknown) Quiet(uint64) bool         { return false }
+func (unknown) Size(uint64) (int64, bool) { return 0, false }
+
 // quiet reports whether surely no other mount holds unpublished bytes.
 func (h *Holder) quiet(handle uint64) bool {
-	return h.alone.Load() || h.attrs != nil && h.attrs.Quiet(handle)
+	return h.alone.Load() || h.attrs.Quiet(handle)
 }

@@ -53,8 +53,8 @@ func (b *Bytes) keep(u interface{ Release() }) {
 	b.mu.Unlock()
 }
 
-// part is what was found of a part of a read, up to end. Further on nobody in
-// that file domain knows of a byte.
+// part is what was found of a part of a read, up to end. Further on nothing is
+// published.
 type part struct {
 	ext    extent.Extent
 	end    int64
@@ -76,7 +76,12 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 			return nil, err
 		}
 	}
-	before := f.h.Glimpse(f.handle)
+	before := f.glimpse()
+	if size, ok := f.h.attrs.Size(f.handle); ok {
+		if e.Len = min(e.Len, max(size, before.end)-off); e.Len <= 0 {
+			return out, nil
+		}
+	}
 	release, err := f.order.Lock(ctx, e, false)
 	if err != nil {
 		return nil, err
@@ -85,13 +90,11 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 	exts := f.h.client.Split(e)
 	parts, errs := make([]part, len(exts)), make([]error, len(exts))
 	each(len(exts), func(i int) { parts[i], errs[i] = f.readPart(ctx, exts[i], h.right, out) })
-	if err = cmp.Or(errs...); err == nil {
-		err = f.join(ctx, parts, before, out)
-	}
-	if err != nil {
+	if err := cmp.Or(errs...); err != nil {
 		out.Release()
 		return nil, err
 	}
+	join(parts, max(before.end, f.glimpse().end), out)
 	if out.n == n {
 		h.readAhead(e)
 	}
@@ -173,21 +176,13 @@ func lay(e extent.Extent, v *cache.View, off int64, data ionclient.Data) part {
 	return p
 }
 
-// join puts parts together. An owner knows nothing of bytes in other domains: if
-// one had fewer than asked for, the size tells whether a hole lies there or the
-// end of the file. Those that came after the first look are looked for again.
-func (f *File) join(ctx context.Context, parts []part, before Glimpse, out *Bytes) error {
-	size := int64(-1)
-	for i := range parts {
-		p := &parts[i]
-		if p.short() && size < 0 {
-			var err error
-			if size, err = f.size(ctx, before); err != nil {
-				return err
-			}
-		}
-		if err := f.complete(ctx, p, size, out); err != nil {
-			return err
+// join puts parts together. One that is short ends at the end of what is
+// published; if this node has written further on, a hole lies there.
+func join(parts []part, end int64, out *Bytes) {
+	for _, p := range parts {
+		if hole := min(p.ext.End(), end) - p.end; hole > 0 {
+			p.slices = appendZeros(p.slices, hole)
+			p.end += hole
 		}
 		out.slices = append(out.slices, p.slices...)
 		out.n += int(p.end - p.ext.Off)
@@ -195,40 +190,4 @@ func (f *File) join(ctx context.Context, parts []part, before Glimpse, out *Byte
 			break
 		}
 	}
-	return nil
-}
-
-// complete fills p up to the end of a file of that size.
-func (f *File) complete(ctx context.Context, p *part, size int64, out *Bytes) error {
-	end := min(p.ext.End(), size)
-	if !p.short() || p.end >= end {
-		return nil
-	}
-	rest := extent.Extent{Off: p.end, Len: end - p.end}
-	data, _, err := f.h.client.Read(ctx, f.handle, rest, 0)
-	if err != nil {
-		return err
-	}
-	out.keep(data)
-	p.slices = append(p.slices, data.Slices()...)
-	p.slices = appendZeros(p.slices, rest.Len-int64(data.Len()))
-	p.end = end
-	return nil
-}
-
-// size is the size of the file, with what is unpublished here.
-func (f *File) size(ctx context.Context, before Glimpse) (int64, error) {
-	a := ionclient.Attr{}
-	known := false
-	if f.h.attrs != nil {
-		a.Size, known = f.h.attrs.Size(f.handle)
-	}
-	if !known {
-		var err error
-		if a, err = f.h.client.GetAttr(ctx, f.handle); err != nil {
-			return 0, err
-		}
-	}
-	before.Overlay(&a)
-	return a.Size, nil
 }

@@ -52,7 +52,7 @@ func (f *File) put(ctx context.Context, m mode, chunk extent.Extent, off int64, 
 	how := manner{flags: flags | m.asksToWrite(), maxAge: m.maxAge(f.h.opt.Visibility)}
 	durable := flags&ionclient.Sync != 0
 	pieces := [][]byte{p}
-	if !m.keepsBack(false) && !durable {
+	if !m.keepsBack(false) && !durable && flags&ionclient.KillPriv == 0 {
 		how.kept, how.deferred = true, true
 		if f.keep(chunk, off, pieces, how) {
 			return nil, nil
@@ -112,7 +112,8 @@ func (h *Handle) Append(ctx context.Context, p []byte, flags uint32) (int, error
 		return 0, err
 	}
 	off, n, err := f.h.client.Append(ctx, f.handle, p, flags)
-	if n > 0 { // what lay there before, and was cut off since, must not show
+	if n > 0 {
+		// What lay there before, and was cut off since, must not show.
 		e := extent.Extent{Off: off, Len: int64(n)}
 		release, lockErr := f.order.Lock(f.h.life, e, true)
 		if lockErr == nil {

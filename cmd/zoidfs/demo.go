@@ -63,7 +63,7 @@ func (a *app) demoCommand() *cobra.Command {
 }
 
 func (a *app) demo(ctx context.Context, flags demoFlags) error {
-	if err := a.up(ctx, upFlags{dir: flags.dir, want: local.Want{Consistency: "strong"}, timeout: time.Minute}); err != nil {
+	if err := a.up(ctx, upFlags{dir: flags.dir, timeout: time.Minute}); err != nil {
 		return err
 	}
 	d, err := cluster.NewDir(flags.dir)

@@ -3,9 +3,12 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/internal/consistency"
 )
 
 func TestHelperArgs(t *testing.T) {
@@ -43,14 +46,20 @@ func TestParseOptions(t *testing.T) {
 		{[]string{"ro", "allow_other"}, mountOptions{readOnly: true, allowOther: true}},
 		{[]string{"ro,rw"}, mountOptions{}},
 		{[]string{"rw,dev,suid,_netdev,nofail,x-systemd.automount,comment=a b"}, mountOptions{}},
-		{[]string{"consistency=strong,nosuid,noexec", "noatime"}, mountOptions{restrict: unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NOATIME}},
+		{[]string{"consistency=strong,nosuid,noexec", "noatime"}, mountOptions{
+			restrict: unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NOATIME, consistency: consistency.Strong,
+		}},
+		{[]string{"consistency=commit,visibility=1m,cache=2G", "consistency=session"}, mountOptions{
+			consistency: consistency.Session, visibility: time.Minute, cache: 2 << 30,
+		}},
 		{[]string{"metrics=127.0.0.1:0,log-file=/var/log/z"}, mountOptions{metrics: "127.0.0.1:0", logFile: "/var/log/z"}},
 	} {
 		got, err := parseOptions(tt.lists)
 		require.NoError(t, err, tt.lists)
 		require.Equal(t, tt.want, got, tt.lists)
 	}
-	for _, bad := range []string{"frob", "consistency", "ro=1", "metrics=x", "log-file=", "sync", "nosuid=1"} {
+	for _, bad := range []string{"frob", "consistency", "ro=1", "metrics=x", "log-file=", "sync", "nosuid=1",
+		"consistency=", "consistency=default", "consistency=Strong", "visibility", "visibility=0", "visibility=-5s", "cache=", "cache=-1"} {
 		_, err := parseOptions([]string{bad})
 		require.Error(t, err, bad)
 	}

@@ -27,11 +27,20 @@ const answerInterval = 20 * time.Millisecond
 // node starts.
 const startTimeout = 5 * time.Second
 
+// Bounds of --write-back: data is in the memory of the I/O node and of the node
+// that wrote it for so long.
+const (
+	minWriteBack = 10 * time.Millisecond
+	maxWriteBack = 10 * time.Minute
+)
+
 type ionFlags struct {
 	role
 	listen, self, pvfs string
 	peers              []string
-	timeout            time.Duration
+	timeout, writeBack time.Duration
+	cache              string
+	cacheBytes         int64 // cache as a number
 }
 
 func (a *app) ionCommand() *cobra.Command {
@@ -55,10 +64,12 @@ func (a *app) ionCommand() *cobra.Command {
 	flags.StringSliceVar(&f.peers, "peers", nil, "`HOST:PORT` of all I/O nodes, this one included (default: this one alone)")
 	flags.StringVar(&f.self, "self", "", "address `HOST:PORT` of this node in --peers, if it is not that of --listen")
 	flags.DurationVar(&f.timeout, "pvfs-timeout", pvfs.DefaultTimeout, "how long a call waits for a PVFS2 server before it fails")
+	flags.StringVar(&f.cache, "cache", sizeText(ionserver.DefaultCache), "memory for file data, a `SIZE` with K, M or G for powers of 1024")
+	flags.DurationVar(&f.writeBack, "write-back", ionserver.DefaultWriteBack, "age at which written data goes to the PVFS2 servers without an fsync")
 	return cmd
 }
 
-func (f *ionFlags) validate() error {
+func (f *ionFlags) validate() (err error) {
 	if f.listen == "" {
 		return errors.New("--listen is needed: HOST:PORT to serve at")
 	}
@@ -85,6 +96,12 @@ func (f *ionFlags) validate() error {
 	}
 	if f.timeout <= 0 {
 		return fmt.Errorf("--pvfs-timeout %v is not positive", f.timeout)
+	}
+	if f.cacheBytes, err = parseCache(f.cache, ionserver.MinCache); err != nil {
+		return fmt.Errorf("--cache %w", err)
+	}
+	if f.writeBack < minWriteBack || f.writeBack > maxWriteBack {
+		return fmt.Errorf("--write-back %v is not between %v and %v", f.writeBack, minWriteBack, maxWriteBack)
 	}
 	return checkURL(f.pvfs)
 }
@@ -122,6 +139,7 @@ func (a *app) serveION(ctx context.Context, f ionFlags, ready func()) (err error
 	defer func() { err = errors.Join(err, client.Close()) }()
 	srv, err := ionserver.New(ionserver.Options{
 		PVFS: client, Listener: lis, Peers: f.peers, Self: f.self, Software: version, Logger: log,
+		CacheBytes: f.cacheBytes, WriteBack: f.writeBack,
 	})
 	if err != nil {
 		return err

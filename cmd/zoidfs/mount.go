@@ -46,6 +46,7 @@ func (a *app) mountCommand() *cobra.Command {
 			"process has died is repaired. It is also a helper of mount(8): mount -t fuse.zoidfs HOST:PORT /zfs.\n\n" +
 			optionHelp,
 		Example: "  zoidfs mount /zfs --ion ion0:7000\n" +
+			"  zoidfs mount /scratch --ion ion0:7000 -o consistency=session,cache=1G\n" +
 			"  mount -t fuse.zoidfs ion0:7000 /zfs -o ro\n" +
 			"  ion0:7000,ion1:7000  /zfs  fuse.zoidfs  _netdev  0 0        # /etc/fstab",
 		Args: func(_ *cobra.Command, args []string) error {
@@ -203,8 +204,13 @@ func (a *app) serveMount(ctx context.Context, f mountFlags, opt mountOptions, re
 		FSName:     f.ion[0],
 		AllowOther: opt.allowOther || os.Geteuid() == 0,
 		ReadOnly:   opt.readOnly,
-		Version:    version,
-		Logger:     log,
+
+		Consistency: opt.consistency,
+		Visibility:  opt.visibility,
+		CacheBytes:  opt.cache,
+
+		Version: version,
+		Logger:  log,
 	})
 	if err != nil {
 		return err

@@ -4,13 +4,20 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/fs"
+	"github.com/zoidfs/zoidfs/internal/consistency"
 )
 
 // optionHelp describes the mount options.
 const optionHelp = `Options (-o):
-  consistency=strong    consistency mode
+  consistency=MODE      mode of files for which none is set (default strong): strong, commit, session, eventual or
+                        laminated; see zoidfs consistency --help
+  visibility=DURATION   time after which an eventual write is seen everywhere (default 5s)
+  cache=SIZE            memory for file data, with K, M or G for powers of 1024 (default 256M)
   ro, rw                read only, or not
   allow_other           let other users use the mount (always so when root mounts)
   nosuid nodev noexec noatime nodiratime   as in mount(8)
@@ -24,6 +31,10 @@ type mountOptions struct {
 	restrict   uintptr // MS_NOSUID and the like
 	metrics    string
 	logFile    string
+
+	consistency consistency.Mode // Default: not given
+	visibility  time.Duration    // 0: not given
+	cache       int64            // bytes; 0: not given
 }
 
 // restrictions are the options that the kernel enforces for any file system.
@@ -56,8 +67,8 @@ func parseOptions(lists []string) (mountOptions, error) {
 			opt.readOnly = false
 		case word == "allow_other":
 			opt.allowOther = true
-		case name == "consistency" && hasValue:
-			if err := checkMode(value); err != nil {
+		case name == "consistency" && hasValue, name == "visibility" && hasValue, name == "cache" && hasValue:
+			if err := opt.data(name, value); err != nil {
 				return opt, fmt.Errorf("-o %s: %w", word, err)
 			}
 		case name == "metrics" && hasValue:
@@ -73,4 +84,35 @@ func parseOptions(lists []string) (mountOptions, error) {
 		}
 	}
 	return opt, nil
+}
+
+// data reads one of the options about file data.
+func (o *mountOptions) data(name, value string) (err error) {
+	switch name {
+	case "consistency":
+		o.consistency, err = consistency.Parse(value)
+	case "visibility":
+		o.visibility, err = parseVisibility(value)
+	case "cache":
+		o.cache, err = parseCache(value, fs.MinCache)
+	}
+	return err
+}
+
+// parseVisibility reads a time after which writes are to be seen.
+func parseVisibility(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < fs.MinVisibility || d > fs.MaxVisibility {
+		return 0, fmt.Errorf("%q is not a time between %v and %v, such as 5s", s, fs.MinVisibility, fs.MaxVisibility)
+	}
+	return d, nil
+}
+
+// parseCache reads an amount of memory for file data.
+func parseCache(s string, least int64) (int64, error) {
+	n, err := parseSize(s)
+	if err != nil || n < least {
+		return 0, fmt.Errorf("%q is not a size of at least %s, such as 1G", s, sizeText(least))
+	}
+	return n, nil
 }

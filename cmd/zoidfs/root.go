@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -52,7 +51,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(
 		a.upCommand(), a.downCommand(), a.statusCommand(), a.statsCommand(),
 		a.mountCommand(), a.ionCommand(), a.pvfsdCommand(), a.fsckCommand(),
-		a.launchCommand(), a.enterCommand(), a.stripeCommand(), a.demoCommand(), a.versionCommand(),
+		a.launchCommand(), a.enterCommand(), a.stripeCommand(), a.consistencyCommand(), a.demoCommand(), a.versionCommand(),
 	)
 	return root
 }
@@ -100,20 +99,4 @@ func noArgs(_ *cobra.Command, args []string) error {
 		return fmt.Errorf("unexpected argument %q", args[0])
 	}
 	return nil
-}
-
-// modes are the consistency modes that zoidfs defines.
-var modes = []string{"strong", "commit", "session", "eventual", "laminated"}
-
-// checkMode refuses every consistency mode that this version does not serve.
-func checkMode(mode string) error {
-	if mode == "strong" {
-		return nil
-	}
-	for _, m := range modes {
-		if m == mode {
-			return fmt.Errorf("consistency mode %q is not served by this version, which serves strong", mode)
-		}
-	}
-	return fmt.Errorf("unknown consistency mode %q: there are %s; this version serves strong", mode, strings.Join(modes, ", "))
 }

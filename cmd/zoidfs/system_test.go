@@ -141,6 +141,7 @@ func TestSystem(t *testing.T) {
 		{"UpAgainSaysSo", testUpAgain},
 		{"Status", testStatus},
 		{"Stats", testStats},
+		{"Consistency", testConsistency},
 		{"Launch", testLaunch},
 		{"LaunchSignals", testLaunchSignals},
 		{"Enter", testEnter},

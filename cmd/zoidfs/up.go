@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/cluster"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/local"
+	"github.com/zoidfs/zoidfs/fs"
+	"github.com/zoidfs/zoidfs/internal/consistency"
 )
 
 type upFlags struct {
@@ -23,13 +25,14 @@ type upFlags struct {
 func (a *app) upCommand() *cobra.Command {
 	var f upFlags
 	cmd := &cobra.Command{
-		Use:   "up [--dir DIR] [--nodes N] [--ions N] [--servers N | --pvfs tcp://HOST:PORT/FSNAME]",
+		Use:   "up [--dir DIR] [--nodes N] [--ions N] [--servers N | --pvfs tcp://HOST:PORT/FSNAME] [--consistency MODE]",
 		Short: "start a whole system on this machine",
 		Long: "up starts embedded PVFS2 servers, I/O nodes and the mounts of compute nodes, one process a role, and\n" +
 			"returns when every mount answers. The data survives down and the next up. On a system of which a part\n" +
 			"has died, up starts what is missing. DIR/cluster.json tells pids, addresses and mount points.",
 		Example: "  zoidfs up                            # 4 servers, 2 I/O nodes, 2 nodes under ./zoidfs-run\n" +
 			"  zoidfs up --dir /tmp/z --nodes 4\n" +
+			"  zoidfs up --dir /tmp/s --consistency session\n" +
 			"  zoidfs up --dir /tmp/o --pvfs tcp://server:3334/orangefs",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,15 +50,25 @@ func (a *app) upCommand() *cobra.Command {
 	flags.IntVar(&f.want.IONs, "ions", 0, "number of I/O nodes (new system: 2)")
 	flags.IntVar(&f.want.Servers, "servers", 0, "number of embedded PVFS2 servers (new system: 4)")
 	flags.StringVar(&f.want.PVFS, "pvfs", "", "use running PVFS2 servers: `URL` tcp://HOST:PORT/FSNAME")
-	flags.StringVar(&f.want.Consistency, "consistency", "strong", "consistency `MODE` of the mounts")
+	flags.StringVar(&f.want.Consistency, "consistency", "", "consistency `MODE` of the mounts (new system: strong), see: zoidfs consistency --help")
+	flags.StringVar(&f.want.Visibility, "visibility", "", "`DURATION` after which an eventual write is seen everywhere (new system: "+fs.DefaultVisibility.String()+")")
 	flags.BoolVar(&f.want.Metrics, "metrics", false, "let every process serve metrics and pprof on a free port, see cluster.json")
 	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long the whole may take to start")
 	return cmd
 }
 
 func (a *app) up(ctx context.Context, f upFlags) error {
-	if err := checkMode(f.want.Consistency); err != nil {
-		return err
+	if m := f.want.Consistency; m != "" {
+		if _, err := consistency.Parse(m); err != nil {
+			return fmt.Errorf("--consistency: %w", err)
+		}
+	}
+	if v := f.want.Visibility; v != "" {
+		d, err := parseVisibility(v)
+		if err != nil {
+			return fmt.Errorf("--visibility: %w", err)
+		}
+		f.want.Visibility = d.String()
 	}
 	if f.want.PVFS != "" {
 		if err := checkURL(f.want.PVFS); err != nil {

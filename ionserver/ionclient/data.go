@@ -62,8 +62,8 @@ func checkRange(op string, e extent.Extent) error {
 }
 
 // Read reads e, which must be one that Split returns, or part of one. It
-// returns fewer bytes than asked for where the owner knows of none further on:
-// there may be some in other domains. flags are LeaseData, to ask for it.
+// returns fewer bytes than asked for, perhaps none, only at the end of the file.
+// flags are LeaseData, to ask for it.
 func (c *Client) Read(ctx context.Context, h uint64, e extent.Extent, flags uint32) (Data, Grant, error) {
 	if err := checkRange("Read", e); err != nil {
 		return Data{}, Grant{}, err

@@ -106,6 +106,9 @@ const (
 	// Every byte of the file at this owner reaches the PVFS2 servers, and
 	// exclusive leases of others than the session in the body end before.
 	Op_WRITE_BACK Op = 70 // SessionReq -> CollectResp; at an owner
+	// The end of the bytes at an owner that PVFS2 may not show yet: nothing else
+	// of the reply is filled in.
+	Op_REACH Op = 72 // -> CollectResp; at an owner
 	// Leases of other mounts on the attributes and entries of the inode end
 	// before the answer, because it was moved or removed.
 	Op_DISTURB Op = 71 // SessionReq -> ; at the home of handle
@@ -163,6 +166,7 @@ var (
 		68: "NAME_UNLOCK",
 		69: "FORGET",
 		70: "WRITE_BACK",
+		72: "REACH",
 		71: "DISTURB",
 	}
 	Op_value = map[string]int32{
@@ -215,6 +219,7 @@ var (
 		"NAME_UNLOCK":  68,
 		"FORGET":       69,
 		"WRITE_BACK":   70,
+		"REACH":        72,
 		"DISTURB":      71,
 	}
 )
@@ -3321,6 +3326,7 @@ func (x *CollectResp) GetKept() bool {
 type FenceResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
+	End           int64                  `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"` // as CollectResp.end, under the fence
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3358,6 +3364,13 @@ func (*FenceResp) Descriptor() ([]byte, []int) {
 func (x *FenceResp) GetToken() uint64 {
 	if x != nil {
 		return x.Token
+	}
+	return 0
+}
+
+func (x *FenceResp) GetEnd() int64 {
+	if x != nil {
+		return x.End
 	}
 	return 0
 }
@@ -4399,9 +4412,10 @@ const file_ion_proto_rawDesc = "" +
 	"\x05stamp\x18\x03 \x01(\x03R\x05stamp\x12\x12\n" +
 	"\x04busy\x18\x04 \x01(\bR\x04busy\x12\x10\n" +
 	"\x03end\x18\x05 \x01(\x03R\x03end\x12\x12\n" +
-	"\x04kept\x18\x06 \x01(\bR\x04kept\"!\n" +
+	"\x04kept\x18\x06 \x01(\bR\x04kept\"3\n" +
 	"\tFenceResp\x12\x14\n" +
-	"\x05token\x18\x01 \x01(\x04R\x05token\" \n" +
+	"\x05token\x18\x01 \x01(\x04R\x05token\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\x03R\x03end\" \n" +
 	"\bTokenReq\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\" \n" +
 	"\n" +
@@ -4474,7 +4488,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*\x99\x05\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*\xa4\x05\n" +
 	"\x02Op\x12\v\n" +
 	"\aINVALID\x10\x00\x12\t\n" +
 	"\x05HELLO\x10\x01\x12\b\n" +
@@ -4541,7 +4555,8 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"\x06FORGET\x10E\x12\x0e\n" +
 	"\n" +
-	"WRITE_BACK\x10F\x12\v\n" +
+	"WRITE_BACK\x10F\x12\t\n" +
+	"\x05REACH\x10H\x12\v\n" +
 	"\aDISTURB\x10G\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xfc\x01\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +

@@ -35,6 +35,7 @@ type File struct {
 	IONs        []ION    `json:"ions"`            //
 	Nodes       []Node   `json:"nodes"`           //
 	Consistency string   `json:"consistency"`     // mode of the mounts
+	Visibility  string   `json:"visibility"`      // of eventual writes
 	Metrics     bool     `json:"metrics_enabled"` // whether the processes serve metrics
 }
 

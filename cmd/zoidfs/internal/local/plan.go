@@ -10,6 +10,7 @@
 package local
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -17,6 +18,8 @@ import (
 	"strings"
 
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/cluster"
+	"github.com/zoidfs/zoidfs/fs"
+	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/pvfs/fsconf"
 )
 
@@ -35,8 +38,9 @@ const (
 type Want struct {
 	Nodes, IONs, Servers int
 	PVFS                 string // use these servers instead of embedded ones
-	Consistency          string
-	Metrics              bool // of every process, on a free port
+	Consistency          string // mode of the mounts
+	Visibility           string // of eventual writes, a duration
+	Metrics              bool   // of every process, on a free port
 }
 
 // Validate names the first field that is wrong.
@@ -69,11 +73,17 @@ func plan(old *cluster.File, want Want) (*cluster.File, error) {
 	if want.Servers != 0 && want.Servers != len(f.PVFSD) {
 		return nil, fmt.Errorf("this file system is kept on %d embedded servers, not %d; use another --dir", len(f.PVFSD), want.Servers)
 	}
-	if want.Consistency != "" {
-		if running > 0 && want.Consistency != f.Consistency {
-			return nil, fmt.Errorf("the system runs with consistency %s; take it down first", f.Consistency)
+	for _, o := range []struct {
+		name, want string
+		has        *string
+	}{{"consistency", want.Consistency, &f.Consistency}, {"visibility", want.Visibility, &f.Visibility}} {
+		if o.want == "" {
+			continue
 		}
-		f.Consistency = want.Consistency
+		if running > 0 && o.want != *o.has {
+			return nil, fmt.Errorf("the system runs with %s %s; take it down first", o.name, *o.has)
+		}
+		*o.has = o.want
 	}
 	if want.IONs != 0 && want.IONs != len(f.IONs) {
 		if running > 0 {
@@ -96,23 +106,18 @@ func plan(old *cluster.File, want Want) (*cluster.File, error) {
 
 // fresh returns a system that has never run.
 func fresh(want Want) *cluster.File {
-	or := func(n, def int) int {
-		if n == 0 {
-			return def
-		}
-		return n
-	}
 	f := &cluster.File{
 		Version:     cluster.Version,
 		PVFS:        want.PVFS,
 		PVFSD:       []cluster.Server{},
-		IONs:        make([]cluster.ION, or(want.IONs, 2)),
-		Nodes:       make([]cluster.Node, or(want.Nodes, 2)),
-		Consistency: want.Consistency,
+		IONs:        make([]cluster.ION, cmp.Or(want.IONs, 2)),
+		Nodes:       make([]cluster.Node, cmp.Or(want.Nodes, 2)),
+		Consistency: cmp.Or(want.Consistency, consistency.Strong.String()),
+		Visibility:  cmp.Or(want.Visibility, fs.DefaultVisibility.String()),
 		Metrics:     want.Metrics,
 	}
 	if want.PVFS == "" {
-		f.PVFSD = make([]cluster.Server, or(want.Servers, 4))
+		f.PVFSD = make([]cluster.Server, cmp.Or(want.Servers, 4))
 		f.FSID = 1 + rand.Int32N(1<<31-2)
 	}
 	name(f)

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"os"
@@ -17,7 +18,7 @@ import (
 // for (it is this process).
 func made(t *testing.T, runs bool) *cluster.File {
 	t.Helper()
-	f, err := plan(nil, Want{Consistency: "strong"})
+	f, err := plan(nil, Want{})
 	require.NoError(t, err)
 	require.NoError(t, addresses(f))
 	if runs {
@@ -36,8 +37,9 @@ func TestNewSystem(t *testing.T) {
 	require.Equal(t, "tcp://"+f.PVFSD[0].Addr+"/zoidfs", f.PVFS)
 	require.Equal(t, []string{"pvfsd0", "pvfsd3", "node1"}, []string{f.PVFSD[0].Alias, f.PVFSD[3].Alias, f.Nodes[1].Name})
 
-	f, err := plan(nil, Want{PVFS: "tcp://h:1/fs", Nodes: 3, IONs: 1, Consistency: "strong"})
+	f, err := plan(nil, Want{PVFS: "tcp://h:1/fs", Nodes: 3, IONs: 1, Consistency: "session"})
 	require.NoError(t, err)
+	require.Equal(t, "session", f.Consistency)
 	require.Empty(t, f.PVFSD)
 	require.Equal(t, "tcp://h:1/fs", f.PVFS)
 	require.Zero(t, f.FSID)
@@ -55,6 +57,9 @@ func TestPlanKeepsWhatIsThere(t *testing.T) {
 	}{
 		{"nothing asked", true, Want{}, "", 2, 2, 4},
 		{"the same asked", true, Want{Nodes: 2, IONs: 2, Servers: 4, Consistency: "strong"}, "", 2, 2, 4},
+		{"another mode while it runs", true, Want{Consistency: "commit"}, "runs with consistency strong; take it down first", 0, 0, 0},
+		{"another mode while it is down", false, Want{Consistency: "commit"}, "", 2, 2, 4},
+		{"another visibility while it runs", true, Want{Visibility: "9s"}, "runs with visibility 5s; take it down first", 0, 0, 0},
 		{"a node more while it runs", true, Want{Nodes: 3}, "", 3, 2, 4},
 		{"a node less while it runs", true, Want{Nodes: 1}, "runs with 2 nodes, not 1; take it down first", 0, 0, 0},
 		{"a node less while it is down", false, Want{Nodes: 1}, "", 1, 2, 4},
@@ -71,6 +76,8 @@ func TestPlanKeepsWhatIsThere(t *testing.T) {
 			}
 			require.NoError(t, err)
 			require.Equal(t, []int{tt.nodes, tt.ions, tt.servers}, []int{len(f.Nodes), len(f.IONs), len(f.PVFSD)})
+			require.Equal(t, cmp.Or(tt.want.Consistency, "strong"), f.Consistency)
+			require.Equal(t, cmp.Or(tt.want.Visibility, "5s"), f.Visibility)
 		})
 	}
 }

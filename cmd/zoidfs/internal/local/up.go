@@ -166,9 +166,19 @@ func (s *starter) nodes() []launchable {
 	for i := range s.file.Nodes {
 		n := &s.file.Nodes[i]
 		out = append(out, launchable{n.Name, &n.Role,
-			[]string{"mount", n.Mount, "--foreground", "--ion", ionAddrs(s.file), "-o", "consistency=" + s.file.Consistency}})
+			[]string{"mount", n.Mount, "--foreground", "--ion", ionAddrs(s.file), "-o", s.options()}})
 	}
 	return out
+}
+
+// options are those of all mounts. A system that an older version made says
+// nothing of some.
+func (s *starter) options() string {
+	o := "consistency=" + s.file.Consistency
+	if s.file.Visibility != "" {
+		o += ",visibility=" + s.file.Visibility
+	}
+	return o
 }
 
 // phase starts those of ls that do not run and waits until all of them serve.

@@ -1,0 +1,116 @@
+package holder
+
+import (
+	"context"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/zoidfs/zoidfs/internal/consistency"
+	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver"
+)
+
+// TestReplay: I/O nodes that die with everything that they had in memory lose
+// nothing that was written, published or kept back.
+func TestReplay(t *testing.T) {
+	r := newRig(t, ionserver.Options{WriteBack: time.Hour, Lease: 5 * time.Second, Drain: 50 * time.Millisecond})
+	p, q := r.nodes()
+	for _, m := range []consistency.Mode{consistency.Strong, consistency.Commit, consistency.Session} {
+		t.Run(m.String(), func(t *testing.T) {
+			h := p.file()
+			w := p.open(h, m, rw)
+			defer w.close()
+			w.write(0, strings.Repeat("a", 3*mib))
+			w.flush()
+			w.write(5, "bcd")
+			w.write(2*mib, "efg")
+			w.flush()
+			w.write(mib, "not published in a weak mode")
+			r.crash(0)
+			r.crash(1)
+			w.flush()
+			x := q.open(h, m, syscall.O_RDONLY)
+			defer x.close()
+			require.Equal(t, "aaaaabcdaa", x.read(0, 10))
+			require.Equal(t, "aefga", x.read(2*mib-1, 5))
+			require.Equal(t, "anot published in a weak modea", x.read(mib-1, 30))
+			require.Equal(t, "a", x.read(3*mib-1, 10))
+		})
+	}
+}
+
+// TestLostSession: a node that was away for longer than its lease has lost what
+// it kept back under leases, which each handle reports once; unpublished bytes
+// of weak modes it still has.
+func TestLostSession(t *testing.T) {
+	r := newRig(t, ionserver.Options{Lease: time.Second})
+	p, q := r.nodes()
+	strong, weak := p.file(), p.file()
+	w1, w2 := p.open(strong, consistency.Strong, rw), p.open(strong, consistency.Strong, rw)
+	c := p.open(weak, consistency.Commit, rw)
+	w1.write(0, "before")
+	eventually(t, "a lease to keep writes back", func() bool {
+		return p.sent("write", func() { w1.write(0, "BEFORE") }) == 0
+	})
+	c.write(0, "unpublished")
+	p.wire.set(true)
+	x := q.open(strong, consistency.Strong, rw)
+	require.Equal(t, "before", strings.ToLower(x.read(0, 6)), "waits until the session has ended")
+	x.write(0, "behind")
+	p.wire.set(false)
+	for _, w := range []*fd{w1, w2} {
+		eventually(t, "EIO", func() bool { return errno.Of(w.Fsync(context.Background(), false)) == syscall.EIO })
+		w.fsync()
+	}
+	require.Equal(t, "behind", w1.read(0, 6))
+	c.fsync()
+	y := q.open(weak, consistency.Commit, syscall.O_RDONLY)
+	require.Equal(t, "unpublished", y.read(0, 100))
+	for _, f := range []*fd{w1, w2, c, x, y} {
+		f.close()
+	}
+}
+
+// TestReplyOfAnEraThatIsOver: an answer that was overtaken by a revocation
+// grants nothing.
+func TestReplyOfAnEraThatIsOver(t *testing.T) {
+	r := newRig(t, ionserver.Options{})
+	p := r.node(Options{})
+	h := p.file()
+	w := p.open(h, consistency.Strong, rw)
+	defer w.close()
+	w.write(0, "x")
+	d := w.file.domain(0)
+	eventually(t, "a lease", func() bool { w.write(0, "x"); return d.begin() == 0 && p.sent("read", func() { w.read(0, 1) }) == 0 })
+	d.mu.RLock()
+	g := grantFor(d)
+	d.mu.RUnlock()
+	era := d.begin()
+	p.held.Revoke(context.Background(), h, everything, g.Leases)
+	require.False(t, d.grant(era, g))
+	require.True(t, d.grant(d.begin(), g))
+}
+
+// TestDeferredErrors: each handle that was open reports a loss once, at its
+// next fsync or close.
+func TestDeferredErrors(t *testing.T) {
+	r := newRig(t, ionserver.Options{})
+	p := r.node(Options{})
+	h := p.file()
+	a, b := p.open(h, consistency.Commit, rw), p.open(h, consistency.Commit, rw)
+	a.file.mu.Lock()
+	a.file.failLocked(errno.New("test", syscall.ENOSPC))
+	a.file.mu.Unlock()
+	late := p.open(h, consistency.Commit, rw)
+	require.Equal(t, syscall.ENOSPC, errno.Of(a.Flush(context.Background())))
+	require.Equal(t, syscall.ENOSPC, errno.Of(b.Fsync(context.Background(), false)))
+	for _, f := range []*fd{a, b, late} {
+		f.flush()
+		f.fsync()
+		f.release()
+	}
+}

@@ -1,0 +1,130 @@
+package ionserver
+
+import (
+	"context"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+)
+
+// A file ends where the last byte of any owner is. PVFS2 does not show those
+// that were not written back, so an owner that finds no more bytes than these
+// has to find out whether there is a hole before those of others. It does so
+// while it holds the range lock of what it reads: then content and end are of
+// one moment.
+
+// zeros are the bytes of holes.
+var zeros [64 << 10]byte
+
+// quiet is a look at whether other owners may have bytes that PVFS2 does not
+// show. Two equal looks that find none say that there was none in between.
+type quiet struct {
+	known    bool // this node is the home, which would know
+	none     bool
+	announce uint64
+}
+
+// looks whether other owners have bytes of the file, without asking anybody.
+func (s *Server) quiet(handle uint64) quiet {
+	if s.placement.Home(handle) != s.self {
+		return quiet{}
+	}
+	h := s.home
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	q := quiet{known: true, none: true}
+	i := h.inodes[handle]
+	if i == nil {
+		return q
+	}
+	q.announce = i.announce
+	for at := range i.writers {
+		q.none = q.none && at == s.self
+	}
+	for at := range i.ends {
+		q.none = q.none && at == s.self
+	}
+	return q
+}
+
+// hole returns how many zeros follow, within ext, the bytes below end that are
+// known here. before is a look from before they were read.
+func (c *call) hole(f *ownedFile, ext extent.Extent, end int64, before quiet) (int64, error) {
+	_, reach, _ := f.data.Dirty()
+	if now := c.srv.quiet(f.handle); !now.known || !now.none || now != before {
+		others, err := c.reachOfOthers(f.handle)
+		if err != nil {
+			return 0, err
+		}
+		file, err := c.srv.owner.file(c.ctx, f)
+		if err != nil {
+			return 0, err
+		}
+		size, err := file.Size(c.ctx) // after that, for they may write back
+		if err != nil {
+			return 0, stale(err)
+		}
+		reach = max(reach, others, size)
+	}
+	return max(min(reach, ext.End())-end, 0), nil
+}
+
+// reachOfOthers is the end of the bytes at other owners that PVFS2 may not
+// show. Nobody waits for a lock to tell.
+func (c *call) reachOfOthers(handle uint64) (end int64, err error) {
+	var mu sync.Mutex
+	err = c.wait(func() error {
+		g, ctx := errgroup.WithContext(c.ctx)
+		for at, peer := range c.srv.peers {
+			if at == c.srv.self {
+				continue
+			}
+			g.Go(func() error {
+				n, err := peer.reach(ctx, handle)
+				mu.Lock()
+				defer mu.Unlock()
+				end = max(end, n)
+				return err
+			})
+		}
+		return g.Wait()
+	})
+	return end, err
+}
+
+func (p *peerLink) reach(ctx context.Context, handle uint64) (int64, error) {
+	var r ionpb.CollectResp
+	err := p.call(ctx, rpc.Frame{Op: ionpb.Op_REACH, Handle: handle}, nil, &r)
+	return r.End, err
+}
+
+// peerReach answers REACH.
+func (c *call) peerReach() (*rpc.Frame, error) {
+	return okay(&ionpb.CollectResp{End: c.srv.owner.reach(c.Handle)})
+}
+
+// reach is the end of the bytes of a file here that PVFS2 may not show.
+func (o *owner) reach(handle uint64) int64 {
+	o.mu.Lock()
+	f := o.files[handle]
+	o.mu.Unlock()
+	if f == nil {
+		return 0
+	}
+	_, end, _ := f.data.Dirty()
+	return end
+}
+
+// withZeros is pieces and n zeros.
+func withZeros(pieces [][]byte, n int64) [][]byte {
+	for n > 0 {
+		k := min(n, int64(len(zeros)))
+		pieces = append(pieces, zeros[:k])
+		n -= k
+	}
+	return pieces
+}

@@ -1,6 +1,7 @@
 package ionserver
 
 import (
+	"maps"
 	"syscall"
 	"time"
 
@@ -190,7 +191,7 @@ func (c *call) change(m *ionpb.SetAttrReq) error {
 	// What was written before this call must not show a later time
 	// afterwards; and whoever writes from now on asks again whether there is
 	// something to clear.
-	if _, err := h.collect(c.ctx, c, c.Handle, 0, false); err != nil {
+	if _, err := h.collect(c.ctx, c, c.Handle, false); err != nil {
 		return err
 	}
 	if m.Mode != nil || m.KillSuid {
@@ -255,7 +256,7 @@ func (c *call) truncate(size int64) error {
 		return err
 	}
 	before := h.announcements(c.Handle)
-	busy, err := h.collect(c.ctx, c, c.Handle, 0, false)
+	busy, err := h.collect(c.ctx, c, c.Handle, false)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (f *File) put(ctx context.Context, m mode, chunk extent.Extent, off int64, 
 	how := manner{flags: flags | m.asksToWrite(), maxAge: m.maxAge(f.h.opt.Visibility)}
 	durable := flags&ionclient.Sync != 0
 	pieces := [][]byte{p}
-	if !m.keepsBack(false) && !durable {
+	if !m.keepsBack(false) && !durable && flags&ionclient.KillPriv == 0 {
 		how.kept, how.deferred = true, true
 		if f.keep(chunk, off, pieces, how) {
 			return nil, nil

@@ -38,6 +38,16 @@ var tests = []test{
 		s.then()
 		R.see(x)
 	}},
+	{"L1h", "P:W ⇒ P,R on its node: R of the hole before it", exactly("0,0", all), func(s *script) {
+		P, R, x := s.on(nodeA), s.on(nodeA), s.x
+		x.Off += 4097
+		hole := place{x.name, history.Range{Off: x.Off - 4097, Len: 4097}}
+		s.shared(x, P, R)
+		P.write(x, 1)
+		s.then()
+		P.see(hole)
+		R.see(hole)
+	}},
 	{"L2", "P:W,fsync ⇒ Q:R", exactly("1", in(strong, commit, laminated)), func(s *script) {
 		P, Q, x := s.on(nodeA), s.on(nodeB), s.x
 		s.opened(x, P, Q)

@@ -44,7 +44,7 @@ func violated(res litmus.Result) (out []string) {
 // weakTests are those that a weakFS can be put to: it has no mappings and seals
 // nothing.
 var weakTests = []string{
-	"L1", "L1d", "L1n", "L2", "L2s", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L9a", "L9b", "L9c", "L10", "L11", "L12", "L12a",
+	"L1", "L1d", "L1n", "L1h", "L2", "L2s", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L9a", "L9b", "L9c", "L10", "L11", "L12", "L12a",
 	"L12s", "L13", "L14", "L14r", "L15", "L18", "L19", "L20", "L20f", "L20o", "L21", "L22",
 }
 

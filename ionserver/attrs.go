@@ -1,7 +1,6 @@
 package ionserver
 
 import (
-	"maps"
 	"syscall"
 	"time"
 
@@ -83,8 +82,8 @@ func (c *call) lookAt(handle uint64) (*ionpb.Attr, error) {
 		return nil, errno.New("ionserver: not an inode", syscall.ESTALE)
 	}
 	m, err := c.sight(a)
-	if err != nil {
-		return nil, err
+	if err != nil || a.Spreads(a.Size) { // st_blksize is about to change
+		return m, err
 	}
 	return m, c.grantAttr(l, m)
 }
@@ -191,7 +190,7 @@ func (c *call) change(m *ionpb.SetAttrReq) error {
 	// What was written before this call must not show a later time
 	// afterwards; and whoever writes from now on asks again whether there is
 	// something to clear.
-	if _, err := h.collect(c.ctx, c, c.Handle, false); err != nil {
+	if _, err := h.collect(c.ctx, c, c.Handle, 0, false); err != nil {
 		return err
 	}
 	if m.Mode != nil || m.KillSuid {
@@ -256,7 +255,7 @@ func (c *call) truncate(size int64) error {
 		return err
 	}
 	before := h.announcements(c.Handle)
-	busy, err := h.collect(c.ctx, c, c.Handle, false)
+	busy, err := h.collect(c.ctx, c, c.Handle, 0, false)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (h *home) collect(ctx context.Context, w waiter, handle, by uint64, hurry b
 	}
 	asked := maps.Clone(i.writers)
 	h.mu.Unlock()
-	return h.collectFrom(ctx, w, handle, asked, hurry)
+	return h.collectFrom(ctx, w, handle, by, asked, hurry)
 }
 
 // settle asks the owners whose bytes PVFS2 did not show yet whether it does
@@ -46,11 +46,11 @@ func (h *home) settle(ctx context.Context, w waiter, handle uint64, hurry bool) 
 	if len(asked) == 0 {
 		return nil
 	}
-	_, err := h.collectFrom(ctx, w, handle, asked, hurry)
+	_, err := h.collectFrom(ctx, w, handle, 0, asked, hurry)
 	return err
 }
 
-func (h *home) collectFrom(ctx context.Context, w waiter, handle uint64, asked map[int]writer, hurry bool) (busy []int, err error) {
+func (h *home) collectFrom(ctx context.Context, w waiter, handle, by uint64, asked map[int]writer, hurry bool) (busy []int, err error) {
 	if hurry {
 		maps.DeleteFunc(asked, func(at int, _ writer) bool { return at != h.srv.self && !h.srv.peers[at].isUp() })
 	}
@@ -146,7 +146,7 @@ func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
 	const tries = 3
 	for try := 1; ; try++ {
 		before := h.announcements(handle)
-		busy, err := h.collect(c.ctx, c, handle, false)
+		busy, err := h.collect(c.ctx, c, handle, c.mount(), false)
 		if err != nil {
 			return pvfs.Attr{}, err
 		}

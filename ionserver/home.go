@@ -199,6 +199,10 @@ func (h *home) fence(c *call, handle uint64, ext extent.Extent, flags uint32, at
 		}
 	}
 	f := rpc.Frame{Op: ionpb.Op_FENCE, Handle: handle, Off: ext.Off, Len: ext.Len, Flags: flags}
+	var by ionpb.SessionReq
+	if flags&uint32(ionpb.Flag_SHARED) != 0 { // what the call's own mount keeps back it knows itself
+		by.Session = c.mount()
+	}
 	slices.Sort(at)
 	for _, at := range at {
 		if at == h.srv.self {
@@ -307,7 +311,7 @@ func (h *home) save(ctx context.Context, w waiter, handle uint64, hurry bool) er
 		return err
 	}
 	defer release()
-	if _, err := h.collect(ctx, w, handle, hurry); err != nil {
+	if _, err := h.collect(ctx, w, handle, 0, hurry); err != nil {
 		return err
 	}
 	if err := h.settle(ctx, w, handle, hurry); err != nil {

@@ -131,7 +131,7 @@ func (n *node) Write(ctx context.Context, fh fusefs.FileHandle, data []byte, pac
 	defer c.end()
 	off, f := unpackWrite(packed)
 	var flags uint32
-	if f.killPriv {
+	if f.killPriv && n.m.known.mayHavePriv(n.handle) {
 		flags |= ionclient.KillPriv
 	}
 	if f.sync {

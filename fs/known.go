@@ -97,6 +97,13 @@ func (k *known) Size(h uint64) (int64, bool) {
 	return a.Size, ok
 }
 
+// mayHavePriv reports whether h may have setuid or setgid for a write to clear:
+// the kernel asks for that with every write of an ordinary user.
+func (k *known) mayHavePriv(h uint64) bool {
+	a, ok := k.kept.Attr(h)
+	return !ok || a.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0
+}
+
 // leaseOf is a lease on what came with a tenure, nil if that is none.
 func leaseOf(t ionclient.Tenure) names.Lease {
 	if t == (ionclient.Tenure{}) {

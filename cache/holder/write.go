@@ -50,7 +50,8 @@ func (h *Handle) Write(ctx context.Context, off int64, p []byte, flags uint32) e
 // back it is sent, and put returns the batch that carries it, else nil.
 func (f *File) put(ctx context.Context, m mode, chunk extent.Extent, off int64, p []byte, flags uint32) (*batch, error) {
 	how := manner{flags: flags | m.asksToWrite(), maxAge: m.maxAge(f.h.opt.Visibility)}
-	urgent := flags&ionclient.Sync != 0 || flags&ionclient.KillPriv != 0 && f.hasSetID()
+	kill := flags&ionclient.KillPriv != 0 && (m == strong || f.hasSetID())
+	urgent := kill || flags&ionclient.Sync != 0
 	pieces := [][]byte{p}
 	if !m.keepsBack(false) && !urgent {
 		how.kept, how.deferred = true, true

@@ -1,8 +1,6 @@
 package cache
 
-import (
-	"github.com/dgraph-io/ristretto/v2"
-)
+import "github.com/dgraph-io/ristretto/v2"
 
 // ring holds up to len(slots) tickets, first in first out.
 type ring struct {
@@ -54,6 +52,9 @@ func (f *File) key(index int64) uint64 {
 	return x ^ x>>31
 }
 
+// countedLocked tells ristretto of a read that b served, or was fetched for.
+func (f *File) countedLocked(b *block) { f.store.policy.Get(f.key(b.index)) }
+
 // cleanedLocked has b, which is clean, pass through recent.
 func (f *File) cleanedLocked(b *block) {
 	s := f.store
@@ -92,7 +93,7 @@ func (s *Store) settle() {
 		n, m := copy(leaving[:], s.leaving), copy(forget[:], s.forget)
 		s.leaving, s.forget = behead(s.leaving, n), behead(s.forget, m)
 		s.errands.Store(len(s.leaving)+len(s.forget) > 0)
-		room := s.cleanRoom(s.unclean)
+		room, scarce := s.cleanRoom(s.unclean), len(s.free) < s.keep/2
 		s.mu.Unlock()
 		if old := s.maxCost.Load(); max(room-old, old-room) > int64(len(s.blocks)/64) {
 			s.maxCost.Store(room)
@@ -103,6 +104,9 @@ func (s *Store) settle() {
 		}
 		for _, t := range leaving[:n] {
 			s.entrust(t)
+		}
+		if n > 0 && scarce {
+			s.policy.Wait() // until it has said what it does not keep
 		}
 	}
 }

@@ -110,6 +110,7 @@ func (f *File) insertLocked(b *block, index int64, parts []extent.Extent) {
 		f.adoptLocked(b, index)
 		b.refs.Add(1)
 		b.valid = append(b.valid[:0], parts...)
+		f.countedLocked(b)
 		f.cleanedLocked(b)
 		return
 	}

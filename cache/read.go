@@ -41,8 +41,8 @@ func (f *File) peekLocked(ext extent.Extent) (v *View, missing []extent.Extent) 
 			}
 		}
 		b.touched = true
-		if b.policed {
-			s.policy.Get(f.key(b.index)) // counts
+		if b.clean.Load() {
+			f.countedLocked(b)
 		}
 	})
 	return v, missing

@@ -65,6 +65,7 @@ func (f *File) Write(ctx context.Context, off int64, pieces [][]byte) error {
 			return err
 		}
 		if err := f.put(&src, fresh[:n]); err != nil {
+			s.settle()
 			return err
 		}
 	}

@@ -1,7 +1,6 @@
 package ionserver
 
 import (
-	"maps"
 	"syscall"
 	"time"
 
@@ -191,7 +190,7 @@ func (c *call) change(m *ionpb.SetAttrReq) error {
 	// What was written before this call must not show a later time
 	// afterwards; and whoever writes from now on asks again whether there is
 	// something to clear.
-	if _, err := h.collect(c.ctx, c, c.Handle, false); err != nil {
+	if _, err := h.collect(c.ctx, c, c.Handle, 0, false); err != nil {
 		return err
 	}
 	if m.Mode != nil || m.KillSuid {
@@ -256,7 +255,7 @@ func (c *call) truncate(size int64) error {
 		return err
 	}
 	before := h.announcements(c.Handle)
-	busy, err := h.collect(c.ctx, c, c.Handle, false)
+	busy, err := h.collect(c.ctx, c, c.Handle, 0, false)
 	if err != nil {
 		return err
 	}
@@ -292,17 +291,19 @@ func (c *call) truncate(size int64) error {
 	if err := c.srv.pvfs.File(a).Truncate(c.ctx, size); err != nil {
 		return stale(err)
 	}
-	h.cut(c.Handle, size)
+	h.cut(c.Handle)
 	h.touched(c.Handle)
 	return nil
 }
 
-// cut takes note of a truncation.
-func (h *home) cut(handle uint64, size int64) {
+// cut takes note that the size at PVFS2 is that of the file: no owner has
+// bytes beyond it.
+func (h *home) cut(handle uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if i := h.inodes[handle]; i != nil {
-		maps.DeleteFunc(i.ends, func(_ int, end int64) bool { return end > size })
+		clear(i.ends)
+		h.dropLocked(handle, i)
 	}
 }
 

@@ -15,12 +15,11 @@ import (
 	"github.com/zoidfs/zoidfs/pvfs"
 )
 
-// collect asks the owners that announced writes for the time of the last one,
-// and how far their bytes reach. It returns those that are still writing, or
-// that other mounts than the one that w is a call of keep writes back from. With
-// hurry, owners that cannot be reached at once are left for later. The caller
-// holds the inode's place in ops.
-func (h *home) collect(ctx context.Context, w waiter, handle uint64, hurry bool) (busy []int, err error) {
+// collect asks the owners that announced writes for the time of the last one.
+// It returns those that are still writing, or where others than the mount by
+// may keep writes back. With hurry, owners that cannot be
+// reached at once are left for later.
+func (h *home) collect(ctx context.Context, w waiter, handle, by uint64, hurry bool) (busy []int, err error) {
 	h.mu.Lock()
 	i := h.inodes[handle]
 	if i == nil || len(i.writers) == 0 {
@@ -29,7 +28,7 @@ func (h *home) collect(ctx context.Context, w waiter, handle uint64, hurry bool)
 	}
 	asked := maps.Clone(i.writers)
 	h.mu.Unlock()
-	return h.collectFrom(ctx, w, handle, asked, hurry)
+	return h.collectFrom(ctx, w, handle, by, asked, hurry)
 }
 
 // settle asks the owners whose bytes PVFS2 did not show yet whether it does
@@ -47,21 +46,21 @@ func (h *home) settle(ctx context.Context, w waiter, handle uint64, hurry bool) 
 	if len(asked) == 0 {
 		return nil
 	}
-	_, err := h.collectFrom(ctx, w, handle, asked, hurry)
+	_, err := h.collectFrom(ctx, w, handle, 0, asked, hurry)
 	return err
 }
 
-func (h *home) collectFrom(ctx context.Context, w waiter, handle uint64, asked map[int]writer, hurry bool) (busy []int, err error) {
+func (h *home) collectFrom(ctx context.Context, w waiter, handle, by uint64, asked map[int]writer, hurry bool) (busy []int, err error) {
 	if hurry {
 		maps.DeleteFunc(asked, func(at int, _ writer) bool { return at != h.srv.self && !h.srv.peers[at].isUp() })
 	}
 	got := make(map[int]*ionpb.CollectResp)
 	if _, ok := asked[h.srv.self]; ok {
-		got[h.srv.self] = h.srv.owner.collect(handle, mountOf(w))
+		got[h.srv.self] = h.srv.owner.collect(handle, by)
 	}
 	if len(asked) > len(got) {
 		err = w.wait(func() error {
-			return h.ask(ctx, handle, mountOf(w), slices.Collect(maps.Keys(asked)), got)
+			return h.ask(ctx, handle, by, slices.Collect(maps.Keys(asked)), got)
 		})
 	}
 	h.mu.Lock()
@@ -101,7 +100,7 @@ func reachesLocked(i *inode, at int, end int64) {
 }
 
 // ask collects from peers at the same time, into got.
-func (h *home) ask(ctx context.Context, handle, mount uint64, from []int, got map[int]*ionpb.CollectResp) error {
+func (h *home) ask(ctx context.Context, handle, by uint64, from []int, got map[int]*ionpb.CollectResp) error {
 	var g errgroup.Group
 	var mu sync.Mutex
 	for _, at := range from {
@@ -110,7 +109,7 @@ func (h *home) ask(ctx context.Context, handle, mount uint64, from []int, got ma
 		}
 		g.Go(func() error {
 			r := new(ionpb.CollectResp)
-			if err := h.srv.peers[at].call(ctx, rpc.Frame{Op: ionpb.Op_COLLECT, Handle: handle}, &ionpb.SessionReq{Session: mount}, r); err != nil {
+			if err := h.srv.peers[at].call(ctx, rpc.Frame{Op: ionpb.Op_COLLECT, Handle: handle}, &ionpb.SessionReq{Session: by}, r); err != nil {
 				return err
 			}
 			mu.Lock()
@@ -147,7 +146,7 @@ func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
 	const tries = 3
 	for try := 1; ; try++ {
 		before := h.announcements(handle)
-		busy, err := h.collect(c.ctx, c, handle, false)
+		busy, err := h.collect(c.ctx, c, handle, c.mount(), false)
 		if err != nil {
 			return pvfs.Attr{}, err
 		}

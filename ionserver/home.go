@@ -199,10 +199,14 @@ func (h *home) fence(c *call, handle uint64, ext extent.Extent, flags uint32, at
 		}
 	}
 	f := rpc.Frame{Op: ionpb.Op_FENCE, Handle: handle, Off: ext.Off, Len: ext.Len, Flags: flags}
+	var by ionpb.SessionReq
+	if flags&uint32(ionpb.Flag_SHARED) != 0 { // what the call's own mount keeps back it knows itself
+		by.Session = c.mount()
+	}
 	slices.Sort(at)
 	for _, at := range at {
 		if at == h.srv.self {
-			r, err := h.srv.owner.fence(c, c.ctx, fencing{handle, ext, flags, c.mount()})
+			r, err := h.srv.owner.fence(c, c.ctx, fencing{handle, ext, flags, by.Session})
 			if err != nil {
 				release()
 				return func() {}, err
@@ -212,10 +216,7 @@ func (h *home) fence(c *call, handle uint64, ext extent.Extent, flags uint32, at
 			continue
 		}
 		var t *token
-		if err := c.wait(func() (err error) {
-			t, err = h.srv.peers[at].take(c.ctx, f, &ionpb.SessionReq{Session: c.mount()})
-			return err
-		}); err != nil {
+		if err := c.wait(func() (err error) { t, err = h.srv.peers[at].take(c.ctx, f, &by); return err }); err != nil {
 			release()
 			return func() {}, err
 		}
@@ -232,14 +233,6 @@ func (h *home) reaches(handle uint64, at int, end int64) {
 	if end > 0 {
 		reachesLocked(h.inodeLocked(handle), at, end)
 	}
-}
-
-// mountOf is the mount that a call is for; 0 for background work.
-func mountOf(w waiter) uint64 {
-	if c, ok := w.(*call); ok {
-		return c.mount()
-	}
-	return 0
 }
 
 // everybody is the indexes of all I/O nodes.
@@ -318,7 +311,7 @@ func (h *home) save(ctx context.Context, w waiter, handle uint64, hurry bool) er
 		return err
 	}
 	defer release()
-	if _, err := h.collect(ctx, w, handle, hurry); err != nil {
+	if _, err := h.collect(ctx, w, handle, 0, hurry); err != nil {
 		return err
 	}
 	if err := h.settle(ctx, w, handle, hurry); err != nil {

@@ -493,7 +493,7 @@ func (o *owner) collect(handle, mount uint64) *ionpb.CollectResp {
 	f.collects++
 	f.killed = false
 	f.collected = f.stamp
-	byOthers, byAny := f.leases.KeptBack(o.srv.sessions.ofMount(mount))
+	byOthers, byAny := f.leases.KeptBack(o.srv.sessions.of(mount))
 	f.announced = (f.writers > 0 || byAny) && f.announced
 	return &ionpb.CollectResp{
 		Wrote: f.stamp != 0, Mtime: f.stamp / int64(time.Second), Stamp: f.stamp,
@@ -517,7 +517,7 @@ const fenceFlags = uint32(ionpb.Flag_SHARED | ionpb.Flag_CUT)
 // servers, or forgotten if it is to be cut off.
 func (o *owner) fence(c *call, ctx context.Context, x fencing) (release func(), err error) {
 	shared := x.flags&uint32(ionpb.Flag_SHARED) != 0
-	session := o.srv.sessions.ofMount(x.mount)
+	session := o.srv.sessions.of(x.mount)
 	f := o.get(x.handle)
 	defer func() {
 		if err != nil {

@@ -335,8 +335,8 @@ func (s *Server) sweepSessions(ctx context.Context, g *errgroup.Group) error {
 			s.log.Warn("session expired", "session", sess.id, "name", sess.name)
 			if s.sessions.kill(sess) {
 				s.locks.dropSession(sess.id)
-				s.owner.dropSession(sess.id)
 				s.home.grants.dropSession(sess)
+				s.owner.dropSession(sess.id)
 				g.Go(func() error { s.cleanUp(sess); return nil })
 			}
 		}
@@ -369,8 +369,8 @@ func (s *Server) sweepFiles(ctx context.Context) error {
 func (s *Server) endSession(sess *session) {
 	if s.sessions.kill(sess) {
 		s.locks.dropSession(sess.id)
-		s.owner.dropSession(sess.id)
 		s.home.grants.dropSession(sess)
+		s.owner.dropSession(sess.id)
 		s.cleanUp(sess)
 	}
 }

@@ -24,9 +24,9 @@ type session struct {
 	mountpoint string
 	pid        uint32
 	addr       string
-	reclaims   uint64          // the session of this node's earlier life that it continues, or 0
 	life       context.Context // ends with the session
 	endLife    context.CancelFunc
+	reclaims   uint64 // the session of this node's earlier life that it continues, or 0
 
 	mu       sync.Mutex
 	heard    time.Time                             // guarded by mu; last sign of life
@@ -48,15 +48,12 @@ type sessionTable struct {
 
 	mu   sync.Mutex
 	live map[uint64]*session // guarded by mu
+	ids  map[uint64]uint64   // guarded by mu; of the live sessions, by mount; of several the last one
 	dead map[uint64]*session // guarded by mu
-
-	mounts map[uint64]*session // guarded by mu; the newest of each, if it lives
 }
 
 func newSessionTable(lease time.Duration) *sessionTable {
-	return &sessionTable{
-		lease: lease, live: make(map[uint64]*session), dead: make(map[uint64]*session), mounts: make(map[uint64]*session),
-	}
+	return &sessionTable{lease: lease, live: make(map[uint64]*session), ids: make(map[uint64]uint64), dead: make(map[uint64]*session)}
 }
 
 // open makes a new session, or returns nil when there are too many.
@@ -79,7 +76,7 @@ func (t *sessionTable) open(m *ionpb.HelloReq, addr string) *session {
 		s.mount = s.id
 	}
 	s.life, s.endLife = context.WithCancel(context.Background())
-	t.live[s.id], t.mounts[s.mount] = s, s
+	t.live[s.id], t.ids[s.mount] = s, s.id
 	return s
 }
 
@@ -90,17 +87,11 @@ func (t *sessionTable) get(id uint64) *session {
 	return t.live[id]
 }
 
-// ofMount is the id of the newest session of a mount; 0 if it has none.
-func (t *sessionTable) ofMount(mount uint64) (id uint64) {
-	if mount == 0 {
-		return 0
-	}
+// of is the id of the session of a mount here, or 0.
+func (t *sessionTable) of(mount uint64) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if s := t.mounts[mount]; s != nil {
-		return s.id
-	}
-	return 0
+	return t.ids[mount]
 }
 
 // settle waits until nothing of a dead session is at work.
@@ -125,10 +116,10 @@ func (t *sessionTable) kill(s *session) bool {
 	lived := t.live[s.id] == s
 	if lived {
 		delete(t.live, s.id)
-		t.dead[s.id] = s
-		if t.mounts[s.mount] == s {
-			delete(t.mounts, s.mount)
+		if t.ids[s.mount] == s.id {
+			delete(t.ids, s.mount)
 		}
+		t.dead[s.id] = s
 	}
 	t.mu.Unlock()
 	if !lived {

@@ -387,7 +387,7 @@ func (c *call) commit() (*rpc.Frame, error) {
 // servers, also what other sessions keep back, and collects.
 func (c *call) writeBack(handle, mount uint64) (*ionpb.CollectResp, error) {
 	o := c.srv.owner
-	session := c.srv.sessions.ofMount(mount)
+	session := c.srv.sessions.of(mount)
 	f := o.get(handle)
 	defer o.put(f)
 	if err := c.awaitLeases(c.ctx, f, extent.ToEnd(0), false, session); err != nil {

@@ -1,6 +1,7 @@
 package pvfs_test
 
 import (
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -34,6 +35,20 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// TestProtocol is about single requests, by any user.
+func TestProtocol(t *testing.T) {
+	for _, servers := range []int{1, 3} {
+		t.Run(fmt.Sprint(servers, " servers"), func(t *testing.T) {
+			t.Parallel()
+			pvfstest.RunProtocol(t, pvfsdtest.Start(t, servers, pvfsdtest.Options{}).URL(), true)
+		})
+	}
+	t.Run("no stuffing", func(t *testing.T) {
+		t.Parallel()
+		pvfstest.RunProtocol(t, pvfsdtest.Start(t, 2, pvfsdtest.Options{Gen: func(o *fsconf.GenOptions) { o.NoStuffing = true }}).URL(), true)
+	})
+}
+
 // TestExternal runs against the file system that PVFS2_TEST names.
 func TestExternal(t *testing.T) {
 	url := os.Getenv("PVFS2_TEST")
@@ -43,5 +58,6 @@ func TestExternal(t *testing.T) {
 	c, err := pvfs.Dial(t.Context(), url, pvfs.Options{Timeout: 5 * time.Second})
 	require.NoErrorf(t, err, "PVFS2_TEST=%s: no such file system is running", url)
 	require.NoError(t, c.Close())
-	pvfstest.Run(t, url)
+	t.Run("Client", func(t *testing.T) { pvfstest.Run(t, url) })
+	pvfstest.RunProtocol(t, url, false)
 }

@@ -62,6 +62,8 @@ type conn struct {
 	reading   *call           // guarded by mu; whose memory the reader is filling
 	readKick  bool            // guarded by mu; the reader's deadline was set to interrupt it
 	writeKick bool            // guarded by mu; so was the writer's
+	sending   bool            // guarded by mu; somebody has out
+	left      bool            // guarded by mu; out has what is left for the loop
 	batches   uint64          // guarded by mu; that the writer has let go of
 	retired   *time.Timer     // guarded by mu; no new calls, ends the connection
 	err       error           // guarded by mu; why it is dead
@@ -84,6 +86,7 @@ func newConn(s *server, nc net.Conn) *conn {
 	c.idle.L = &c.mu
 	c.lastRecv.Store(s.client.now())
 	c.in.init(c)
+	c.out.init()
 	return c
 }
 
@@ -161,9 +164,14 @@ func (c *conn) post(k *call) error {
 	case kindRead:
 		c.readFlows++
 	}
+	alone := len(c.reqs) == 1 && len(c.data) == 0 && !c.sending
 	c.mu.Unlock()
 	c.srv.client.stats.sent(k.op)
-	c.nudge()
+	if alone && c.raw != nil {
+		c.sendNow()
+	} else {
+		c.nudge()
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/zoidfs/zoidfs/pvfs/wire"
@@ -26,12 +27,18 @@ func (c *Client) Destroy(ctx context.Context, h Handle) error {
 	})
 }
 
-// destroy removes the datafiles of a file, then the object. Servers want to be
-// told a directory that the right to remove comes from: the root will do, as
-// an object does not know its own.
+// destroy removes the datafiles of a file, then the object; with one request if
+// one server has them all, as of small files. Else the object goes last, so that
+// who tries again after a failure knows the datafiles. Servers want to be told a
+// directory that the right to remove comes from: the root will do, as an object
+// does not know its own.
 func (c *Client) destroy(ctx context.Context, a *Attr) error {
 	if a.Layout != nil && len(a.Layout.DFiles) > 0 {
-		if err := c.removeDatafiles(ctx, a.Layout.DFiles); err != nil {
+		all := append(slices.Clone(a.Layout.DFiles), a.Handle)
+		if c.sameServer(all) {
+			return c.removeAll(ctx, all)
+		}
+		if err := c.removeAll(ctx, a.Layout.DFiles); err != nil {
 			return err
 		}
 	}
@@ -45,15 +52,24 @@ func (c *Client) destroy(ctx context.Context, a *Attr) error {
 	return err
 }
 
-// removeDatafiles asks the first datafile's server, which asks the others; if it
-// does not reach them, we ask them ourselves.
-func (c *Client) removeDatafiles(ctx context.Context, dfiles []Handle) error {
-	err := c.treeRemove(ctx, dfiles)
+// sameServer reports whether one server has all objects.
+func (c *Client) sameServer(hs []Handle) bool {
+	first, err := c.owner(hs[0])
+	return err == nil && !slices.ContainsFunc(hs, func(h Handle) bool {
+		s, err := c.owner(h)
+		return err != nil || s != first
+	})
+}
+
+// removeAll asks the first object's server, which asks the others; if it does
+// not reach them, we ask them ourselves. Objects that are gone are no error.
+func (c *Client) removeAll(ctx context.Context, hs []Handle) error {
+	err := c.treeRemove(ctx, hs)
 	if err == nil || !unreachable(wire.StatusFor(err)) {
 		return err
 	}
-	for _, d := range dfiles {
-		_, err := c.ownerTell(ctx, &wire.RemoveReq{Handle: d, FSID: c.fsid, Cred: c.cred()}, nil, c.Root(), d)
+	for _, h := range hs {
+		_, err := c.ownerTell(ctx, &wire.RemoveReq{Handle: h, FSID: c.fsid, Cred: c.cred()}, nil, c.Root(), h)
 		if err != nil && !isNotFound(err) {
 			return err
 		}
@@ -61,9 +77,9 @@ func (c *Client) removeDatafiles(ctx context.Context, dfiles []Handle) error {
 	return nil
 }
 
-func (c *Client) treeRemove(ctx context.Context, dfiles []Handle) error {
+func (c *Client) treeRemove(ctx context.Context, hs []Handle) error {
 	var resp wire.TreeStatusResp
-	_, err := c.ownerTell(ctx, &wire.TreeRemoveReq{FSID: c.fsid, Cred: c.cred(), Handles: dfiles}, &resp, c.Root(), dfiles[0])
+	_, err := c.ownerTell(ctx, &wire.TreeRemoveReq{FSID: c.fsid, Cred: c.cred(), Handles: hs}, &resp, c.Root(), hs[0])
 	if err != nil && !isNotFound(err) {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 // TestReplay: I/O nodes that die with everything that they had in memory lose
 // nothing that was written, published or kept back.
 func TestReplay(t *testing.T) {
-	r := newRig(t, ionserver.Options{WriteBack: time.Hour, Lease: 5 * time.Second, Drain: 50 * time.Millisecond})
+	r := newRig(t, ionserver.Options{WriteBack: time.Hour, Drain: 50 * time.Millisecond})
 	p, q := r.nodes()
 	for _, m := range []consistency.Mode{consistency.Strong, consistency.Commit, consistency.Session} {
 		t.Run(m.String(), func(t *testing.T) {

@@ -28,25 +28,17 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"regexp"
-	"syscall"
 	"time"
+
+	"github.com/zoidfs/zoidfs/internal/bench/program"
 )
 
 // roleEnv is set in the processes that this program starts of itself, to the
 // role that they play.
 const roleEnv = "ZOIDFS_BENCH_ROLE"
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main(run) }
 
 // config is what the flags say.
 type config struct {
@@ -84,9 +76,6 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	fl.BoolVar(&c.rpc, "rpc", true, "measure the RPC layer against raw TCP too")
 	only := fl.String("only", "", "measure only targets and workloads whose `target/workload` matches")
 	if err := fl.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil
-		}
 		return err
 	}
 	var err error

@@ -101,7 +101,7 @@ func (c *config) targets(ctx context.Context) (ts []*target, err error) {
 		name  string
 		start func(context.Context, string, *target) error
 	}{
-		{tmpfs, c.startTmpfs}, {loopback, c.startLoopback}, {null, c.startNull}, {rawTCP, c.startRaw}, {memory, c.startMemory}, {whole, c.startWhole},
+		{tmpfs, c.startTmpfs}, {loopback, c.startLoopback}, {null, c.startNull}, {rawTCP, c.startRaw}, {memory, c.startMemory("strong")}, {memoryCommit, c.startMemory("commit")}, {whole, c.startWhole},
 	} {
 		if !c.only.MatchString(s.name+"/") && !c.matchesAny(s.name) {
 			continue
@@ -137,7 +137,9 @@ const (
 	null     = "null"
 	rawTCP   = "raw TCP"
 	memory   = "mount+memory"
-	whole    = "zoidfs"
+	// the same, in commit mode
+	memoryCommit = "mount+memory, commit"
+	whole        = "zoidfs"
 )
 
 func (c *config) startTmpfs(_ context.Context, dir string, t *target) error {
@@ -192,8 +194,12 @@ func freeAddr() (string, error) {
 	return lis.Addr().String(), nil
 }
 
-// startMemory mounts zoidfs on an I/O node in memory.
-func (c *config) startMemory(ctx context.Context, dir string, t *target) error {
+// startMemory returns what mounts zoidfs, in a mode, on an I/O node in memory.
+func (c *config) startMemory(mode string) func(context.Context, string, *target) error {
+	return func(ctx context.Context, dir string, t *target) error { return c.mountMemory(ctx, dir, mode, t) }
+}
+
+func (c *config) mountMemory(ctx context.Context, dir, mode string, t *target) error {
 	t.dir = filepath.Join(dir, "mnt")
 	if err := mkdirs(t.dir); err != nil {
 		return err
@@ -210,7 +216,7 @@ func (c *config) startMemory(ctx context.Context, dir string, t *target) error {
 		return errors.Join(err, ion.end())
 	}
 	log := filepath.Join(dir, "log")
-	mount, err := start("", c.bin, "mount", t.dir, "--ion", addr, "--foreground", "--metrics", t.metrics, "--log-file", log)
+	mount, err := start("", c.bin, "mount", t.dir, "--ion", addr, "-o", "consistency="+mode, "--foreground", "--metrics", t.metrics, "--log-file", log)
 	if err != nil {
 		return errors.Join(err, ion.end())
 	}

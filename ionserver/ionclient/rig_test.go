@@ -40,6 +40,7 @@ type ion struct {
 	addr  string
 	store *store
 	boot  uint64
+	grace bool // guarded by mu
 	pings atomic.Int64
 	mute  atomic.Bool // what is recorded is carried out and not answered
 
@@ -187,7 +188,7 @@ func (s *ionStream) hello(r *rpc.Request) {
 	s.mu.Lock()
 	s.sess = sess
 	s.mu.Unlock()
-	r.ReplyMsg(&ionpb.HelloResp{Session: sess.id, Resumed: resumed, Boot: n.boot, LeaseMs: 15000, View: n.view})
+	r.ReplyMsg(&ionpb.HelloResp{Session: sess.id, Resumed: resumed, Boot: n.boot, LeaseMs: 15000, View: n.view, Grace: n.grace && !resumed})
 }
 
 // carryOut returns the reply, or nil if it comes later.

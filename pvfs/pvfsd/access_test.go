@@ -147,13 +147,15 @@ func TestSetAttr(t *testing.T) {
 	}
 	set(dir, wire.Attr{Mtime: 1000, Mask: wire.AttrMtime | wire.AttrMtimeSet})
 	require.NoError(t, c.link(dir, c.dirdata(dir), "n", f))
-	require.GreaterOrEqual(t, c.getattr(dir, wire.AttrAll).Mtime, now, "a new entry is a modification")
+	require.EqualValues(t, 1000, c.getattr(dir, wire.AttrAll).Mtime)
+	require.GreaterOrEqual(t, c.getattr(c.dirdata(dir), wire.AttrAll).Mtime, now, "a new entry is a modification, of the dirdata")
 
-	owner := c.as(10, 20)
+	owner := c.as(10, 20, 21)
 	set(f, wire.Attr{UID: 10, GID: 20, Mask: wire.AttrUID | wire.AttrGID})
 	cap := owner.getattr(f, wire.AttrAll).Cap
 	cap.Ops |= wire.MaySetAttr
 	owner.call(&cap, 0, &wire.SetAttrReq{Handle: f, FSID: c.fsid, Attr: wire.Attr{GID: 21, Mask: wire.AttrGID}, Cred: owner.cred}, nil)
+	owner.refuse(syscall.EPERM, &cap, 0, &wire.SetAttrReq{Handle: f, FSID: c.fsid, Attr: wire.Attr{GID: 22, Mask: wire.AttrGID}, Cred: owner.cred})
 	owner.refuse(syscall.EPERM, &cap, 0, &wire.SetAttrReq{Handle: f, FSID: c.fsid, Attr: wire.Attr{UID: 11, Mask: wire.AttrUID}, Cred: owner.cred})
 	owner.refuse(syscall.EPERM, &cap, 0, &wire.SetAttrReq{Handle: f, FSID: c.fsid, Attr: wire.Attr{UID: 11, Mask: wire.AttrUID}, Cred: c.as(11, 1).cred})
 }
@@ -286,7 +288,7 @@ func TestManagement(t *testing.T) {
 	require.GreaterOrEqual(t, st.Total, st.Available)
 	require.Less(t, st.HandlesAvailable, st.HandlesTotal)
 	require.Positive(t, st.RAMTotal)
-	c.refuse(syscall.EINVAL, nil, 0, &wire.StatFSReq{FSID: c.fsid + 1})
+	c.refuse(syscall.ENOENT, nil, 0, &wire.StatFSReq{FSID: c.fsid + 1})
 
 	f := c.create(1, wire.LayoutLocal)
 	require.NoError(t, c.writeSmall(f.Handle, f.Attr.DFiles[0], 0, make([]byte, 77)))

@@ -2,6 +2,7 @@ package pvfsd
 
 import (
 	"math"
+	"slices"
 	"syscall"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
@@ -29,12 +30,10 @@ func (s *Server) attributesOf(t *txn, h wire.Handle, o *object, mask wire.AttrMa
 	case wire.TypeMetafile:
 		err = s.metafileAttr(&a, o, mask)
 	case wire.TypeDatafile:
-		if mask&wire.AttrSize != 0 {
-			a.Mask |= wire.AttrSize
-			a.Size, err = s.streams.size(h)
-		}
+		a.Mask |= wire.AttrSize // also if nobody asked
+		a.Size, err = s.streams.size(h)
 	case wire.TypeDirectory:
-		err = t.directoryAttr(&a, h, o, mask, int32(s.fs.DistrDirSplitSize))
+		t.directoryAttr(&a, h, o, mask, int32(s.fs.DistrDirSplitSize))
 	case wire.TypeDirdata:
 		err = t.dirdataAttr(&a, o, mask)
 	case wire.TypeSymlink:
@@ -63,7 +62,9 @@ func (s *Server) metafileAttr(a *wire.Attr, o *object, mask wire.AttrMask) error
 		a.DFiles, a.Flags = o.dfiles, o.flags
 	}
 	if !o.stuffed {
-		a.Mask |= wire.AttrUnstuffed
+		if mask&(wire.AttrDist|wire.AttrDFiles) != 0 {
+			a.Mask |= wire.AttrUnstuffed
+		}
 		return nil
 	}
 	size, err := s.streams.size(o.dfiles[0])
@@ -75,14 +76,9 @@ func (s *Server) metafileAttr(a *wire.Attr, o *object, mask wire.AttrMask) error
 	return nil
 }
 
-// directoryAttr shows the later times of the directory and its dirdata, which
-// the entries change.
-func (t *txn) directoryAttr(a *wire.Attr, h wire.Handle, o *object, mask wire.AttrMask, split int32) error {
-	d, err := t.dirdata(o.other)
-	if err != nil {
-		return err
-	}
-	a.Mtime, a.Ctime = max(a.Mtime, d.mtime), max(a.Ctime, d.ctime)
+// directoryAttr shows the directory's own times; those that its entries change
+// are the dirdata's, and clients take the later ones.
+func (t *txn) directoryAttr(a *wire.Attr, h wire.Handle, o *object, mask wire.AttrMask, split int32) {
 	if mask&wire.AttrDirHint != 0 {
 		a.Mask |= wire.AttrDirHint
 		a.DirHint = t.dirHint(h)
@@ -94,7 +90,6 @@ func (t *txn) directoryAttr(a *wire.Attr, h wire.Handle, o *object, mask wire.At
 			a.DistDir = o.buckets.wire()
 		}
 	}
-	return nil
 }
 
 // distDir describes a directory with a single dirdata object.
@@ -122,24 +117,39 @@ func (t *txn) dirdataAttr(a *wire.Attr, d *object, mask wire.AttrMask) error {
 	return nil
 }
 
-// allowSetAttr checks the rights that a SETATTR of these attributes needs.
+// setRights says which right a SETATTR of these attributes needs; any of them
+// is enough. Source: OrangeFS src/server/set-attr.sm.
+var setRights = []struct{ attrs, any uint32 }{
+	{uint32(wire.AttrUID | wire.AttrGID | wire.AttrPerm | wire.AttrTarget | wire.AttrAtimeSet), uint32(wire.MaySetAttr)},
+	{uint32(wire.AttrMtime | wire.AttrMtimeSet | wire.AttrCtime), uint32(wire.MayWrite | wire.MaySetAttr)},
+	{uint32(wire.AttrAtime), uint32(wire.MayRead | wire.MayWrite | wire.MaySetAttr)},
+}
+
+// allowSetAttr checks the rights that a SETATTR of these attributes needs. Only
+// who may administrate gives files away, or to groups that he is not in.
+// A symlink without a target has just been made by somebody who may not have
+// any right to it before its owner is set.
 func (s *Server) allowSetAttr(hdr *wire.RequestHeader, h wire.Handle, o *object, a *wire.Attr, cred *wire.Credential) error {
-	const plainTimes = wire.AttrAtime | wire.AttrMtime | wire.AttrCtime | wire.AttrType
-	explicit := a.Mask&(wire.AttrAtimeSet|wire.AttrMtimeSet) != 0
-	if a.Mask&^plainTimes == 0 && !explicit {
-		if hdr.Cap.Ops&(wire.MayWrite|wire.MaySetAttr) == 0 {
+	if o.typ == wire.TypeSymlink && o.target == "" && o.uid == 0 {
+		return nil
+	}
+	for _, r := range setRights {
+		if uint32(a.Mask)&r.attrs != 0 && uint32(hdr.Cap.Ops)&r.any == 0 {
 			return errno.New("pvfsd.setattr", syscall.EACCES)
 		}
-		return s.checkCap(hdr, 0, h)
 	}
-	if err := s.checkCap(hdr, wire.MaySetAttr, h); err != nil {
+	if hdr.Cap.IsNull() || !hdr.Cap.Covers(h) {
+		return errno.New("pvfsd.setattr", syscall.EACCES)
+	}
+	if err := s.checkExpiry(hdr); err != nil {
 		return err
 	}
 	if a.Mask&(wire.AttrUID|wire.AttrGID) == 0 || hdr.Cap.Ops&wire.MayAdmin != 0 {
 		return nil
 	}
-	newUID := a.Mask&wire.AttrUID != 0 && a.UID != o.uid
-	if cred.UID != o.uid || newUID && a.UID != cred.UID {
+	newUID := a.Mask&wire.AttrUID != 0 && a.UID != cred.UID
+	newGID := a.Mask&wire.AttrGID != 0 && a.GID != o.gid && !slices.Contains(cred.Groups, a.GID)
+	if cred.UID != o.uid || newUID || newGID {
 		return errno.New("pvfsd.setattr", syscall.EPERM)
 	}
 	return nil

@@ -184,6 +184,10 @@ func (c *conn) answer(ctx context.Context, tag int64, hdr wire.RequestHeader, bo
 		return
 	}
 	resp, err := c.s.serve(ctx, &hdr, body)
+	if err != nil && ctx.Err() != nil {
+		<-c.replies // the connection ends: it may be just that, and nobody is to take it for an answer
+		return
+	}
 	c.respond(tag, hdr.Op, resp, err)
 }
 

@@ -217,7 +217,11 @@ func (s *Server) batchCreate(ctx context.Context, hdr *wire.RequestHeader, req *
 		return nil, errno.New("pvfsd.batch_create", syscall.EINVAL)
 	}
 	resp := &wire.BatchCreateResp{}
+	b := batchOf(hdr, req.Type)
 	err := s.store.commit(ctx, func(t *txn) error {
+		if resp.Handles = t.made(b); resp.Handles != nil {
+			return nil
+		}
 		resp.Handles = make([]wire.Handle, 0, req.Count)
 		for range req.Count {
 			h, err := s.store.ids.take(t, req.Type, req.Ranges)
@@ -235,7 +239,7 @@ func (s *Server) batchCreate(ctx context.Context, hdr *wire.RequestHeader, req *
 			}
 			resp.Handles = append(resp.Handles, h)
 		}
-		return nil
+		return t.remember(b, resp.Handles)
 	})
 	if err != nil {
 		return nil, err

@@ -30,8 +30,7 @@ func (s *Server) getEattr(req *wire.GetEattrReq) (*wire.GetEattrResp, error) {
 		for i, key := range req.Keys {
 			v, err := t.eattrValue(req.Handle, o, key)
 			switch {
-			case err != nil:
-			case v == nil:
+			case err != nil || v == nil: // also what cannot be a name
 				err = statusError(statusNoEattr)
 			case int64(len(v)) > req.Rooms[i]:
 				err = errno.New("pvfsd.geteattr", syscall.EMSGSIZE)

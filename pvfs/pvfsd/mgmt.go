@@ -24,7 +24,7 @@ const (
 
 func (s *Server) statFS(req *wire.StatFSReq) (*wire.StatFSResp, error) {
 	if err := s.checkFSID(req.FSID); err != nil {
-		return nil, err
+		return nil, errno.Wrap("pvfsd.statfs", syscall.ENOENT, err)
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.streams.dir, &st); err != nil {
@@ -246,12 +246,7 @@ func (s *Server) dirdataHandle(req *wire.GetDirdataHandleReq) (*wire.GetDirdataH
 	if err := s.checkFSID(req.FSID); err != nil {
 		return nil, err
 	}
-	resp := &wire.GetDirdataHandleResp{}
-	err := s.store.view(func(t *txn) (err error) {
-		resp.Dirdata, err = t.dirdataOf(req.Handle)
-		return err
-	})
-	return resp, err
+	return nil, errno.New("pvfsd.get_dirdata_handle", syscall.ENOENT)
 }
 
 // getDirent looks a name up for another server.

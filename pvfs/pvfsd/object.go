@@ -199,6 +199,7 @@ func decodeObject(b []byte) (o *object, ok bool) {
 		o.target = string(r.bytes())
 	}
 	if version == spreadVersion {
+		r.bad = r.bad || o.typ != wire.TypeDirectory && o.typ != wire.TypeDirdata
 		o.buckets = decodeBuckets(r)
 	}
 	return o, !r.bad && len(r.b) == 0

@@ -26,9 +26,8 @@ const (
 
 // pool is the datafiles, or dirdata objects, that this server has made on another
 // one in advance. They are in the store: a new file takes its datafiles in the
-// transaction that makes it, so none is given out twice. A crash may leave
-// objects on the other server that no pool has; they are empty and belong to
-// nothing.
+// transaction that makes it, so none is given out twice. How it is refilled, see
+// refill.go.
 type pool struct {
 	peer   *peer
 	typ    wire.ObjType
@@ -245,61 +244,6 @@ func (s *Server) allPools() []*pool {
 		all = slices.AppendSeq(all, maps.Values(s.dirPools))
 	}
 	return all
-}
-
-// refill adds a batch to the pool if it has fewer than least handles.
-func (s *Server) refill(ctx context.Context, p *pool, least int) error {
-	p.refillMu.Lock()
-	defer p.refillMu.Unlock()
-	if p.count() >= least {
-		return nil
-	}
-	hdr := wire.RequestHeader{Cap: s.peerCap(wire.MayAll)}
-	req := &wire.BatchCreateReq{FSID: wire.FSID(s.fs.ID), Type: p.typ, Count: uint32(p.batch), Ranges: p.ranges}
-	var resp wire.BatchCreateResp
-	if err := p.peer.call(ctx, &hdr, req, &resp); err != nil {
-		return err
-	}
-	if len(resp.Handles) == 0 {
-		return errno.Wrap("pvfsd.refill", syscall.ENOSPC, fmt.Errorf("server %s made no %v", p.peer.alias, p.typ))
-	}
-	return s.store.commit(ctx, func(t *txn) error {
-		for _, h := range resp.Handles {
-			if owner, ok := s.fs.Owner(uint64(h)); !ok || owner != p.peer.alias {
-				return errno.Wrap("pvfsd.refill", syscall.EPROTO, fmt.Errorf("server %s gave handle %d of another", p.peer.alias, h))
-			}
-		}
-		for _, h := range resp.Handles {
-			if err := t.put(bucketPools, append(p.prefix(), handleKey(h)...), nil); err != nil {
-				return err
-			}
-		}
-		n := len(resp.Handles)
-		t.onCommit(func() { p.add(n) })
-		return nil
-	})
-}
-
-// keepFilled refills p whenever it is low, until ctx is done.
-func (s *Server) keepFilled(ctx context.Context, p *pool) error {
-	for {
-		for p.count() <= p.low {
-			if err := s.refill(ctx, p, p.low+1); err != nil {
-				if ctx.Err() != nil {
-					return nil
-				}
-				s.log.Debug("pool not refilled", "server", p.peer.alias, "err", err)
-				if !sleep(ctx, poolRetry) {
-					return nil
-				}
-			}
-		}
-		select {
-		case <-p.wake:
-		case <-ctx.Done():
-			return nil
-		}
-	}
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -104,12 +104,12 @@ func (t *txn) openBucket(dirdata wire.Handle) error {
 // removed: those of a split that was given up. ENOTEMPTY for others.
 func (t *txn) clearDirdata(dirdata wire.Handle, o *object) error {
 	switch {
+	case o.entries != 0 && (o.buckets == nil || o.buckets.isActive(o.buckets.index)):
+		return errno.New("pvfsd.remove", syscall.ENOTEMPTY)
 	case o.buckets == nil && o.other != 0: // its directory goes by it
 		return errno.New("pvfsd.remove", syscall.EINVAL)
 	case o.entries == 0:
 		return nil
-	case o.buckets == nil || o.buckets.isActive(o.buckets.index):
-		return errno.New("pvfsd.remove", syscall.ENOTEMPTY)
 	}
 	return t.clearEntries(dirdata, o)
 }

@@ -24,6 +24,7 @@ const formatVersion = 1
 //
 //	identity  "format", "fsid", "alias"                 whose directory this is
 //	          "next/meta", "next/data"                  handle to try next, only grows
+//	          "batch/", alias, kind                     number of the next batch of a pool
 //	objects   h                        -> object        see object.go
 //	names     dirdata h, name          -> seq, h        entries by name
 //	order     dirdata h, seq           -> h, name       the same entries in READDIR order
@@ -32,6 +33,7 @@ const formatVersion = 1
 //	trash     h                        -> nothing       bytestreams still to be unlinked
 //	splits    dirdata h                -> u8, u32       state and child of a bucket that splits
 //	doomed    dirdata h                -> u8            dirdata of other servers still to be removed
+//	batches   alias, NUL, type         -> u64, h...     number and objects of the last batch made for a server
 var (
 	bucketIdentity = []byte("identity")
 	bucketObjects  = []byte("objects")
@@ -42,6 +44,7 @@ var (
 	bucketTrash    = []byte("trash")
 	bucketSplits   = []byte("splits")
 	bucketDoomed   = []byte("doomed")
+	bucketBatches  = []byte("batches")
 
 	keyFormat = []byte("format")
 	keyFSID   = []byte("fsid")
@@ -114,7 +117,7 @@ func initStore(tx *bolt.Tx, id identity) error {
 	format := binary.BigEndian.AppendUint32(nil, formatVersion)
 	b := tx.Bucket(bucketIdentity)
 	if b == nil {
-		for _, name := range [][]byte{bucketIdentity, bucketObjects, bucketNames, bucketOrder, bucketEattrs, bucketPools, bucketTrash, bucketSplits, bucketDoomed} {
+		for _, name := range [][]byte{bucketIdentity, bucketObjects, bucketNames, bucketOrder, bucketEattrs, bucketPools, bucketTrash, bucketSplits, bucketDoomed, bucketBatches} {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
@@ -131,7 +134,7 @@ func initStore(tx *bolt.Tx, id identity) error {
 	if got := b.Get(keyAlias); string(got) != id.alias {
 		return errno.Wrap("pvfsd.Open", syscall.EINVAL, fmt.Errorf("the store belongs to server %q, this is server %q", got, id.alias))
 	}
-	for _, name := range [][]byte{bucketSplits, bucketDoomed} { // a store from before them
+	for _, name := range [][]byte{bucketSplits, bucketDoomed, bucketBatches} { // a store from before them
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return err
 		}

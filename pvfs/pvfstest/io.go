@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"syscall"
@@ -319,6 +320,9 @@ func (s *suite) testRequestCounts(t *testing.T) {
 		_, err := s.c.GetAttr(ctx, a.Handle)
 		require.NoError(t, err)
 	}))
+	findAndRemove := map[string]int64{"getattr": 1, "rmdirent": 1, "tree_remove": 1}
+	maps.Copy(findAndRemove, lookup)
+	require.Equal(t, findAndRemove, s.count(func() { require.NoError(t, s.c.Remove(ctx, d, "warm")) }))
 	f := s.c.File(a)
 	require.Equal(t, map[string]int64{"small_io": 1}, s.count(func() { s.mustWrite(t, f, make([]byte, 4096), 0) }))
 	require.Equal(t, map[string]int64{"small_io": 1}, s.count(func() { s.mustRead(t, f, 4096, 0) }))

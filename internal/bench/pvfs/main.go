@@ -12,13 +12,13 @@
 // the file system on which the real servers have theirs.
 //
 // Clients are ours, package pvfs in this process; tools, pvfs2-cp with a process
-// a file, as it is used; zoidfs, a mount with one I/O node; pvfs2fuse, a mount of
-// the C client. The C client creates, reads and writes small pieces by pvfs2fuse
-// only: none of its tools does it many times in one process, and one process a
-// file measures the start of processes. Nor does any of them write strided data.
+// a file, as it is used; libpvfs2, the C library in one process that cclient.c
+// is; zoidfs, a mount with one I/O node; pvfs2fuse, a mount of the C client.
 // What pvfs2fuse says of stat is not comparable: it and the kernel answer from
-// what they remember, also when another client has changed it. @real and
-// @embedded say which servers.
+// what they remember, also when another client has changed it. The C library
+// has just been started when it stats, so it remembers nothing of the files.
+// @real and @embedded say which servers. The ratio to the C client is that to
+// pvfs2-cp or libpvfs2, of mounts that to pvfs2fuse.
 //
 // Requests are counted by a proxy between client and servers that both clients
 // go through; those of servers among each other do not pass it.
@@ -34,26 +34,19 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
-	"syscall"
 	"time"
+
+	"github.com/zoidfs/zoidfs/internal/bench/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "pvfs:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main(run) }
 
 // config is what the command line says.
 type config struct {
 	url, zoidfs, ctools, dir string
+	cprog                    string // see smallOps; "" if there is none
 	rounds, files, ops       int
 	size                     int64 // bytes
 	only                     *regexp.Regexp
@@ -99,6 +92,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	c.dir, err = os.MkdirTemp(c.dir, "zoidfs-pvfs-")
 	if err != nil {
+		return err
+	}
+	if c.cprog, err = c.buildC(ctx); err != nil {
 		return err
 	}
 	sites, err := c.startSites(ctx)

@@ -21,6 +21,7 @@ const (
 	smallSize  = 4 << 10  // bytes of one of them
 	pieces     = 256      // of one strided write
 	stride     = 16 << 10 // bytes from piece to piece
+	unstuffed  = 1 << 20  // bytes at which a file has all its datafiles
 )
 
 // The clients.
@@ -29,6 +30,7 @@ const (
 	tools = "tools"
 	mount = "zoidfs"
 	fuse  = "pvfs2fuse"
+	clib  = "libpvfs2"
 	apart = "ours, piece by piece"
 )
 
@@ -52,20 +54,26 @@ func workloads() []workload {
 				return copyOut(ctx, c, s, v, strip)
 			}})
 	}
-	for phase, name := range []string{"create", "stat", "remove"} {
-		out = append(out, workload{name, "/s", []string{ours, mount, fuse}, func(ctx context.Context, c *config, s *site, v string) (float64, time.Duration, error) {
+	for _, write := range []bool{true, false} {
+		name := map[bool]string{true: "write through a mount", false: "read through a mount"}[write]
+		out = append(out, workload{name, "MiB/s", []string{mount, fuse}, func(ctx context.Context, c *config, s *site, v string) (float64, time.Duration, error) {
+			return stream(ctx, c, s, v, write)
+		}})
+	}
+	for phase, name := range phases {
+		out = append(out, workload{name, "/s", []string{ours, clib, mount, fuse}, func(ctx context.Context, c *config, s *site, v string) (float64, time.Duration, error) {
 			took, err := names(ctx, c, s, v)
 			return float64(c.files), took[phase], err
 		}})
 	}
 	return append(out,
-		workload{"write 4 KiB", "/s", []string{ours, mount, fuse}, func(ctx context.Context, c *config, s *site, v string) (float64, time.Duration, error) {
+		workload{"write 4 KiB", "/s", []string{ours, clib, mount, fuse}, func(ctx context.Context, c *config, s *site, v string) (float64, time.Duration, error) {
 			return small(ctx, c, s, v, true)
 		}},
-		workload{"read 4 KiB", "/s", []string{ours, mount, fuse}, func(ctx context.Context, c *config, s *site, v string) (float64, time.Duration, error) {
+		workload{"read 4 KiB", "/s", []string{ours, clib, mount, fuse}, func(ctx context.Context, c *config, s *site, v string) (float64, time.Duration, error) {
 			return small(ctx, c, s, v, false)
 		}},
-		workload{"write strided", "MiB/s", []string{ours, apart}, strided},
+		workload{"write strided", "MiB/s", []string{ours, clib, apart}, strided},
 	)
 }
 
@@ -202,8 +210,14 @@ func (s *site) copyOut(ctx context.Context, name, dst string) error {
 	}
 }
 
+// phases are the workloads of names, in their order.
+var phases = [3]string{"create", "stat", "remove"}
+
 // names creates, stats and removes files, one after the other.
 func names(ctx context.Context, c *config, s *site, v string) (took [3]time.Duration, err error) {
+	if v == clib {
+		return c.clibNames(ctx, s)
+	}
 	do, end, err := s.namer(ctx, v)
 	if err != nil {
 		return took, err
@@ -268,6 +282,10 @@ func (s *site) mountOf(v string) string {
 // small reads or writes 4 KiB at random places of a file, one after the other
 // and past the kernel's cache.
 func small(ctx context.Context, c *config, s *site, v string, write bool) (float64, time.Duration, error) {
+	if v == clib {
+		took, err := c.clibFile(ctx, s, smallFile, map[bool]string{true: "write", false: "read"}[write], int64(c.ops), smallSize, smallFile)
+		return float64(c.ops), took, err
+	}
 	at, end, err := s.opener(ctx, v)
 	if err != nil {
 		return 0, 0, err
@@ -294,10 +312,8 @@ func small(ctx context.Context, c *config, s *site, v string, write bool) (float
 
 // opener makes a file and returns how to read and write it.
 func (s *site) opener(ctx context.Context, v string) (at func(b []byte, off int64, write bool) error, end func() error, err error) {
-	name := fmt.Sprintf("small-%d", time.Now().UnixNano())
 	if v == ours {
-		a, err := s.client.Create(ctx, s.dir, name, pvfs.CreateOptions{Mode: 0o644})
-		f := s.client.File(a)
+		f, end, err := s.newFile(ctx)
 		return func(b []byte, off int64, write bool) (err error) {
 			if write {
 				_, err = f.WriteAt(ctx, [][]byte{b}, off)
@@ -305,9 +321,9 @@ func (s *site) opener(ctx context.Context, v string) (at func(b []byte, off int6
 				_, err = f.ReadAt(ctx, [][]byte{b}, off)
 			}
 			return err
-		}, func() error { return s.client.Remove(ctx, s.dir, name) }, err
+		}, end, err
 	}
-	path := filepath.Join(s.mountOf(v), s.base, name)
+	path := filepath.Join(s.mountOf(v), s.base, fmt.Sprintf("small-%d", time.Now().UnixNano()))
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|unix.O_DIRECT, 0o644)
 	return func(b []byte, off int64, write bool) (err error) {
 			if write {
@@ -325,15 +341,23 @@ func (s *site) opener(ctx context.Context, v string) (at func(b []byte, off int6
 }
 
 // strided writes pieces of 4 KiB that lie evenly apart, in one call or in one
-// call each.
+// call each. The file has all its datafiles before, which the C client needs:
+// it looks at the length of the memory to see whether a file outgrows its first.
 func strided(ctx context.Context, c *config, s *site, v string) (float64, time.Duration, error) {
-	name := fmt.Sprintf("strided-%d", time.Now().UnixNano())
-	a, err := s.client.Create(ctx, s.dir, name, pvfs.CreateOptions{Mode: 0o644})
+	calls := max(1, c.ops/pieces)
+	mib := float64(calls*pieces*smallSize) / (1 << 20)
+	if v == clib {
+		took, err := c.clibFile(ctx, s, unstuffed, "strided", int64(calls), pieces, smallSize, stride)
+		return mib, took, err
+	}
+	f, end, err := s.newFile(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
-	f, buf := s.client.File(a), make([]byte, pieces*smallSize)
-	calls := max(1, c.ops/pieces)
+	if _, err := f.WriteAt(ctx, [][]byte{make([]byte, unstuffed)}, 0); err != nil {
+		return 0, 0, err
+	}
+	buf := make([]byte, pieces*smallSize)
 	start := time.Now()
 	for i := range calls {
 		exts := make([]extent.Extent, pieces)
@@ -351,5 +375,5 @@ func strided(ctx context.Context, c *config, s *site, v string) (float64, time.D
 		}
 	}
 	took := time.Since(start)
-	return float64(calls*len(buf)) / (1 << 20), took, s.client.Remove(ctx, s.dir, name)
+	return mib, took, end()
 }

@@ -42,8 +42,3 @@ func TestParse(t *testing.T) {
 		require.Error(t, err, args)
 	}
 }
-
-func TestMedian(t *testing.T) {
-	require.InDelta(t, 2, median([]float64{9, 1, 2}), 0)
-	require.InDelta(t, 1.5, median([]float64{2, 1}), 0)
-}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -154,20 +155,24 @@ func (c *config) env(more ...string) []string {
 
 // command runs a program, which must succeed.
 func (c *config) command(ctx context.Context, name string, args ...string) error {
-	return runCommand(ctx, nil, name, args...)
+	_, err := runCommand(ctx, nil, name, args...)
+	return err
 }
 
-func runCommand(ctx context.Context, env []string, name string, args ...string) error {
+// runCommand returns what the program printed to its standard output.
+func runCommand(ctx context.Context, env []string, name string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = env
 	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		return fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, out[:min(len(out), 2000)])
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+		said.Write(out.Bytes())
+		return nil, fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, said.Next(2000))
 	}
-	return nil
+	return out.Bytes(), nil
 }
 
 // tabMount is where the tab file says that the file system is.
@@ -176,9 +181,15 @@ const tabMount = "/pvfs2-bench"
 // tool runs a tool of the C client on the file system at url. Its paths are
 // below tabMount.
 func (c *config) tool(ctx context.Context, url, name string, args ...string) error {
+	_, err := c.tabbed(ctx, url, filepath.Join(c.ctools, name), args...)
+	return err
+}
+
+// tabbed is tool for any program of the C client. It returns its output.
+func (c *config) tabbed(ctx context.Context, url, prog string, args ...string) ([]byte, error) {
 	tab := filepath.Join(c.dir, "tab")
 	if err := os.WriteFile(tab, []byte(url+" "+tabMount+" pvfs2 defaults,noauto 0 0\n"), 0o644); err != nil {
-		return err
+		return nil, err
 	}
-	return runCommand(ctx, c.env("PVFS2TAB_FILE="+tab), filepath.Join(c.ctools, name), args...)
+	return runCommand(ctx, c.env("PVFS2TAB_FILE="+tab), prog, args...)
 }

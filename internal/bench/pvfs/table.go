@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"text/tabwriter"
+
+	"github.com/zoidfs/zoidfs/internal/bench/program"
 )
 
 // result is what was measured of a variant on a site.
@@ -22,7 +24,7 @@ func (c *config) measureAll(ctx context.Context, sites []*site, out io.Writer) e
 		var results []*result
 		for _, s := range sites {
 			for _, v := range w.variants {
-				absent := v == tools && c.ctools == "" || v == fuse && s.fuse == ""
+				absent := v == tools && c.ctools == "" || v == clib && c.cprog == "" || v == fuse && s.fuse == ""
 				if !absent && c.only.MatchString(w.name+"/"+v+"@"+s.name) {
 					results = append(results, &result{variant: v, site: s.name})
 				}
@@ -43,28 +45,28 @@ func (c *config) measureAll(ctx context.Context, sites []*site, out io.Writer) e
 	return tab.Flush()
 }
 
+// peers says which C client each of ours is compared with.
+var peers = map[string][]string{ours: {tools, clib}, apart: {clib}, mount: {fuse}}
+
 // printRates prints the rows of a workload: medians, and their ratios to the C
 // client on the same servers and to the same client on the real ones.
 func printRates(tab io.Writer, w workload, results []*result) {
 	ratio := func(of *result, variant, site string) string {
 		for _, r := range results {
 			if r.variant == variant && r.site == site && r != of {
-				return fmt.Sprintf("%.2f", median(of.rates)/median(r.rates))
+				return fmt.Sprintf("%.2f", program.Median(of.rates)/program.Median(r.rates))
 			}
 		}
 		return "-"
 	}
 	for _, r := range results {
-		theirs := ratio(r, tools, r.site)
-		if theirs == "-" {
-			theirs = ratio(r, fuse, r.site)
+		theirs := "-"
+		for _, v := range peers[r.variant] {
+			if theirs == "-" {
+				theirs = ratio(r, v, r.site)
+			}
 		}
-		fmt.Fprintf(tab, "%s\t%s@%s\t%.0f %s\t%.0f\t%.0f\t%s\t%s\n", w.name, r.variant, r.site, median(r.rates), w.unit,
+		fmt.Fprintf(tab, "%s\t%s@%s\t%.0f %s\t%.0f\t%.0f\t%s\t%s\n", w.name, r.variant, r.site, program.Median(r.rates), w.unit,
 			slices.Min(r.rates), slices.Max(r.rates), theirs, ratio(r, r.variant, "real"))
 	}
-}
-
-func median(v []float64) float64 {
-	v = slices.Sorted(slices.Values(v))
-	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }

@@ -22,23 +22,14 @@ import (
 	"io"
 	"math"
 	"os"
-	"os/signal"
 	"regexp"
-	"slices"
-	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/zoidfs/zoidfs/internal/bench/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "rpc:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main(run) }
 
 // workload is one row group of the table.
 type workload struct {
@@ -153,8 +144,7 @@ func medians(s []sample) sample {
 		for i := range s {
 			v[i] = f(s[i])
 		}
-		slices.Sort(v)
-		return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+		return program.Median(v)
 	}
 	return sample{
 		rate:   get(func(s sample) float64 { return s.rate }),

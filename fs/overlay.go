@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"github.com/zoidfs/zoidfs/cache/holder"
+	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
@@ -51,10 +52,11 @@ func (n *node) glimpseChild(name string) holder.Glimpse {
 	return holder.Glimpse{}
 }
 
-// publishChild publishes what this node has written to what a name means.
+// publishChild publishes what this node has written to what a name means, as
+// far as this node knows: it may be gone.
 func (n *node) publishChild(c *call, name string) syscall.Errno {
 	if k := n.known(name); k != nil {
-		if err := n.m.held.PublishAll(c, k.handle); err != nil {
+		if err := n.m.held.PublishAll(c, k.handle); err != nil && errno.Of(err) != syscall.ESTALE {
 			return k.fail(opRename, err)
 		}
 	}

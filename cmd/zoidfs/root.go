@@ -51,7 +51,8 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(
 		a.upCommand(), a.downCommand(), a.statusCommand(), a.statsCommand(),
 		a.mountCommand(), a.ionCommand(), a.pvfsdCommand(), a.fsckCommand(),
-		a.launchCommand(), a.enterCommand(), a.stripeCommand(), a.consistencyCommand(), a.demoCommand(), a.versionCommand(),
+		a.launchCommand(), a.enterCommand(), a.stripeCommand(), a.consistencyCommand(),
+		a.litmusCommand(), a.demoCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -195,6 +195,7 @@ func testStats(t *testing.T, s *system) {
 		_, err := f.WriteAt(make([]byte, size), i*size)
 		require.NoError(t, err)
 	}
+	require.NoError(t, f.Sync())
 	require.NoError(t, f.Close())
 
 	stats := func(args ...string) (c counters.Stats, keys map[string]map[string]any) {
@@ -207,7 +208,8 @@ func testStats(t *testing.T, s *system) {
 	all, keys := stats("--dir", s.dir)
 	require.EqualValues(t, writes, all.App.Calls["write"])
 	require.EqualValues(t, writes*size, all.App.BytesWritten)
-	require.EqualValues(t, writes, all.RPC.Requests["write"])
+	require.NotZero(t, all.RPC.Requests["write"])
+	require.LessOrEqual(t, all.RPC.Requests["write"], uint64(writes))
 	require.GreaterOrEqual(t, all.RPC.BytesSent, uint64(writes*size))
 	require.GreaterOrEqual(t, all.PVFS.BytesWritten, uint64(writes*size))
 	require.Positive(t, counters.Total(all.PVFS.Requests))
@@ -370,7 +372,7 @@ func TestDemo(t *testing.T) {
 			"pvfsd0  1048576 bytes", "pvfsd3  1048576 bytes"} {
 			require.Contains(t, out, want)
 		}
-		require.Regexp(t, `(?s)calls from applications .*write +1024\n.*requests to I/O nodes .*write +1024\n`, out)
+		require.Regexp(t, `(?s)calls from applications .*write +1024\n.*requests to I/O nodes .*write +\d+\n`, out)
 		require.Regexp(t, `(?s)Try:\n.* cp -a .*status --dir.*down --dir`, out)
 	}
 	require.Contains(t, s.do("up"), "already up", "the system is left running")

@@ -40,6 +40,7 @@ var onlyIn = map[string][]string{
 	"github.com/dgraph-io/ristretto": {"cache"},
 	"go.etcd.io/bbolt":               {"pvfs/pvfsd"},
 	"github.com/spf13/cobra":         {"cmd"},
+	"github.com/anishathalye":        {"internal/history"},
 }
 
 // free may import any room: they measure or test the whole.

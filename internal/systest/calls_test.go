@@ -158,7 +158,7 @@ func callSetuid(t *testing.T, r *rig) {
 
 func callOpenTrunc(t *testing.T, r *rig) {
 	p, q := pair(t, r)
-	for _, n := range litmusSizes {
+	for _, n := range edgeSizes {
 		p.ok(t, op{Do: "pwrite", FD: 1, Len: n, Fill: 1})
 		q.ok(t, op{Do: "open", Path: "x", FD: 2, Flags: unix.O_WRONLY | unix.O_TRUNC})
 		require.Zero(t, p.ok(t, op{Do: "fstat", FD: 1}).N)

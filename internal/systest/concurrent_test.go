@@ -4,11 +4,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand"
-	"strings"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/internal/history"
 )
 
 // stripe is the unit within which `strong` promises that a write is seen as a
@@ -37,7 +39,7 @@ func testRegisters(t *testing.T, r *rig) {
 	const files, procs, calls = 3, 6, 220
 	ps := startProcs(t, r, procs)
 	scripts := make([][]op, procs)
-	id := 0
+	var ids [files]int
 	for f := range files {
 		ps[0].ok(t, op{Do: "open", Path: fmt.Sprint("f", f), FD: 99, Flags: unix.O_CREAT | unix.O_RDWR})
 		for _, p := range ps {
@@ -49,39 +51,57 @@ func testRegisters(t *testing.T, r *rig) {
 			x := ranges[rng.Intn(len(ranges))]
 			o := op{Do: "preadids", FD: rng.Intn(files), Off: x.off, Len: x.len}
 			if rng.Intn(5) < 2 {
-				id++
-				o.Do, o.Fill = "pwrite", id32(id)
+				ids[o.FD]++
+				require.Less(t, ids[o.FD], 256, "ids of writes")
+				o.Do, o.Fill = "pwrite", id32(ids[o.FD])
 			}
 			scripts[i] = append(scripts[i], o)
 		}
 	}
-	type key struct {
-		file int
-		off  int64
-	}
-	histories := map[key]*history{}
+	h := strongHistory(t)
 	for i, res := range runAll(t, ps, scripts) {
 		for k, got := range res {
 			o := scripts[i][k]
 			require.Zerof(t, got.Errno, "%s: %v: %v", ps[i].name, o, got)
-			for n, piece := range pieces(o.Off, o.Len) {
-				h := histories[key{o.FD, piece.off}]
-				if h == nil {
-					h = new(history)
-					histories[key{o.FD, piece.off}] = h
+			require.True(t, o.Do == "preadids" || got.N == o.Len, "short write")
+			e := history.Event{Proc: i, Ino: uint64(o.FD + 1), Off: o.Off, Len: o.Len, N: got.N, Op: history.Write, Value: uint8(o.Fill)}
+			if o.Do == "preadids" {
+				e.Op, e.Value = history.Read, 0
+				for n, p := range pieces(o.Off, o.Len) {
+					e.Seen = append(e.Seen, history.Run{Len: p.len, Value: uint8(got.IDs[n])})
 				}
-				c := registerCall{write: o.Do == "pwrite", value: o.Fill & 0xffffffff}
-				if !c.write {
-					require.Equal(t, o.Len, got.N)
-					c.value = uint64(got.IDs[n])
-				}
-				h.add(i, got, c)
 			}
+			h.Events = append(h.Events, got.event(e))
 		}
 	}
-	for k, h := range histories {
-		h.requireLinearizable(t, registerModel, fmt.Sprintf("file %d at %d", k.file, k.off))
+	requireKept(t, h)
+}
+
+// strongHistory is an empty history that is to be what strong promises.
+func strongHistory(t *testing.T) history.History {
+	return history.History{Header: history.Header{Program: t.Name(), Mode: history.Strong, Atomic: stripe}}
+}
+
+// event fills in when the call was made.
+func (r result) event(e history.Event) history.Event {
+	e.Call, e.Return, e.Errno = r.Start, r.End, r.Errno
+	return e
+}
+
+// requireKept fails the test if the history breaks a promise, and leaves it in
+// a file.
+func requireKept(t *testing.T, h history.History) {
+	t.Helper()
+	bad := history.Check(h).Violations
+	if len(bad) == 0 {
+		return
 	}
+	f, err := os.CreateTemp("", "zoidfs-*.jsonl")
+	require.NoError(t, err)
+	w := history.NewWriter(f, false)
+	require.NoError(t, w.Write(h))
+	require.NoError(t, w.Close())
+	require.Failf(t, "a promise is broken", "zoidfs litmus check %s\n%v", f.Name(), bad)
 }
 
 type piece struct{ off, len int64 }
@@ -101,10 +121,11 @@ func pieces(off, length int64) (out []piece) {
 // end of the file counts as zeros.
 func (k *worker) preadIDs(o op, _ []byte) (result, error) {
 	buf := make([]byte, o.Len)
-	if _, err := unix.Pread(k.fd(o.FD), buf, o.Off); err != nil {
+	n, err := unix.Pread(k.fd(o.FD), buf, o.Off)
+	if err != nil {
 		return result{}, err
 	}
-	res := result{N: o.Len}
+	res := result{N: int64(n)}
 	for _, p := range pieces(o.Off, o.Len) {
 		b := buf[p.off-o.Off:][:p.len]
 		first := binary.LittleEndian.Uint32(b)
@@ -144,25 +165,23 @@ func testSizes(t *testing.T, r *rig) {
 				scripts[i] = append(scripts[i], o)
 			}
 		}
-		var h history
+		h := strongHistory(t)
 		for i, res := range runAll(t, ps, scripts) {
 			for k, got := range res {
 				o := scripts[i][k]
 				require.Zerof(t, got.Errno, "%s: %v: %v", ps[i].name, o, got)
+				e := history.Event{Proc: i, Ino: 1, Op: history.Fstat, N: got.N}
 				switch o.Do {
 				case "pwrite":
 					require.Equal(t, o.Len, got.N)
-					for _, p := range pieces(o.Off, o.Len) {
-						h.add(i, got, sizeCall{"write", p.off + p.len})
-					}
+					e.Op, e.Off, e.Len = history.Write, o.Off, o.Len
 				case "truncate", "ftruncate":
-					h.add(i, got, sizeCall{"truncate", o.Len})
-				default:
-					h.add(i, got, sizeCall{o.Do, got.N})
+					e.Op, e.Len = history.Truncate, o.Len
 				}
+				h.Events = append(h.Events, got.event(e))
 			}
 		}
-		h.requireLinearizable(t, sizeModel, name)
+		requireKept(t, h)
 		for _, p := range ps {
 			p.ok(t, op{Do: "close", FD: 0})
 		}
@@ -177,8 +196,8 @@ func testAppends(t *testing.T, r *rig) {
 	rng := rand.New(rand.NewSource(seed(t)))
 	const rounds, procs, calls = 8, 6, 8
 	ps := startProcs(t, r, procs)
-	id := 0
 	for round := range rounds {
+		id := 0
 		name, scripts := fmt.Sprint("f", round), make([][]op, procs)
 		recordLen := []int64{8, 4096, 1000, 20 << 10}[round%4] // in all less than 1 MiB
 		for i, p := range ps {
@@ -200,26 +219,28 @@ func testAppends(t *testing.T, r *rig) {
 				scripts[i] = append(scripts[i], choice[n])
 			}
 		}
-		var h history
+		h := strongHistory(t)
 		for i, res := range runAll(t, ps, scripts) {
 			for k, got := range res {
 				o := scripts[i][k]
 				require.Zerof(t, got.Errno, "%s: %v: %v", ps[i].name, o, got)
+				e := history.Event{Proc: i, Ino: 1, Op: history.Fstat, N: got.N}
 				switch o.Do {
 				case "write":
 					require.Equal(t, o.Len, got.N)
-					h.add(i, got, logCall{do: "append", records: []int{int(o.Fill & 0xffffffff)}})
+					e.Op, e.Len, e.Value = history.Append, o.Len, uint8(o.Fill)
 				case "readids":
-					h.add(i, got, logCall{do: "read", records: parseIDs(got.Text)})
-				case "stat":
-					require.Zero(t, got.N%recordLen, "size in the middle of a record")
-					h.add(i, got, logCall{do: "count", count: int(got.N / recordLen)})
-				default:
-					h.add(i, got, logCall{do: "truncate"})
+					e.Op, e.Len = history.Read, o.Len+1
+					for _, id := range got.IDs {
+						e.Seen = append(e.Seen, history.Run{Len: recordLen, Value: uint8(id)})
+					}
+				case "ftruncate":
+					e.Op = history.Truncate
 				}
+				h.Events = append(h.Events, got.event(e))
 			}
 		}
-		h.requireLinearizable(t, logModel(h), name)
+		requireKept(t, h)
 		for _, p := range ps {
 			p.ok(t, op{Do: "close", FD: 0})
 			p.ok(t, op{Do: "close", FD: 1})
@@ -235,25 +256,25 @@ func (k *worker) readIDs(o op, _ []byte) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	var ids strings.Builder
+	res := result{N: int64(n)}
 	for b := buf[:n]; len(b) > 0; b = b[o.Off:] {
 		if int64(len(b)) < o.Off {
-			return result{Text: ids.String() + "part of a record"}, unix.EBADMSG
+			return result{Text: fmt.Sprint(res.IDs, " and part of a record")}, unix.EBADMSG
 		}
 		want := fill(binary.LittleEndian.Uint64(b), o.Off)
 		if string(b[:o.Off]) != string(want) {
-			return result{Text: ids.String() + "torn record"}, unix.EBADMSG
+			return result{Text: fmt.Sprint(res.IDs, " and a torn record")}, unix.EBADMSG
 		}
-		fmt.Fprint(&ids, binary.LittleEndian.Uint32(b), ",")
+		res.IDs = append(res.IDs, binary.LittleEndian.Uint32(b))
 	}
-	return result{N: int64(n), Text: ids.String()}, nil
+	return res, nil
 }
 
 // testNames lets six processes create, unlink, rename and stat four names.
 func testNames(t *testing.T, r *rig) {
 	r = r.subdir(t)
 	rng := rand.New(rand.NewSource(seed(t)))
-	const rounds, procs, calls = 10, 6, 14
+	const rounds, procs, calls, names = 10, 6, 14, 4
 	ps := startProcs(t, r, procs)
 	dos := []string{"excl", "create", "unlink", "unlink", "rename", "rename", "noreplace", "exchange", "stat", "stat", "stat"}
 	for round := range rounds {
@@ -263,43 +284,43 @@ func testNames(t *testing.T, r *rig) {
 			ps[0].ok(t, op{Do: "mkdir", Path: d})
 		}
 		name := func(n int) string { return fmt.Sprintf("%s/n%d", dirs[n%2], n) }
-		scripts, inputs := make([][]op, procs), make([][]namesCall, procs)
+		scripts := make([][]op, procs)
 		for i := range ps {
 			for range calls {
-				c := namesCall{do: dos[rng.Intn(len(dos))], name: rng.Intn(maxNames)}
-				c.to = (c.name + 1 + rng.Intn(maxNames-1)) % maxNames
-				inputs[i] = append(inputs[i], c)
-				scripts[i] = append(scripts[i], namesOp(c, name))
+				n := rng.Intn(names)
+				to := (n + 1 + rng.Intn(names-1)) % names
+				scripts[i] = append(scripts[i], namesOp(dos[rng.Intn(len(dos))], name(n), name(to)))
 			}
 		}
-		var h history
+		h := strongHistory(t)
 		for i, res := range runAll(t, ps, scripts) {
 			for k, got := range res {
-				c := inputs[i][k]
-				c.errno, c.ino = got.Errno, got.Ino
-				h.add(i, got, c)
+				o := scripts[i][k]
+				e := history.Event{Proc: i, Op: history.Op(o.Do), Name: o.Path, To: o.To, Flags: o.Flags, Ino: got.Ino, N: got.N}
+				if o.Do == "touch" {
+					e.Op = history.Open
+				}
+				h.Events = append(h.Events, got.event(e))
 			}
 		}
-		h.markRaces()
-		h.requireLinearizable(t, namesModel, dirs[0])
+		requireKept(t, h)
 	}
 }
 
-func namesOp(c namesCall, name func(int) string) op {
-	o := op{Do: c.do, Path: name(c.name)}
-	switch c.do {
+func namesOp(do, name, to string) op {
+	switch do {
 	case "excl":
-		o.Do, o.Flags = "touch", unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY
+		return op{Do: "touch", Path: name, Flags: unix.O_CREAT | unix.O_EXCL | unix.O_WRONLY}
 	case "create":
-		o.Do, o.Flags = "touch", unix.O_CREAT|unix.O_RDONLY
+		return op{Do: "touch", Path: name, Flags: unix.O_CREAT | unix.O_RDONLY}
 	case "rename":
-		o.To = name(c.to)
+		return op{Do: "rename", Path: name, To: to}
 	case "noreplace":
-		o.Do, o.To, o.Flags = "rename", name(c.to), unix.RENAME_NOREPLACE
+		return op{Do: "rename", Path: name, To: to, Flags: unix.RENAME_NOREPLACE}
 	case "exchange":
-		o.Do, o.To, o.Flags = "rename", name(c.to), unix.RENAME_EXCHANGE
+		return op{Do: "rename", Path: name, To: to, Flags: unix.RENAME_EXCHANGE}
 	}
-	return o
+	return op{Do: do, Path: name}
 }
 
 // touch opens a file, answers with its inode number and closes it.
@@ -345,7 +366,7 @@ func testReplace(t *testing.T, r *rig) {
 				op{Do: "rename", Path: tmp, To: "final"})
 		}
 	}
-	var h history
+	h := strongHistory(t)
 	for i, res := range runAll(t, ps, scripts) {
 		for k, got := range res {
 			o := scripts[i][k]
@@ -354,12 +375,16 @@ func testReplace(t *testing.T, r *rig) {
 			case "fstat":
 				require.EqualValues(t, size, got.N, "%s: size of a complete file", ps[i].name)
 			case "rename":
-				h.add(i, got, registerCall{write: true, value: scripts[i][k-2].Fill & 0xffffffff})
+				h.Events = append(h.Events, got.event(history.Event{Proc: i, Ino: 1, Op: history.Write, Len: 1, N: 1, Value: uint8(scripts[i][k-2].Fill)}))
 			case "preadids": // the name was resolved in the open
 				opened := res[k-2]
-				h.add(i, result{Start: opened.Start, End: opened.End}, registerCall{value: uint64(got.IDs[0])})
+				e := history.Event{Proc: i, Ino: 1, Op: history.Read, Len: 1}
+				if got.IDs[0] != 0 { // not the one before all others
+					e.N, e.Seen = 1, []history.Run{{Len: 1, Value: uint8(got.IDs[0])}}
+				}
+				h.Events = append(h.Events, opened.event(e))
 			}
 		}
 	}
-	h.requireLinearizable(t, registerModel, "final")
+	requireKept(t, h)
 }

@@ -139,7 +139,7 @@ func lifeStats(t *testing.T, c *cluster) {
 	r := c.rig()
 	c.zoidfs(t, "stats", "--dir", c.dir, "--reset")
 	const mib = 1 << 20
-	shell(t, r.dirs[0], "dd if=/dev/zero of=counted bs=1M count=6 status=none")
+	shell(t, r.dirs[0], "dd if=/dev/zero of=counted bs=1M count=6 conv=fsync status=none")
 	shell(t, r.dirs[1], "dd if=counted of=/dev/null bs=1M status=none")
 	all := c.stats(t, "--dir", c.dir)
 	require.EqualValues(t, 6*mib, all.App.BytesWritten)
@@ -150,7 +150,7 @@ func lifeStats(t *testing.T, c *cluster) {
 	require.Less(t, all.RPC.BytesSent, int64(7*mib))
 	require.GreaterOrEqual(t, all.RPC.BytesReceived, int64(6*mib))
 	require.EqualValues(t, 6*mib, all.PVFS.BytesWritten)
-	require.EqualValues(t, 6*mib, all.PVFS.BytesRead)
+	require.Zero(t, all.PVFS.BytesRead, "the I/O nodes have it")
 	require.NotZero(t, all.PVFS.Requests["io"])
 	one := c.stats(t, r.dirs[0])
 	require.EqualValues(t, 6*mib, one.App.BytesWritten)

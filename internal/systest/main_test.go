@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"github.com/zoidfs/zoidfs/internal/litmus"
 )
 
 // workerEnv is set in worker processes to the directory they work on.
@@ -12,6 +14,13 @@ const workerEnv = "ZOIDFS_SYSTEST_WORKER"
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(workerEnv); dir != "" {
 		if err := serveWorker(dir, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "worker:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if dir := os.Getenv(litmusEnv); dir != "" {
+		if err := litmus.Serve(dir, os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "worker:", err)
 			os.Exit(1)
 		}

@@ -85,7 +85,7 @@ func stripeSetfattr(t *testing.T, r *rig) {
 		head -c 1000000 /dev/urandom > f`)
 	require.Equal(t, "user.pvfs2.dist_name=\"simple_stripe\"\nuser.pvfs2.dist_params=\"strip_size:16384\"\nuser.pvfs2.num_dfiles=\"3\"\n",
 		shell(t, r.dirs[1], `getfattr -d d | grep -v '^#' | grep .`))
-	shell(t, r.dirs[1], `cp f d/f; mkdir -p d/sub/sub; cp d/f d/sub/sub/f; cp -a d copy; cp f copy/sub/g`)
+	shell(t, r.dirs[1], `cp f d/f; mkdir -p d/sub/sub; cp d/f d/sub/sub/f; cp -a d copy; cp f copy/sub/g; sync f d/f d/sub/sub/f copy/sub/g`)
 	shell(t, r.dirs[0], `cmp f d/f; cmp f d/sub/sub/f; cmp f copy/sub/g`)
 	for _, path := range []string{"d/f", "d/sub/sub/f", "copy/sub/g"} {
 		l := r.layout(t, path)

@@ -21,6 +21,7 @@ func runTests(t *testing.T, r *rig) {
 		run  func(*testing.T, *rig)
 	}{
 		{"Litmus", testLitmus},
+		{"Across", testAcross},
 		{"Programs", testPrograms},
 		{"MPI", testMPI},
 		{"Calls", testCalls},

@@ -38,6 +38,13 @@ func (c *Client) StripeWidth(a *Attr) int64 {
 	return a.StripeSize
 }
 
+// Spreads reports whether a file of this size, in bytes, will be given more
+// datafiles than it has when its bytes are written: then its stripe is not known
+// yet.
+func (a *Attr) Spreads(size int64) bool {
+	return a.Layout != nil && a.Layout.Stuffed && size > striping.Width(&a.Layout.Dist, 1)
+}
+
 // Striping returns how the data of file h lie, or how those of new files in
 // directory h will: one request for a directory, two or three for a file. It
 // asks the servers in any case, so that it sees what other clients have set.

@@ -337,7 +337,7 @@ func (c *call) peerCollect() (*rpc.Frame, error) {
 	if err := c.Decode(&m); err != nil {
 		return nil, err
 	}
-	return okay(c.srv.owner.collect(c.Handle, c.srv.sessions.of(m.Session)))
+	return okay(c.srv.owner.collect(c.Handle, m.Session))
 }
 
 func (c *call) peerWriteBack() (*rpc.Frame, error) {
@@ -345,7 +345,7 @@ func (c *call) peerWriteBack() (*rpc.Frame, error) {
 	if err := c.Decode(&m); err != nil {
 		return nil, err
 	}
-	r, err := c.writeBack(c.Handle, c.srv.sessions.of(m.Session))
+	r, err := c.writeBack(c.Handle, m.Session)
 	if err != nil {
 		return nil, err
 	}

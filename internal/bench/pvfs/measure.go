@@ -251,7 +251,11 @@ func (s *site) namer(ctx context.Context, v string) (do func(phase int, name str
 				}
 				return err
 			}
-			return s.client.Remove(ctx, a.Handle, name)
+			h, err := s.client.Unlink(ctx, a.Handle, name) // as I/O nodes do it
+			if err == nil {
+				err = s.client.Destroy(ctx, h)
+			}
+			return err
 		}, func() error { return s.client.Rmdir(ctx, s.dir, dir) }, err
 	}
 	top := filepath.Join(s.mountOf(v), s.base, dir)

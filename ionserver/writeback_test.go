@@ -143,3 +143,42 @@ func TestNoSpaceIsToldOnce(t *testing.T) {
 	require.NoError(t, m.commit(h))
 	require.Equal(t, 1, failures())
 }
+
+// TestNothingOlderIsKept: no mount keeps bytes, to replay them, that have been
+// cut off, or written over by what is durable and kept by nobody.
+func TestNothingOlderIsKept(t *testing.T) {
+	s := startSystem(t, 1, 1, lazy)
+	a, b := s.mount(t), s.mount(t)
+	for name, change := range map[string]func(h uint64){
+		"truncate": func(h uint64) { require.NoError(t, b.truncate(h, 2)) },
+		"O_TRUNC": func(h uint64) {
+			_, err := b.open(h, syscall.O_TRUNC|syscall.O_RDWR)
+			require.NoError(t, err)
+			require.Equal(t, uint32(ionpb.Flag_STABLE_WRITE), b.put(h, 0, "aa", uint32(ionpb.Flag_SYNC)).Flags)
+		},
+		"O_SYNC": func(h uint64) {
+			b.put(h, 1, "bbb", uint32(ionpb.Flag_SYNC))
+			require.NoError(t, b.truncate(h, 1))
+			require.NoError(t, b.write(h, 1, []byte("a"), 0))
+		},
+		"O_APPEND": func(h uint64) {
+			_, err := b.append(h, []byte("bb"))
+			require.NoError(t, err)
+			require.NoError(t, b.truncate(h, 2))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := a.file(a.root, name)
+			stamp := a.put(h, 0, "aaaa", 0).Off
+			change(h)
+			last := a.stables(h)[len(a.stables(h))-1]
+			require.True(t, last.Drop)
+			require.GreaterOrEqual(t, last.Stamp, stamp)
+			require.Zero(t, s.keeps(h, a))
+			b.reads(h, 0, "aa")
+			at, err := b.stat(h)
+			require.NoError(t, err)
+			require.EqualValues(t, 2, at.Size)
+		})
+	}
+}

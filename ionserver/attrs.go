@@ -4,6 +4,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
@@ -247,9 +249,39 @@ func (h *home) touched(handle uint64) {
 	h.versions.changed(handle)
 }
 
-// truncate sets the size. The caller holds the inode's place in ops,
-// exclusively.
+// truncate sets the size, and has nobody keep anything of what was cut off, in
+// any mode. The caller holds the inode's place in ops, exclusively.
 func (c *call) truncate(size int64) error {
+	if err := c.setSize(size); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	for _, sess := range c.srv.home.openBy(c.Handle, c.sess) {
+		g.Go(func() error {
+			e := extent.ToEnd(size)
+			_, err := sess.push(c.ctx, &rpc.Frame{Op: ionpb.Op_REVOKE, Handle: c.Handle, Off: e.Off, Len: e.Len, Flags: leaseRead})
+			return err
+		})
+	}
+	return c.wait(g.Wait)
+}
+
+// openBy is the sessions, other than one, that have the inode open.
+func (h *home) openBy(handle uint64, other *session) (out []*session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.inodes[handle]; i != nil {
+		for id := range i.opens {
+			if s := h.srv.sessions.get(id); s != nil && s != other {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// setSize sets the size at the owners and at PVFS2.
+func (c *call) setSize(size int64) error {
 	h := c.srv.home
 	if err := h.checkUnsealed(c.ctx, c.Handle); err != nil {
 		return err

@@ -133,13 +133,23 @@ func (c *call) checkFrame() error {
 	if c.Epoch != c.srv.epoch {
 		return errStaleView
 	}
-	if c.Off < 0 || c.Len < 0 || c.Len > rpc.MaxData && c.Op != ionpb.Op_FENCE && c.Op != ionpb.Op_RECALL {
+	if c.Off < 0 || c.Len < 0 || c.Len > rpc.MaxData && !wholeFile(c.Op) {
 		return errno.New("ionserver: offset or length", syscall.EINVAL)
 	}
 	if c.Handle == 0 && !handleless(c.Op) || c.Handle == c.srv.orphanDir {
 		return errno.New("ionserver: handle", syscall.ESTALE)
 	}
 	return nil
+}
+
+// wholeFile reports whether the extent of op may be longer than what a frame
+// carries.
+func wholeFile(op ionpb.Op) bool {
+	switch op {
+	case ionpb.Op_FENCE, ionpb.Op_REACH, ionpb.Op_RECALL:
+		return true
+	}
+	return false
 }
 
 // handleless reports whether op is about no inode, or about several.

@@ -52,11 +52,19 @@ func (s *Server) quiet(handle uint64) quiet {
 }
 
 // hole returns how many zeros follow, within ext, the bytes below end that are
-// known here. before is a look from before they were read.
+// known here. before is a look from before they were read. errKeptBack: a mount
+// keeps writes back here.
 func (c *call) hole(f *ownedFile, ext extent.Extent, end int64, before quiet) (int64, error) {
+	behind := extent.ToEnd(ext.End())
+	f.mu.Lock()
+	kept := len(f.leases.Conflicts(c.sess.id, behind, false)) > 0
+	f.mu.Unlock()
+	if kept {
+		return 0, errKeptBack
+	}
 	_, reach, _ := f.data.Dirty()
 	if now := c.srv.quiet(f.handle); !now.known || !now.none || now != before {
-		others, err := c.reachOfOthers(f.handle)
+		others, err := c.reachOfOthers(f.handle, behind)
 		if err != nil {
 			return 0, err
 		}
@@ -74,8 +82,9 @@ func (c *call) hole(f *ownedFile, ext extent.Extent, end int64, before quiet) (i
 }
 
 // reachOfOthers is the end of the bytes at other owners that PVFS2 may not
-// show. Nobody waits for a lock to tell.
-func (c *call) reachOfOthers(handle uint64) (end int64, err error) {
+// show, with those that mounts kept back behind the end of what is read. No
+// owner waits for a lock to tell.
+func (c *call) reachOfOthers(handle uint64, behind extent.Extent) (end int64, err error) {
 	var mu sync.Mutex
 	err = c.wait(func() error {
 		g, ctx := errgroup.WithContext(c.ctx)
@@ -84,7 +93,7 @@ func (c *call) reachOfOthers(handle uint64) (end int64, err error) {
 				continue
 			}
 			g.Go(func() error {
-				n, err := peer.reach(ctx, handle)
+				n, err := peer.reach(ctx, handle, behind, c.mount())
 				mu.Lock()
 				defer mu.Unlock()
 				end = max(end, n)
@@ -96,14 +105,28 @@ func (c *call) reachOfOthers(handle uint64) (end int64, err error) {
 	return end, err
 }
 
-func (p *peerLink) reach(ctx context.Context, handle uint64) (int64, error) {
+func (p *peerLink) reach(ctx context.Context, handle uint64, behind extent.Extent, mount uint64) (int64, error) {
 	var r ionpb.CollectResp
-	err := p.call(ctx, rpc.Frame{Op: ionpb.Op_REACH, Handle: handle}, nil, &r)
+	f := rpc.Frame{Op: ionpb.Op_REACH, Handle: handle, Off: behind.Off, Len: behind.Len}
+	err := p.call(ctx, f, &ionpb.SessionReq{Session: mount}, &r)
 	return r.End, err
 }
 
 // peerReach answers REACH.
 func (c *call) peerReach() (*rpc.Frame, error) {
+	var m ionpb.SessionReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	behind, err := c.dataExtent(c.Len)
+	if err != nil {
+		return nil, err
+	}
+	f := c.srv.owner.get(c.Handle)
+	defer c.srv.owner.put(f)
+	if err := c.awaitLeases(c.ctx, f, behind, false, c.srv.sessions.of(m.Session)); err != nil {
+		return nil, err
+	}
 	return okay(&ionpb.CollectResp{End: c.srv.owner.reach(c.Handle)})
 }
 

@@ -303,6 +303,24 @@ func (c *call) read() (reply *rpc.Frame, err error) {
 		return nil, err
 	}
 	defer func() { c.leave(f, a, reply) }()
+	for {
+		if reply, err = c.readLocked(f, ext); err != errKeptBack {
+			return reply, err
+		}
+		if err := c.awaitLeases(c.ctx, f, extent.ToEnd(ext.End()), false, c.sess.id); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// errKeptBack tells that mounts may keep back writes behind what was read, so
+// that the end of the file is not known. They have to be asked for them while
+// no range is locked.
+var errKeptBack = errors.New("ionserver: writes are kept back")
+
+// readLocked reads under the range lock.
+func (c *call) readLocked(f *ownedFile, ext extent.Extent) (*rpc.Frame, error) {
+	o := c.srv.owner
 	release, err := c.lockRange(c.ctx, f, ext, false)
 	if err != nil {
 		return nil, err

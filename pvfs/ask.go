@@ -60,7 +60,7 @@ func (s *server) tell(ctx context.Context, req wire.Request, resp wire.Response,
 // another one it asks again, until the timeout.
 func (s *server) round(ctx context.Context, k *call) (lost bool, err error) {
 	limit := k.begun.Add(s.client.timeout)
-	forwards := k.op == wire.OpTreeGetFileSize || k.op == wire.OpTreeRemove
+	forwards := k.op == wire.OpTreeGetFileSize || k.op == wire.OpTreeGetAttr || k.op == wire.OpTreeRemove
 	for pause := minBackoff; ; pause = min(2*pause, maxBackoff) {
 		s.start(k)
 		reusable, err := s.finish(ctx, k)

@@ -3,6 +3,7 @@ package pvfs
 import (
 	"context"
 	"errors"
+	"slices"
 	"syscall"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
@@ -53,8 +54,7 @@ func (a *Attr) addDirdata(w *wire.Attr) {
 }
 
 // GetAttr returns the attributes of h with its exact size: one request for a
-// small file or a symlink, two for a striped file, one and one for each bucket
-// for a directory. ENOENT if there is no such object.
+// small file or a symlink, two for a striped file or a directory. ENOENT if there is no such object.
 func (c *Client) GetAttr(ctx context.Context, h Handle) (Attr, error) {
 	if info := c.dirs.peek(h); info != nil {
 		if a, err := c.getDirAttr(ctx, h, info); !errors.Is(err, errStaleDir) {
@@ -107,25 +107,38 @@ func (c *Client) getDirAttr(ctx context.Context, h Handle, info *dirInfo) (Attr,
 	return a, err
 }
 
-// addBuckets adds what the active buckets of a directory know to a.
+// addBuckets adds what the active buckets of a directory know to a: one request.
 func (c *Client) addBuckets(ctx context.Context, a *Attr, info *dirInfo) error {
-	var fs []func(context.Context) error
-	ws := make([]wire.Attr, len(info.Dirdata))
-	for i := range info.Dirdata {
-		if info.Active(i) {
-			fs = append(fs, func(ctx context.Context) (err error) {
-				ws[i], err = c.getattr(ctx, info.Dirdata[i], dirdataMask)
-				return err
-			})
-		}
-	}
-	if err := together(ctx, fs...); err != nil {
-		return err
-	}
+	ws, err := c.bucketAttrs(ctx, info.actives())
 	for i := range ws {
 		a.addDirdata(&ws[i])
 	}
-	return nil
+	return err
+}
+
+// bucketAttrs asks the first bucket's server, which asks the others; if it does
+// not know of one of them, we ask each.
+func (c *Client) bucketAttrs(ctx context.Context, hs []Handle) ([]wire.Attr, error) {
+	if len(hs) > 1 {
+		var resp wire.TreeGetAttrResp
+		err := c.ownerAsk(ctx, hs[0], &wire.TreeGetAttrReq{FSID: c.fsid, Cred: c.cred(), Mask: dirdataMask, Handles: hs}, &resp)
+		if err != nil && !refused(err) {
+			return nil, err
+		}
+		other := func(a wire.Attr) bool { return a.Type != wire.TypeDirdata }
+		if err == nil && len(resp.Attrs) == len(hs) && !slices.ContainsFunc(resp.Attrs, other) {
+			return resp.Attrs, nil
+		}
+	}
+	ws := make([]wire.Attr, len(hs))
+	var fs []func(context.Context) error
+	for i, h := range hs {
+		fs = append(fs, func(ctx context.Context) (err error) {
+			ws[i], err = c.getattr(ctx, h, dirdataMask)
+			return err
+		})
+	}
+	return ws, together(ctx, fs...)
 }
 
 func (c *Client) getattr(ctx context.Context, h Handle, mask wire.AttrMask) (wire.Attr, error) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/pvfs/striping"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
@@ -64,7 +65,8 @@ func (f *File) ReadAt(ctx context.Context, bufs [][]byte, off int64) (n int, err
 
 // WriteAt writes bufs, one after the other, from off on. n is their sum unless
 // there is an error; then any part of it may have been written. bufs are not
-// copied and must not change until WriteAt returns.
+// copied and must not change until WriteAt returns. EFBIG if the file's
+// distribution does not count that far, see striping.MaxSize.
 func (f *File) WriteAt(ctx context.Context, bufs [][]byte, off int64) (n int, err error) {
 	w, err := contiguous("WriteAt", bufs, off)
 	if err != nil || w.empty() {
@@ -103,6 +105,9 @@ func (f *File) write(ctx context.Context, op string, w *wanted) (int64, error) {
 	p, err := f.placement(op)
 	if err != nil {
 		return 0, err
+	}
+	if w.end() > p.most {
+		return 0, tooLarge(op, p)
 	}
 	if p.Stuffed && w.end() > p.limit {
 		if p, err = f.unstuff(ctx); err != nil {
@@ -170,6 +175,11 @@ func (f *File) readOnce(ctx context.Context, p *placement, w *wanted) (n int64, 
 	return w.below(eof), false, nil
 }
 
+// tooLarge is the error of a change behind what the distribution can count.
+func tooLarge(op string, p *placement) error {
+	return errno.Wrap("pvfs."+op, syscall.EFBIG, fmt.Errorf("a file of %s %s holds up to %d bytes", p.Layout.Dist.Name, striping.Params(&p.Layout.Dist), p.most))
+}
+
 // refresh asks where the data lie. One request.
 func (f *File) refresh(ctx context.Context) (*placement, error) {
 	w, err := f.c.getattr(ctx, f.h, layoutMask)
@@ -235,8 +245,11 @@ func (f *File) Truncate(ctx context.Context, size int64) error {
 	if err != nil {
 		return err
 	}
-	if size < 0 {
+	switch {
+	case size < 0:
 		return errno.Wrap("pvfs.Truncate", syscall.EINVAL, fmt.Errorf("size %d", size))
+	case size > p.most:
+		return tooLarge("Truncate", p)
 	}
 	if p.Stuffed {
 		if p, err = f.refresh(ctx); err != nil {

@@ -17,11 +17,12 @@ type placement struct {
 	dist  dist.Distribution // over DFiles
 	wire  wire.Dist         // the same for servers
 	limit int64             // stuffed: first offset that is not on DFiles[0]
+	most  int64             // how large the file may become
 }
 
 // newPlacement works out l.
 func newPlacement(l *Layout) (*placement, error) {
-	p := &placement{Layout: *l, wire: l.Dist}
+	p := &placement{Layout: *l, wire: l.Dist, most: striping.MaxSize(&l.Dist)}
 	var err error
 	switch n := len(l.DFiles); {
 	case n == 0:

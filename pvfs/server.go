@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/pvfs/fsconf"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
@@ -90,8 +92,61 @@ func (s *server) connect(ctx context.Context) (*conn, error) {
 		_ = nc.Close()
 		return nil, errClosed
 	}
+	if s.known() {
+		if err := s.recognize(dctx, c); err != nil {
+			c.kill(err)
+			s.failed(err)
+			return nil, err
+		}
+	}
 	s.connected(c)
 	return c, nil
+}
+
+// known reports whether there was a connection before.
+func (s *server) known() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cur != nil
+}
+
+// recognize checks that the server behind a new connection still serves the
+// file system: others answer with errors that nobody understands.
+func (s *server) recognize(ctx context.Context, c *conn) error {
+	var resp wire.GetConfigResp
+	k := s.client.newCall(wire.OpGetConfig, kindPlain, &resp)
+	if err := k.encodeNull(&wire.GetConfigReq{}); err != nil {
+		return err
+	}
+	if err := c.post(k); err != nil {
+		return err
+	}
+	gone, err := s.wait(ctx, k)
+	if gone {
+		return err
+	}
+	defer k.free()
+	if err == nil {
+		err = k.status.Err("pvfs.getconfig")
+	}
+	if err == nil && !s.client.serves(resp.Config) {
+		err = errOther
+	}
+	return err
+}
+
+var errOther = errors.New("it no longer serves this file system, but another one or with other handles")
+
+// serves reports whether a configuration has the client's file system as it
+// was. What else was changed is no matter.
+func (c *Client) serves(text string) bool {
+	conf, err := fsconf.Parse(text)
+	if err != nil {
+		return false
+	}
+	fs, ok := conf.FileSystem(c.fs.Name)
+	return ok && fs.ID == c.fs.ID && fs.RootHandle == c.fs.RootHandle && fs.FlowBufferSize == c.fs.FlowBufferSize &&
+		reflect.DeepEqual(fs.Meta, c.fs.Meta) && reflect.DeepEqual(fs.Data, c.fs.Data)
 }
 
 func (s *server) connected(c *conn) {
@@ -236,7 +291,7 @@ func (s *server) repost(ctx context.Context, k *call, limit time.Time) error {
 			if ctx.Err() != nil {
 				return cmp.Or(last, err)
 			}
-			if last = err; errors.Is(err, errClosed) {
+			if last = err; errors.Is(err, errClosed) || errors.Is(err, errOther) {
 				return err
 			}
 			continue

@@ -7,9 +7,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/pvfs"
 	"github.com/zoidfs/zoidfs/pvfs/pvfsd/pvfsdtest"
 	"github.com/zoidfs/zoidfs/pvfs/striping"
+	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
 func TestStriping(t *testing.T) {
@@ -108,4 +110,23 @@ func TestStriping(t *testing.T) {
 	require.Equal(t, "basic_dist", i.Dist)
 	require.False(t, i.Stuffed, "on one server there is nothing to spread")
 	require.Equal(t, fmt.Sprint(1, 1), fmt.Sprint(i.NumServers, len(i.Servers)))
+}
+
+// Servers count the strips of some distributions in 32 bits.
+func TestTooManyStrips(t *testing.T) {
+	ctx := t.Context()
+	c := dial(t, pvfsdtest.Start(t, 2, pvfsdtest.Options{}).URL(), pvfs.Options{})
+	a, err := c.Create(ctx, c.Root(), "f", pvfs.CreateOptions{Dist: &wire.Dist{Name: wire.TwodStripe, StripSize: 1, NumGroups: 2, GroupStripFactor: 1}})
+	require.NoError(t, err)
+	f := c.File(a)
+	_, err = f.WriteAt(ctx, [][]byte{{1, 2}}, 1<<32-1)
+	require.ErrorIs(t, err, syscall.EFBIG)
+	_, err = f.WriteExtents(ctx, []extent.Extent{{Off: 0, Len: 1}, {Off: 1 << 33, Len: 1}}, [][]byte{{1, 2}})
+	require.ErrorIs(t, err, syscall.EFBIG)
+	require.ErrorIs(t, f.Truncate(ctx, 1<<32+1), syscall.EFBIG)
+	_, err = f.WriteAt(ctx, [][]byte{{7}}, 1<<32-1)
+	require.NoError(t, err)
+	size, err := f.Size(ctx)
+	require.NoError(t, err)
+	require.Equal(t, int64(1<<32), size)
 }

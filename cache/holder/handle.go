@@ -24,6 +24,7 @@ type Handle struct {
 
 	streamMu sync.Mutex   // innermost
 	stream   cache.Stream // guarded by streamMu
+	seenLast glances      // guarded by streamMu; by reads of a handle that may write
 }
 
 // Open returns a handle of a file that was just opened, in a mode that is not

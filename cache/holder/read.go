@@ -71,6 +71,7 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 		return out, nil
 	}
 	f := h.file
+	h.glanced(e)
 	if h.mode.recalls(h.mayWrite, f.h.quiet(f.handle)) {
 		if err := f.recall(ctx, e); err != nil {
 			return nil, err

@@ -27,10 +27,11 @@ func (h *Handle) Write(ctx context.Context, off int64, p []byte, flags uint32) e
 	}
 	defer release()
 	var waits []*batch
+	urgent := flags&ionclient.Sync != 0 || h.sieves(e) || flags&ionclient.KillPriv != 0 && (h.mode == strong || f.hasSetID())
 	chunksOf(e, f.h.client.View().DomainSize, func(chunk, part extent.Extent) {
 		if err == nil {
 			var b *batch
-			b, err = f.put(ctx, h.mode, chunk, part.Off, p[part.Off-off:][:part.Len], flags)
+			b, err = f.put(ctx, h.mode, chunk, part.Off, p[part.Off-off:][:part.Len], flags, urgent)
 			if b != nil {
 				waits = append(waits, b)
 			}
@@ -46,12 +47,11 @@ func (h *Handle) Write(ctx context.Context, off int64, p []byte, flags uint32) e
 	return cmp.Or(err, failed)
 }
 
-// put writes p, which lies in one chunk, into the cache. If it may not be kept
-// back it is sent, and put returns the batch that carries it, else nil.
-func (f *File) put(ctx context.Context, m mode, chunk extent.Extent, off int64, p []byte, flags uint32) (*batch, error) {
+// put writes p, which lies in one chunk, into the cache. If it is urgent or may
+// not be kept back it is sent, and put returns the batch that carries it, else
+// nil.
+func (f *File) put(ctx context.Context, m mode, chunk extent.Extent, off int64, p []byte, flags uint32, urgent bool) (*batch, error) {
 	how := manner{flags: flags | m.asksToWrite(), maxAge: m.maxAge(f.h.opt.Visibility)}
-	kill := flags&ionclient.KillPriv != 0 && (m == strong || f.hasSetID())
-	urgent := kill || flags&ionclient.Sync != 0
 	pieces := [][]byte{p}
 	if !m.keepsBack(false) && !urgent {
 		how.kept, how.deferred = true, true

@@ -115,7 +115,7 @@ func TestLitmusBites(t *testing.T) {
 func isRandom(name string) bool { return name == "random" || name == "racy" }
 
 // litmusModes are the modes that zoidfs is held to here.
-var litmusModes = []consistency.Mode{consistency.Strong}
+var litmusModes = consistency.All()
 
 // testLitmus runs the litmus tests and random programs on the directories. A
 // call of `strong` takes effect at once within a stripe of zoidfs.

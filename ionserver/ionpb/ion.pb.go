@@ -106,9 +106,10 @@ const (
 	// Every byte of the file at this owner reaches the PVFS2 servers, and
 	// exclusive leases of others than the session in the body end before.
 	Op_WRITE_BACK Op = 70 // SessionReq -> CollectResp; at an owner
-	// The end of the bytes at an owner that PVFS2 may not show yet: nothing else
-	// of the reply is filled in.
-	Op_REACH Op = 72 // -> CollectResp; at an owner
+	// The end of the bytes at an owner that PVFS2 may not show yet, when writes
+	// of other mounts than that in the body are no longer kept back from off, len.
+	// Nothing else of the reply is filled in.
+	Op_REACH Op = 72 // off, len, SessionReq -> CollectResp; at an owner
 	// Leases of other mounts on the attributes and entries of the inode end
 	// before the answer, because it was moved or removed.
 	Op_DISTURB Op = 71 // SessionReq -> ; at the home of handle

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -22,27 +23,41 @@ import (
 // batchHint is the name of the hint that tells a batch's server and number.
 const batchHint = "zoidfs.batch"
 
-// numberKey is where the number of p's next batch is.
+// numberKey is where the number of p's next batch is, with a byte behind it once
+// it has been asked for.
 func (p *pool) numberKey() []byte { return append([]byte("batch/"), p.prefix()...) }
 
-func (t *txn) setNumber(p *pool, n uint64) error {
-	return t.put(bucketIdentity, p.numberKey(), binary.BigEndian.AppendUint64(nil, n))
+func (t *txn) setNumber(p *pool, n uint64, asked bool) error {
+	v := binary.BigEndian.AppendUint64(nil, n)
+	if asked {
+		v = append(v, 1)
+	}
+	return t.put(bucketIdentity, p.numberKey(), v)
 }
 
-// nextBatch is the number of p's next batch. The first one is random: a server
-// that begins anew must not be given what it was given before.
-func (s *Server) nextBatch(ctx context.Context, p *pool) (n uint64, err error) {
+// batchNumber is the number of p's next batch, 0 if there never was one, and
+// whether it may have been made already.
+func (s *Server) batchNumber(p *pool) (n uint64, asked bool, err error) {
 	err = s.store.view(func(t *txn) error {
-		if b := t.get(bucketIdentity, p.numberKey()); len(b) == 8 {
-			n = binary.BigEndian.Uint64(b)
+		if b := t.get(bucketIdentity, p.numberKey()); len(b) >= 8 {
+			n, asked = binary.BigEndian.Uint64(b), len(b) > 8
 		}
 		return nil
 	})
-	if err != nil || n != 0 {
+	return n, asked, err
+}
+
+// nextBatch is the number to ask for. The first one is random: a server that
+// begins anew must not be given what it was given before.
+func (s *Server) nextBatch(ctx context.Context, p *pool) (uint64, error) {
+	n, asked, err := s.batchNumber(p)
+	if err != nil || asked {
 		return n, err
 	}
-	n = 1 + rand.Uint64N(1<<62)
-	return n, s.store.commit(ctx, func(t *txn) error { return t.setNumber(p, n) })
+	if n == 0 {
+		n = 1 + rand.Uint64N(1<<62)
+	}
+	return n, s.store.commit(ctx, func(t *txn) error { return t.setNumber(p, n, true) })
 }
 
 // refill adds a batch to the pool if it has fewer than least handles.
@@ -81,7 +96,7 @@ func (t *txn) fillPool(p *pool, number uint64, hs []wire.Handle) error {
 		}
 	}
 	t.onCommit(func() { p.add(len(hs)) })
-	return t.setNumber(p, number+1)
+	return t.setNumber(p, number+1, false)
 }
 
 func (s *Server) batchHint(number uint64) wire.Hint {
@@ -138,11 +153,22 @@ func (t *txn) remember(b batch, hs []wire.Handle) error {
 	return t.put(bucketBatches, b.key, v)
 }
 
-// keepFilled refills p whenever it is low, until ctx is done.
+// keepFilled refills p whenever it is low, until ctx is done, and at first if
+// there is a batch on the way.
 func (s *Server) keepFilled(ctx context.Context, p *pool) error {
+	_, asked, err := s.batchNumber(p)
+	if err != nil {
+		return err
+	}
 	for {
-		for p.count() <= p.low {
-			if err := s.refill(ctx, p, p.low+1); err != nil {
+		for asked || p.count() <= p.low {
+			least := p.low + 1
+			if asked {
+				least = math.MaxInt
+			}
+			err := s.refill(ctx, p, least)
+			asked = asked && err != nil
+			if err != nil {
 				if ctx.Err() != nil {
 					return nil
 				}

@@ -24,7 +24,7 @@ const formatVersion = 1
 //
 //	identity  "format", "fsid", "alias"                 whose directory this is
 //	          "next/meta", "next/data"                  handle to try next, only grows
-//	          "batch/", alias, kind                     number of the next batch of a pool
+//	          "batch/", alias, kind                     number of the next batch of a pool, see refill.go
 //	objects   h                        -> object        see object.go
 //	names     dirdata h, name          -> seq, h        entries by name
 //	order     dirdata h, seq           -> h, name       the same entries in READDIR order

@@ -313,6 +313,14 @@ func (s *suite) testRequestCounts(t *testing.T) {
 		_, err := s.c.Mkdir(ctx, d, "y", pvfs.CreateOptions{})
 		require.NoError(t, err)
 	}))
+	ofDir := map[string]int64{"getattr": 2}
+	if buckets > 1 {
+		ofDir = map[string]int64{"getattr": 1, "tree_getattr": 1}
+	}
+	require.Equal(t, ofDir, s.count(func() {
+		_, err := s.c.GetAttr(ctx, d)
+		require.NoError(t, err)
+	}))
 	if !a.Layout.Stuffed {
 		return
 	}

@@ -12,6 +12,7 @@ package striping
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,6 +108,24 @@ func Strip(d *wire.Dist) int64 {
 		return d.StripSize
 	}
 	return 0
+}
+
+// MaxSize is how large a file may become that lies by d: OrangeFS counts the
+// strips of a twod_stripe and the patterns of a varstrip_dist in 32 bits, and
+// puts what is behind them over what is at the start. Source: OrangeFS
+// src/io/description/dist-twod-stripe.c, dist-varstrip.c.
+func MaxSize(d *wire.Dist) int64 {
+	unit := int64(math.MaxInt64)
+	switch d.Name {
+	case wire.TwodStripe:
+		unit = d.StripSize
+	case wire.VarstripDist:
+		unit = Width(d, 1)
+	}
+	if unit > math.MaxInt64>>32 {
+		return math.MaxInt64
+	}
+	return unit << 32
 }
 
 // Width is the bytes of one stripe over n datafiles: one strip on each of

@@ -2,6 +2,7 @@ package striping
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -176,4 +177,19 @@ func TestJSON(t *testing.T) {
 	require.JSONEq(t, `{"type": "directory", "dist": "basic_dist", "stripe_width": 1, "num_servers": 1, "size": 0, "stuffed": false,
 		"hints": {"dist": "basic_dist", "servers": 1}, "dist_from": "directory", "servers_from": "directory",
 		"data_servers": 0, "default_servers": 0}`, string(b))
+}
+
+func TestMaxSize(t *testing.T) {
+	for _, x := range []struct {
+		d    wire.Dist
+		want int64
+	}{
+		{wire.NewSimpleStripe(1), math.MaxInt64},
+		{wire.Dist{Name: wire.BasicDist}, math.MaxInt64},
+		{wire.Dist{Name: wire.TwodStripe, StripSize: 1, NumGroups: 2, GroupStripFactor: 3}, 1 << 32},
+		{wire.Dist{Name: wire.TwodStripe, StripSize: 1 << 40, NumGroups: 2, GroupStripFactor: 3}, math.MaxInt64},
+		{wire.Dist{Name: wire.VarstripDist, Strips: "0:1;1:2"}, 3 << 32},
+	} {
+		require.Equal(t, x.want, MaxSize(&x.d), x.d.Name)
+	}
 }

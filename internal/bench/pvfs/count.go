@@ -126,6 +126,13 @@ func (c *config) countOurs(ctx context.Context, s *site, p *proxy, out io.Writer
 		{"write 4 KiB, new file", func(i int) error { return write(i, 4<<10) }},
 		{"write 1 MiB, new file", func(i int) error { return write(repeats+i, 1<<20) }},
 		{"write 1 MiB again", func(i int) error { return write(repeats+i, 1<<20) }},
+		{"remove", func(i int) error {
+			h, err := client.Unlink(ctx, s.dir, fmt.Sprint("ours-", i))
+			if err == nil {
+				err = client.Destroy(ctx, h)
+			}
+			return err
+		}},
 	})
 	if err != nil {
 		return err

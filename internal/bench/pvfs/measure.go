@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/zoidfs/zoidfs/internal/extent"
@@ -135,20 +135,37 @@ func (s *site) copyIn(ctx context.Context, src, name string, strip int64) error 
 	if err != nil {
 		return err
 	}
-	f, buf := client.File(a), make([]byte, copyBuffer)
-	for off := int64(0); ; {
-		n, err := io.ReadFull(in, buf)
-		if n == 0 {
-			return nil // the end, and an error that says so
-		}
-		if _, werr := f.WriteAt(ctx, [][]byte{buf[:n]}, off); werr != nil {
-			return werr
-		}
-		if err != nil {
-			return nil
-		}
-		off += int64(n)
+	st, err := in.Stat()
+	if err != nil {
+		return err
 	}
+	f := client.File(a)
+	return byPieces(ctx, st.Size(), func(ctx context.Context, buf []byte, off int64) error {
+		if _, err := in.ReadAt(buf, off); err != nil {
+			return err
+		}
+		_, err := f.WriteAt(ctx, [][]byte{buf}, off)
+		return err
+	})
+}
+
+// byPieces calls move for all pieces of a file, two at a time: while one is on
+// its way to or from the servers, the other is to or from the local file.
+func byPieces(ctx context.Context, size int64, move func(ctx context.Context, buf []byte, off int64) error) error {
+	bufs := make(chan []byte, 2)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(cap(bufs))
+	for range cap(bufs) {
+		bufs <- make([]byte, copyBuffer)
+	}
+	for off := int64(0); off < size && ctx.Err() == nil; off += copyBuffer {
+		g.Go(func() error {
+			buf := <-bufs
+			defer func() { bufs <- buf }()
+			return move(ctx, buf[:min(copyBuffer, size-off)], off)
+		})
+	}
+	return g.Wait()
 }
 
 // copyOut copies what copyIn made to a local file.
@@ -197,17 +214,14 @@ func (s *site) copyOut(ctx context.Context, name, dst string) error {
 		return err
 	}
 	defer out.Close()
-	f, buf := client.File(a), make([]byte, copyBuffer)
-	for off := int64(0); ; {
+	f := client.File(a)
+	return byPieces(ctx, a.Size, func(ctx context.Context, buf []byte, off int64) error {
 		n, err := f.ReadAt(ctx, [][]byte{buf}, off)
-		if err != nil || n == 0 {
-			return err
+		if err == nil {
+			_, err = out.WriteAt(buf[:n], off)
 		}
-		if _, err := out.Write(buf[:n]); err != nil {
-			return err
-		}
-		off += int64(n)
-	}
+		return err
+	})
 }
 
 // phases are the workloads of names, in their order.
@@ -251,7 +265,11 @@ func (s *site) namer(ctx context.Context, v string) (do func(phase int, name str
 				}
 				return err
 			}
-			return s.client.Remove(ctx, a.Handle, name)
+			h, err := s.client.Unlink(ctx, a.Handle, name) // as I/O nodes do it
+			if err == nil {
+				err = s.client.Destroy(ctx, h)
+			}
+			return err
 		}, func() error { return s.client.Rmdir(ctx, s.dir, dir) }, err
 	}
 	top := filepath.Join(s.mountOf(v), s.base, dir)

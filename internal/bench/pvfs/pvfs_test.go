@@ -33,7 +33,8 @@ func TestCountOurs(t *testing.T) {
 		"open and stat\tours\t2\t1 getattr, 1 lookup_path\n"+
 		"write 4 KiB, new file\tours\t1\t1 small_io\n"+
 		"write 1 MiB, new file\tours\t5\t1 unstuff, 4 io\n"+
-		"write 1 MiB again\tours\t4\t4 io\n", out.String())
+		"write 1 MiB again\tours\t4\t4 io\n"+
+		"remove\tours\t3\t1 getattr, 1 rmdirent, 1 tree_remove\n", out.String())
 }
 
 func TestParse(t *testing.T) {

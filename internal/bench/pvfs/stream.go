@@ -61,9 +61,16 @@ func (c *config) streamIn(path string) (time.Duration, error) {
 	}
 	buf := make([]byte, streamCall)
 	start := time.Now()
-	n, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{f}, buf)
-	if err == nil && n != c.size {
-		err = fmt.Errorf("%d bytes of %d came back", n, c.size)
+	for n := int64(0); ; {
+		m, err := f.Read(buf)
+		n += int64(m)
+		switch {
+		case err == io.EOF && n != c.size:
+			return 0, fmt.Errorf("%d bytes of %d came back", n, c.size)
+		case err == io.EOF:
+			return time.Since(start), nil
+		case err != nil:
+			return 0, err
+		}
 	}
-	return time.Since(start), err
 }

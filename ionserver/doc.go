@@ -55,7 +55,8 @@
 // the sizes: a fence is a range lock taken on behalf of a peer, with no leases of
 // other mounts in its way. If another owner announces meanwhile, it looks again;
 // the third time it fences everybody. Truncation fences all owners from the
-// smaller of both sizes on, and what they have beyond the new one is forgotten.
+// smaller of both sizes on, and what they have beyond the new one is forgotten;
+// so is, after a REVOKE, what mounts that have the file open keep of it.
 // Append fences the bytes where it will write, looks whether the size is still
 // the same, and writes there through their owner to the servers.
 //

@@ -117,7 +117,7 @@ func (c *call) appendAt(size int64) (off int64, n int, done bool, err error) {
 		head := takePieces(&pieces, p.ext.Len)
 		var m int
 		if p.token == nil {
-			m, err = s.owner.writeFenced(c.ctx, c.Handle, p.ext.Off, head, c.Flags)
+			m, err = s.owner.writeFenced(c, c.ctx, c.Handle, p.ext.Off, head, c.Flags)
 		} else {
 			m, err = c.writeAt(p.token, p.ext.Off, head)
 		}

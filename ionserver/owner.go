@@ -416,6 +416,9 @@ func (c *call) put(f *ownedFile, ext extent.Extent) (*rpc.Frame, error) {
 // putThrough writes to the PVFS2 servers, behind what was written there before.
 func (c *call) putThrough(f *ownedFile, file *pvfs.File, ext extent.Extent, pieces [][]byte) (*rpc.Frame, error) {
 	o := c.srv.owner
+	if err := o.stabilise(c, c.ctx, f); err != nil {
+		return nil, err
+	}
 	if err := o.writeBack(c, c.ctx, f, ext); err != nil {
 		return nil, err
 	}
@@ -578,8 +581,13 @@ func (o *owner) clear(c *call, ctx context.Context, f *ownedFile, x fencing) err
 	if err != nil {
 		return err
 	}
-	defer leave()
 	f.data.Discard(x.ext)
+	leave()
+	// Nobody must replay what was cut off. But a file system that is full must
+	// not keep a file from becoming shorter.
+	if err := o.stabilise(c, ctx, f); err != nil && !noSpace(err) {
+		return err
+	}
 	return nil
 }
 
@@ -615,9 +623,12 @@ func (f *ownedFile) closeTo(ext extent.Extent, shared bool, session uint64) bool
 
 // writeFenced writes within a fence that the caller holds, through to the
 // PVFS2 servers.
-func (o *owner) writeFenced(ctx context.Context, handle uint64, off int64, pieces [][]byte, flags uint32) (int, error) {
+func (o *owner) writeFenced(w waiter, ctx context.Context, handle uint64, off int64, pieces [][]byte, flags uint32) (int, error) {
 	f := o.get(handle)
 	defer o.put(f)
+	if err := o.stabilise(w, ctx, f); err != nil {
+		return 0, err
+	}
 	file, err := o.file(ctx, f)
 	if err != nil {
 		return 0, err

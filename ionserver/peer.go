@@ -400,7 +400,7 @@ func (c *call) peerFencedWrite() (*rpc.Frame, error) {
 	if !ok || area.handle != c.Handle || !area.ext.Contains(ext) {
 		return nil, errno.New("ionserver: write is not within the fence", syscall.ESTALE)
 	}
-	n, err := c.srv.owner.writeFenced(c.ctx, c.Handle, ext.Off, c.Data.Append(nil), c.Flags)
+	n, err := c.srv.owner.writeFenced(c, c.ctx, c.Handle, ext.Off, c.Data.Append(nil), c.Flags)
 	if err != nil {
 		return nil, err
 	}

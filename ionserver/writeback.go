@@ -119,19 +119,40 @@ func (o *owner) flyHome(ctx context.Context, f *ownedFile, exts []extent.Extent,
 	return nil
 }
 
+// stabilise writes a file back and returns when no mount keeps bytes of it for a
+// replay: before something is done that is durable at once, and that an older
+// byte must not be replayed over.
+func (o *owner) stabilise(w waiter, ctx context.Context, f *ownedFile) error {
+	f.mu.Lock()
+	none, stamp := f.unstable.none(), f.stamp
+	f.mu.Unlock()
+	if none {
+		return nil
+	}
+	if err := o.writeBack(w, ctx, f, extent.ToEnd(0)); err != nil {
+		return err
+	}
+	return w.wait(func() error { return o.inform(ctx, telling{f, &ionpb.StableReq{Stamp: stamp, Drop: true}}) })
+}
+
 // failed takes note of a write-back that failed. Its bytes stay, unless there
 // is no file that they could be written to.
 func (o *owner) failed(f *ownedFile, err error) {
-	switch errno.Of(err) {
-	case syscall.ENOSPC, syscall.EDQUOT:
+	switch {
+	case noSpace(err):
 		o.space.stuck.Store(true)
-	case syscall.ESTALE:
+	case errno.Of(err) == syscall.ESTALE:
 		f.data.Discard(extent.ToEnd(0))
 	}
 	if !f.failing.Swap(true) {
 		o.srv.log.Warn("not written back yet", "handle", f.handle, "errno", errno.Of(err), "err", err)
 	}
 	o.tell(f, &ionpb.StableReq{Errno: uint32(errno.Of(err)), Text: err.Error()})
+}
+
+func noSpace(err error) bool {
+	e := errno.Of(err)
+	return e == syscall.ENOSPC || e == syscall.EDQUOT
 }
 
 // saved has the mounts drop what was written up to stamp.
@@ -207,8 +228,8 @@ func (o *owner) spread(ctx context.Context) error {
 		}
 		for _, t := range o.news.take() {
 			g.Go(func() error {
-				o.inform(ctx, t)
-				o.put(t.f)
+				defer o.put(t.f)
+				_ = o.inform(ctx, t) // who was not told keeps the bytes until the next time
 				return nil
 			})
 		}
@@ -217,20 +238,19 @@ func (o *owner) spread(ctx context.Context) error {
 
 // inform tells the mounts that keep bytes of a file what has become of them,
 // in two steps if they are several, see unstable.
-func (o *owner) inform(ctx context.Context, t telling) {
+func (o *owner) inform(ctx context.Context, t telling) error {
 	t.f.mu.Lock()
 	to := t.f.unstable.sessions()
 	t.f.mu.Unlock()
 	if t.m.Drop && len(to) > 1 {
-		prepare := &ionpb.StableReq{Stamp: t.m.Stamp}
-		if !o.informAll(ctx, t.f, to, prepare) {
-			return
+		if err := o.informAll(ctx, t.f, to, &ionpb.StableReq{Stamp: t.m.Stamp}); err != nil {
+			return err
 		}
 	}
-	o.informAll(ctx, t.f, to, t.m)
+	return o.informAll(ctx, t.f, to, t.m)
 }
 
-func (o *owner) informAll(ctx context.Context, f *ownedFile, to []uint64, m *ionpb.StableReq) (all bool) {
+func (o *owner) informAll(ctx context.Context, f *ownedFile, to []uint64, m *ionpb.StableReq) error {
 	var g errgroup.Group
 	for _, id := range to {
 		sess := o.srv.sessions.get(id)
@@ -251,7 +271,7 @@ func (o *owner) informAll(ctx context.Context, f *ownedFile, to []uint64, m *ion
 			return nil
 		})
 	}
-	return g.Wait() == nil
+	return g.Wait()
 }
 
 // makeRoom has unstable bytes written back because writers wait for memory.
@@ -419,7 +439,7 @@ func (o *owner) finish(ctx context.Context, timeout time.Duration) {
 	for _, t := range o.news.take() {
 		g.Go(func() error {
 			defer o.put(t.f)
-			o.inform(ctx, t)
+			_ = o.inform(ctx, t)
 			return nil
 		})
 	}

@@ -36,8 +36,10 @@
 // FSYNC, a COMMIT or a fence asks; see writeBackAll. The mounts that wrote it
 // keep it, too, until STABLE tells them that it is at the servers: in two steps
 // where they are several, see unstable. After a crash they REPLAY it, see
-// replayed. A write-back that fails leaves its bytes where they are; STABLE
-// tells the mounts why, and it is tried again.
+// replayed. What is durable at once and must not be undone by that (a
+// truncation, an append, a write with SYNC) waits until no mount keeps bytes of
+// the file any more, see stabilise. A write-back that fails leaves its bytes
+// where they are; STABLE tells the mounts why, and it is tried again.
 //
 // # Leases of owners
 //
@@ -117,13 +119,12 @@
 // mounts.
 //
 // Mounts are waited for in three ways, without a place and until their session
-// ends at most. A mount answers REVOKE of what homes give at once and without
-// asking anybody; so any request may wait for that, with any locks held. To
-// answer REVOKE of what owners give it first writes what it kept back, with
-// RECALLED; who waits for that holds no range lock that such a WRITE needs, and
-// not home.modes. To answer PUBLISH it writes to owners as any request does; who
-// waits for that holds none of the locks above. STABLE is told by goroutines of
-// its own.
+// ends at most. A mount answers REVOKE of what homes give, and STABLE, at once
+// and without asking anybody; so any request may wait for that, with any locks
+// held. To answer REVOKE of what owners give it first writes what it kept back,
+// with RECALLED; who waits for that holds no range lock that such a WRITE needs,
+// and not home.modes. To answer PUBLISH it writes to owners as any request does;
+// who waits for that holds none of the locks above.
 //
 // Mutexes, outermost first: lockService.mu, home.mu, grantTable.mu, owner.mu,
 // ownedFile.mu, sessionTable.mu, session.mu, stream.mu. Innermost are those of

@@ -52,8 +52,6 @@ type ownedFile struct {
 	back   chan struct{} // capacity 1: whoever writes back has its place
 	eager  atomic.Bool   // is in owner.full, or just being seen to
 
-	failing atomic.Bool // the last write-back failed
-
 	refs int       // guarded by owner.mu
 	gone bool      // guarded by owner.mu; destroyed: not kept beyond the last put
 	used time.Time // guarded by owner.mu; when refs became 0
@@ -67,6 +65,7 @@ type ownedFile struct {
 	killed    bool       // guarded by mu; the home has cleared setuid and setgid since the last collect
 	collects  uint64     // guarded by mu; how often the home came
 	stamp     int64      // guarded by mu; time of the last write in ns, ever growing; 0: none
+	failed    int64      // guarded by mu; what stamp was when the write-back failed that the mounts know of; 0: the last one did not
 	collected int64      // guarded by mu; the stamp that the home has seen
 
 	leases   leaseTable               // guarded by mu

@@ -118,6 +118,9 @@ func (c *call) serve(o operation) (*rpc.Frame, error) {
 			return nil, err
 		}
 	}
+	if c.sess != nil && c.mustReclaim() {
+		c.srv.recordSession(c.srv.work, c.sess)
+	}
 	c.srv.sched.enter(c.job)
 	defer c.srv.sched.leave(c.job)
 	// What is not recorded was sent again if its connection is gone; a late

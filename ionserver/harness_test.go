@@ -53,7 +53,12 @@ type node struct {
 // startSystem runs I/O nodes over servers. edit changes the options of each.
 func startSystem(t testing.TB, ions, servers int, edit func(i int, o *Options)) *system {
 	t.Helper()
-	s := &system{t: t, pvfs: pvfsdtest.Start(t, servers, pvfsdtest.Options{}), domain: 256 << 10}
+	return startSystemOn(t, pvfsdtest.Start(t, servers, pvfsdtest.Options{}), ions, edit)
+}
+
+func startSystemOn(t testing.TB, servers *pvfsdtest.Cluster, ions int, edit func(i int, o *Options)) *system {
+	t.Helper()
+	s := &system{t: t, pvfs: servers, domain: 256 << 10}
 	var listeners []net.Listener
 	for range ions {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/pvfs"
 )
 
@@ -98,18 +99,35 @@ func (s *Server) endGrace(ctx context.Context, now time.Time) {
 }
 
 // recordSession leaves a trace of a session, for the case that this node ends
-// without ending it. Without the trace its locks could not be reclaimed, so
-// that is logged but not fatal.
-func (s *Server) recordSession(ctx context.Context, id uint64) {
-	_, err := s.pvfs.Symlink(ctx, pvfs.Handle(s.orphanDir), s.sessionName(id), "session", 0, 0)
-	if err != nil && errno.Of(err) != syscall.EEXIST {
-		s.log.Warn("session not recorded", "session", id, "err", err)
+// without ending it. Without the trace what it holds could not be reclaimed, so
+// that is logged but not fatal. It is there when recordSession returns.
+func (s *Server) recordSession(ctx context.Context, sess *session) {
+	sess.trace.Do(func() {
+		sess.traced = true
+		_, err := s.pvfs.Symlink(ctx, pvfs.Handle(s.orphanDir), s.sessionName(sess.id), "session", 0, 0)
+		if err != nil && errno.Of(err) != syscall.EEXIST {
+			s.log.Warn("session not recorded", "session", sess.id, "err", err)
+		}
+	})
+}
+
+// forgetSession removes the trace, if there is one, for good.
+func (s *Server) forgetSession(ctx context.Context, sess *session) {
+	sess.trace.Do(func() {})
+	if sess.traced {
+		s.removeLeftover(ctx, s.sessionName(sess.id))
 	}
 }
 
-// forgetSession removes the trace.
-func (s *Server) forgetSession(ctx context.Context, id uint64) {
-	s.removeLeftover(ctx, s.sessionName(id))
+// mustReclaim reports whether the call may give its mount what it would have to
+// reclaim, or what must not be given to others before its time is over. Who
+// only looks leaves nothing that a successor of this node has to wait for.
+func (c *call) mustReclaim() bool {
+	switch c.Op {
+	case ionpb.Op_OPEN, ionpb.Op_CREATE, ionpb.Op_HOLD, ionpb.Op_LOCK, ionpb.Op_WRITE, ionpb.Op_REPLAY:
+		return true
+	}
+	return c.Flags&(leaseRead|leaseWrite|homeLeases) != 0
 }
 
 func (s *Server) removeLeftover(ctx context.Context, name string) {

@@ -52,8 +52,6 @@ type ownedFile struct {
 	back   chan struct{} // capacity 1: whoever writes back has its place
 	eager  atomic.Bool   // is in owner.full, or just being seen to
 
-	failing atomic.Bool // the last write-back failed
-
 	refs int       // guarded by owner.mu
 	gone bool      // guarded by owner.mu; destroyed: not kept beyond the last put
 	used time.Time // guarded by owner.mu; when refs became 0
@@ -67,6 +65,7 @@ type ownedFile struct {
 	killed    bool       // guarded by mu; the home has cleared setuid and setgid since the last collect
 	collects  uint64     // guarded by mu; how often the home came
 	stamp     int64      // guarded by mu; time of the last write in ns, ever growing; 0: none
+	failed    int64      // guarded by mu; what stamp was when the write-back failed that the mounts know of; 0: the last one did not
 	collected int64      // guarded by mu; the stamp that the home has seen
 
 	leases   leaseTable               // guarded by mu
@@ -327,13 +326,14 @@ func (c *call) readLocked(f *ownedFile, ext extent.Extent) (*rpc.Frame, error) {
 	}
 	defer release()
 	before := c.srv.quiet(c.Handle)
+	_, reach, _ := f.data.Dirty() // what is written back while we read may be missed there
 	v, err := f.data.Read(c.ctx, ext, o.fetch(f))
 	if err != nil {
 		return nil, stale(err)
 	}
 	n, pieces := int64(v.Len()), v.Slices()
 	if n < ext.Len {
-		hole, err := c.hole(f, ext, ext.Off+n, before)
+		hole, err := c.hole(f, ext, ext.Off+n, reach, before)
 		if err != nil {
 			v.Release()
 			return nil, err

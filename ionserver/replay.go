@@ -114,14 +114,16 @@ func (c *call) replay() (*rpc.Frame, error) {
 		f.replayed = new(replayed)
 	}
 	write := f.replayed.Admit(ext, m.Stamp, m.Prepared)
-	f.stamp = max(f.stamp, m.Stamp)
-	f.unstable.add(c.sess.id, m.Stamp)
 	f.mu.Unlock()
 	for _, e := range write {
 		if err := c.putPart(f, ext.Off, e); err != nil {
 			return nil, err
 		}
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stamp = max(f.stamp, m.Stamp) // not before the bytes are there: a write-back tells that up to it they are stable
+	f.unstable.add(c.sess.id, m.Stamp)
 	return okay(nil)
 }
 

@@ -220,7 +220,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	background, endBackground := context.WithCancel(work)
 	defer endBackground()
-	g.Go(func() error { return s.watchView(background) })
+	g.Go(func() error { return s.watchView(serve) }) // the last writes still need it
 	g.Go(func() error { return s.sweepSessions(background, g) })
 	g.Go(func() error { return s.sweepFiles(background) })
 	g.Go(func() error { return s.owner.writeBackAll(background) })
@@ -378,7 +378,7 @@ func (s *Server) endSession(sess *session) {
 // cleanUp is the part of a session's end that PVFS2 sees.
 func (s *Server) cleanUp(sess *session) {
 	s.home.dropSession(s.work, sess)
-	s.forgetSession(s.work, sess.id)
+	s.forgetSession(s.work, sess)
 }
 
 func (s *Server) fsid() uint32 { return uint32(s.pvfs.FSID()) }

@@ -28,6 +28,9 @@ type session struct {
 	endLife    context.CancelFunc
 	reclaims   uint64 // the session of this node's earlier life that it continues, or 0
 
+	trace  sync.Once // leaves the trace of the session, see recordSession
+	traced bool      // set by trace
+
 	mu       sync.Mutex
 	heard    time.Time                             // guarded by mu; last sign of life
 	dead     bool                                  // guarded by mu; never false again

@@ -203,9 +203,9 @@ func (st *stream) hello(r *rpc.Request) (*rpc.Frame, error) {
 		if sess = s.sessions.open(&m, st.peer.Addr()); sess == nil {
 			return nil, errno.New("ionserver: too many sessions", syscall.EUSERS)
 		}
-		s.recordSession(s.work, sess.id)
 		if s.grace.expects(m.Session) {
 			sess.reclaims = m.Session
+			s.recordSession(s.work, sess) // should this node end again before it has said anything
 		}
 		if !m.Holds {
 			s.grace.done(m.Session)

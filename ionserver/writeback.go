@@ -22,7 +22,7 @@ const (
 	eagerBytes = 16 << 20 // unstable bytes of a file at which whole domains go
 	backFiles  = 8        // files that are written back at the same time
 
-	lastWord = time.Second // for mounts to hear what was written back at the end
+	lastWord = time.Second // for mounts to hear what was written back at the end, or what could not be
 )
 
 // spaceInterval is how often the free space is looked at while bytes are
@@ -72,12 +72,14 @@ func (o *owner) writeBack(w waiter, ctx context.Context, f *ownedFile, ext exten
 		f.data.Done(v, err == nil)
 		v.Release()
 		if err != nil {
-			o.failed(f, err)
+			o.failed(w, ctx, f, err)
 			return err
 		}
 	}
 	o.space.stuck.Store(false)
-	f.failing.Store(false)
+	f.mu.Lock()
+	f.failed = 0
+	f.mu.Unlock()
 	if dirty, _, _ := f.data.Dirty(); dirty == 0 || ext == extent.ToEnd(0) {
 		o.saved(f, stamp)
 	}
@@ -136,18 +138,31 @@ func (o *owner) stabilise(w waiter, ctx context.Context, f *ownedFile) error {
 }
 
 // failed takes note of a write-back that failed. Its bytes stay, unless there
-// is no file that they could be written to.
-func (o *owner) failed(f *ownedFile, err error) {
+// is no file that they could be written to. That it fails again is no news for
+// the mounts. They know before the caller does, so that whoever is told by a
+// reply does not report it once more.
+func (o *owner) failed(w waiter, ctx context.Context, f *ownedFile, err error) {
 	switch {
 	case noSpace(err):
 		o.space.stuck.Store(true)
 	case errno.Of(err) == syscall.ESTALE:
 		f.data.Discard(extent.ToEnd(0))
 	}
-	if !f.failing.Swap(true) {
+	f.mu.Lock()
+	known, first := f.failed == f.stamp, f.failed == 0
+	f.failed = f.stamp
+	f.mu.Unlock()
+	if known {
+		return
+	}
+	if first {
 		o.srv.log.Warn("not written back yet", "handle", f.handle, "errno", errno.Of(err), "err", err)
 	}
-	o.tell(f, &ionpb.StableReq{Errno: uint32(errno.Of(err)), Text: err.Error()})
+	_ = w.wait(func() error {
+		ctx, cancel := context.WithTimeout(ctx, lastWord)
+		defer cancel()
+		return o.inform(ctx, telling{f, &ionpb.StableReq{Errno: uint32(errno.Of(err)), Text: err.Error()}})
+	})
 }
 
 func noSpace(err error) bool {

@@ -1,0 +1,184 @@
+package ionserver
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/pvfs/pvfsd/pvfsdtest"
+)
+
+// keeps is the stamp of the last write that m keeps of h; 0 for none.
+func (s *system) keeps(h uint64, m *mount) int64 {
+	o := s.nodes[0].owner
+	f := o.get(h)
+	defer o.put(f)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.unstable.last[m.links[0].session]
+}
+
+// TestWriteBackByAge, by pressure, and when asked.
+func TestWriteBackByAge(t *testing.T) {
+	s := startSystem(t, 1, 2, func(i int, o *Options) {
+		lazy(i, o)
+		o.WriteBack = 500 * time.Millisecond
+	})
+	m := s.mount(t)
+	h := m.file(m.root, "f")
+	begin := time.Now()
+	m.put(h, 0, "young", 0)
+	require.Zero(t, s.stored(h))
+	until(t, "it is written back", func() bool { return s.stored(h) == 5 })
+	require.Greater(t, time.Since(begin), 200*time.Millisecond)
+	until(t, "the mount may drop it", func() bool { return s.keeps(h, m) == 0 })
+}
+
+func TestWriteBackWhenAsked(t *testing.T) {
+	s := startSystem(t, 1, 2, lazy)
+	m, other := s.mount(t), s.mount(t)
+	for name, ask := range map[string]func(h uint64) error{
+		"COMMIT": m.commit,
+		"FSYNC":  func(h uint64) error { return other.atHome(ionpb.Op_FSYNC, h, &ionpb.FsyncReq{}, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := m.file(m.root, name)
+			m.put(h, 0, "data", 0)
+			require.Zero(t, s.stored(h))
+			require.NoError(t, ask(h))
+			require.EqualValues(t, 4, s.stored(h))
+			m.reads(h, 0, "data")
+		})
+	}
+}
+
+// TestWriteBackByPressure: writers that need the memory get it, and nothing of
+// more than there is is lost.
+func TestWriteBackByPressure(t *testing.T) {
+	s := startSystem(t, 1, 2, func(i int, o *Options) {
+		lazy(i, o)
+		o.CacheBytes = MinCache
+	})
+	m := s.mount(t)
+	h := m.file(m.root, "f")
+	const steps, step = 40, 1 << 20 // half of the memory may be unstable
+	for i := range steps {
+		require.NoError(t, m.write(h, int64(i)*step, pattern(step, byte(i)), 0))
+	}
+	require.Positive(t, s.stored(h))
+	require.LessOrEqual(t, s.nodes[0].owner.store.Snapshot().BytesDirty, int64(MinCache))
+	for i := range steps {
+		got, err := m.read(h, int64(i)*step, step)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(pattern(step, byte(i)), got), "MiB %d", i)
+	}
+}
+
+// small is a system whose servers have little room.
+func small(t *testing.T, edit func(int, *Options)) *system {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount a small tmpfs")
+	}
+	dir := filepath.Join(t.TempDir(), "small")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
+		t.Skipf("mount tmpfs: %v", err)
+	}
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	return startSystemOn(t, pvfsdtest.Start(t, 1, pvfsdtest.Options{Dir: dir}), 1, edit)
+}
+
+// TestNoSpaceIsToldOnce: however often the write-back is tried, and by whom;
+// the bytes stay, and go where they belong once there is room.
+func TestNoSpaceIsToldOnce(t *testing.T) {
+	s := small(t, func(i int, o *Options) {
+		lazy(i, o)
+		o.WriteBack, o.Persist = 250*time.Millisecond, 100*time.Millisecond
+	})
+	m := s.mount(t)
+	h, room := m.file(m.root, "f"), m.file(m.root, "room")
+	require.NoError(t, m.write(room, 0, pattern(12<<20, 1), 0))
+	require.NoError(t, m.commit(room))
+	want := pattern(14<<20, 2)
+	s.nodes[0].owner.space.scarce.Store(false)
+	failures := func() (n int) {
+		for _, r := range m.stables(h) {
+			if r.Errno != 0 {
+				require.Equal(t, syscall.ENOSPC, syscall.Errno(r.Errno))
+				n++
+			}
+		}
+		return n
+	}
+	wrote := 0 // until the node notices that there is no room
+	for ; wrote < len(want); wrote += 1 << 20 {
+		if err := m.write(h, int64(wrote), want[wrote:][:1<<20], 0); err != nil {
+			require.ErrorIs(t, err, syscall.ENOSPC)
+			break
+		}
+	}
+	require.Positive(t, wrote)
+	if err := m.commit(h); err != nil {
+		require.ErrorIs(t, err, syscall.ENOSPC)
+		require.Equal(t, 1, failures(), "the mount knows before the answer")
+		require.ErrorIs(t, m.commit(h), syscall.ENOSPC)
+		time.Sleep(600 * time.Millisecond) // it is tried again and again
+		require.Equal(t, 1, failures())
+	} else {
+		t.Fatalf("24 MiB hold %d", wrote+12<<20)
+	}
+	got, err := m.read(h, 0, wrote)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(want[:wrote], got), "what was written can be read")
+	_, err = m.unlink(m.root, "room")
+	require.NoError(t, err)
+	until(t, "it is written back", func() bool { return s.stored(h) >= int64(wrote) && s.keeps(h, m) == 0 })
+	require.NoError(t, m.commit(h))
+	require.Equal(t, 1, failures())
+}
+
+// TestNothingOlderIsKept: no mount keeps bytes, to replay them, that have been
+// cut off, or written over by what is durable and kept by nobody.
+func TestNothingOlderIsKept(t *testing.T) {
+	s := startSystem(t, 1, 1, lazy)
+	a, b := s.mount(t), s.mount(t)
+	for name, change := range map[string]func(h uint64){
+		"truncate": func(h uint64) { require.NoError(t, b.truncate(h, 2)) },
+		"O_TRUNC": func(h uint64) {
+			_, err := b.open(h, syscall.O_TRUNC|syscall.O_RDWR)
+			require.NoError(t, err)
+			require.Equal(t, uint32(ionpb.Flag_STABLE_WRITE), b.put(h, 0, "aa", uint32(ionpb.Flag_SYNC)).Flags)
+		},
+		"O_SYNC": func(h uint64) {
+			b.put(h, 1, "bbb", uint32(ionpb.Flag_SYNC))
+			require.NoError(t, b.truncate(h, 1))
+			require.NoError(t, b.write(h, 1, []byte("a"), 0))
+		},
+		"O_APPEND": func(h uint64) {
+			_, err := b.append(h, []byte("bb"))
+			require.NoError(t, err)
+			require.NoError(t, b.truncate(h, 2))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := a.file(a.root, name)
+			stamp := a.put(h, 0, "aaaa", 0).Off
+			change(h)
+			last := a.stables(h)[len(a.stables(h))-1]
+			require.True(t, last.Drop)
+			require.GreaterOrEqual(t, last.Stamp, stamp)
+			require.Zero(t, s.keeps(h, a))
+			b.reads(h, 0, "aa")
+			at, err := b.stat(h)
+			require.NoError(t, err)
+			require.EqualValues(t, 2, at.Size)
+		})
+	}
+}

@@ -145,18 +145,20 @@
 // A mount that lost its connection sends its requests again; what changes
 // something is answered from the reply table. Sessions outlive connections for
 // the lease, then what they held is dropped: locks, opens, leases, holds. A node
-// that restarts finds the orphans, and knows from the traces of sessions which
-// mounts may come to reclaim. Until all have, for the length of a lease at most,
-// it is in its grace: what mounts may be about to reclaim is neither told nor
-// changed, and orphans stay. What a crash of a node can lose: what was unstable
-// there and written by a mount that is gone as well; modification
-// times of the last seconds, and space, if it happens between taking an entry
-// away and destroying what it named. A reply lost in a crash makes a mount ask
-// again for what was done already.
+// that restarts finds the orphans, and knows from the traces of sessions, which
+// are there before a session holds anything, which mounts may come to reclaim.
+// Until all have, for the length of a lease at most, it is in its grace: what
+// mounts may be about to reclaim is neither told nor changed, and orphans stay.
+// What a crash of a node can lose: what was unstable there and written by a
+// mount that is gone as well; modification times of the last seconds; and
+// space, if it happens between taking an entry away and destroying what it
+// named. A reply lost in a crash makes a mount ask again for what was done
+// already.
 //
 // All exported methods are safe for concurrent use.
 //
 // Sources: RFC 8881 §2.10.6 (sessions and exactly-once replies), §9.6 (grace),
-// §10.4 (delegations); RFC 1813 §4.8 (unstable writes); Gray and Cheriton, "Leases", SOSP '89; POSIX.1-2024 fcntl (locks), rename,
-// unlink; Linux fs/locks.c for the order of flock conversion.
+// §10.4 (delegations); RFC 1813 §4.8 (unstable writes); Gray and Cheriton,
+// "Leases", SOSP '89; POSIX.1-2024 fcntl (locks), rename, unlink; Linux
+// fs/locks.c for the order of flock conversion.
 package ionserver

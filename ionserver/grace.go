@@ -2,6 +2,7 @@ package ionserver
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -17,14 +18,14 @@ type grace struct {
 	over chan struct{} // closed at the end, or before end by the last mount
 
 	mu       sync.Mutex
-	expected map[uint64]struct{} // guarded by mu; sessions of the earlier life
-	ended    bool                // guarded by mu; over is closed
+	expected map[uint64]uint64 // guarded by mu; the mounts of sessions of earlier lives
+	ended    bool              // guarded by mu; over is closed
 }
 
-func newGrace() *grace { return &grace{over: make(chan struct{}), expected: make(map[uint64]struct{})} }
+func newGrace() *grace { return &grace{over: make(chan struct{}), expected: make(map[uint64]uint64)} }
 
-// expect adds a session of the earlier life, before anything is served.
-func (g *grace) expect(session uint64) { g.expected[session] = struct{}{} }
+// expect adds a session of an earlier life, before anything is served.
+func (g *grace) expect(session, mount uint64) { g.expected[session] = mount }
 
 // begin says when it ends at the latest. Without sessions to wait for it is
 // over at once.
@@ -50,11 +51,17 @@ func (g *grace) expects(session uint64) bool {
 	return ok && !g.ended
 }
 
-// done takes note that a mount has nothing more to say of its earlier session.
+// done takes note that the mount of an earlier session has nothing more to say
+// of it, nor of those that it had before: if this node dies within a grace, the
+// mount has two.
 func (g *grace) done(session uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.expected, session)
+	mount, ok := g.expected[session]
+	if !ok {
+		return
+	}
+	maps.DeleteFunc(g.expected, func(_, m uint64) bool { return m == mount })
 	g.checkLocked()
 }
 

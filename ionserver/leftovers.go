@@ -3,7 +3,6 @@ package ionserver
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -16,10 +15,10 @@ import (
 // orphanDirName is the directory, in the root, of what I/O nodes must find
 // again after a crash. Mounts do not see it. Its entries:
 //
-//	HANDLE            16 hex digits: an inode without a name that was open
-//	session.SELF.ID   a symbolic link: the I/O node SELF has had this session
-//	view.EPOCH        a symbolic link to the claim of an epoch
-//	serving.SELF      a symbolic link to the list with which SELF serves
+//	HANDLE                 16 hex digits: an inode without a name that was open
+//	session.SELF.ID.MOUNT  a symbolic link: the I/O node SELF has had this session of a mount
+//	view.EPOCH             a symbolic link to the claim of an epoch
+//	serving.SELF           a symbolic link to the list with which SELF serves
 const orphanDirName = ".zoidfs-orphans"
 
 const readDirMax = 512
@@ -28,7 +27,9 @@ func orphanName(handle uint64) string { return fmt.Sprintf("%016x", handle) }
 
 func (s *Server) sessionPrefix() string { return "session." + s.opt.Self + "." }
 
-func (s *Server) sessionName(id uint64) string { return s.sessionPrefix() + strconv.FormatUint(id, 16) }
+func (s *Server) sessionName(sess *session) string {
+	return fmt.Sprintf("%s%x.%x", s.sessionPrefix(), sess.id, sess.mount)
+}
 
 // findOrphanDir finds or makes the directory of orphans. Several I/O nodes may
 // be doing that at the same time, and PVFS2 may tell that an entry exists a
@@ -65,8 +66,9 @@ func (s *Server) loadLeftovers(ctx context.Context) error {
 		case strings.HasPrefix(e.Name, s.sessionPrefix()):
 			s.unclean = true
 			s.oldSessions = append(s.oldSessions, e.Name)
-			if id, err := strconv.ParseUint(strings.TrimPrefix(e.Name, s.sessionPrefix()), 16, 64); err == nil {
-				s.grace.expect(id)
+			var id, mount uint64
+			if _, err := fmt.Sscanf(strings.TrimPrefix(e.Name, s.sessionPrefix()), "%x.%x", &id, &mount); err == nil {
+				s.grace.expect(id, mount)
 			}
 		}
 	})
@@ -104,7 +106,7 @@ func (s *Server) endGrace(ctx context.Context, now time.Time) {
 func (s *Server) recordSession(ctx context.Context, sess *session) {
 	sess.trace.Do(func() {
 		sess.traced = true
-		_, err := s.pvfs.Symlink(ctx, pvfs.Handle(s.orphanDir), s.sessionName(sess.id), "session", 0, 0)
+		_, err := s.pvfs.Symlink(ctx, pvfs.Handle(s.orphanDir), s.sessionName(sess), "session", 0, 0)
 		if err != nil && errno.Of(err) != syscall.EEXIST {
 			s.log.Warn("session not recorded", "session", sess.id, "err", err)
 		}
@@ -115,7 +117,7 @@ func (s *Server) recordSession(ctx context.Context, sess *session) {
 func (s *Server) forgetSession(ctx context.Context, sess *session) {
 	sess.trace.Do(func() {})
 	if sess.traced {
-		s.removeLeftover(ctx, s.sessionName(sess.id))
+		s.removeLeftover(ctx, s.sessionName(sess))
 	}
 }
 

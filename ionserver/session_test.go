@@ -97,8 +97,9 @@ func TestSessionDeath(t *testing.T) {
 	until(t, "the orphan is destroyed", func() bool { return !s.exists(h) })
 	_, err = a.call(t.Context(), 0, rpc.Frame{Op: ionpb.Op_PING}, nil, nil)
 	require.ErrorIs(t, err, syscall.ESTALE)
+	trace := s.nodes[0].sessionName(&session{id: a.links[0].session, mount: a.id})
 	until(t, "its trace is gone", func() bool {
-		return !slices.Contains(s.leftovers(), s.nodes[0].sessionName(a.links[0].session))
+		return !slices.Contains(s.leftovers(), trace)
 	})
 	cancel()
 	<-pings
@@ -108,12 +109,13 @@ func TestBye(t *testing.T) {
 	s := startSystem(t, 1, 1, nil)
 	a, b := s.mount(t), s.mount(t)
 	h := a.file(a.root, "f")
-	require.Contains(t, s.leftovers(), s.nodes[0].sessionName(a.links[0].session))
+	trace := s.nodes[0].sessionName(&session{id: a.links[0].session, mount: a.id})
+	require.Contains(t, s.leftovers(), trace)
 	require.NoError(t, a.lock(t.Context(), h, 1, ionpb.LockType_WRITE_LOCK, false))
 	_, err := a.call(t.Context(), 0, rpc.Frame{Op: ionpb.Op_BYE}, nil, nil)
 	require.NoError(t, err)
 	require.NoError(t, b.lock(t.Context(), h, 1, ionpb.LockType_WRITE_LOCK, false))
-	require.NotContains(t, s.leftovers(), s.nodes[0].sessionName(a.links[0].session))
+	require.NotContains(t, s.leftovers(), trace)
 }
 
 // TestLocksAcrossMounts: conflict, GETLOCK, blocking, cancel, deadlock.

@@ -30,6 +30,7 @@ type generator struct {
 	*script
 	mode    history.Mode
 	racy    bool
+	again   bool    // only calls that may be carried out twice
 	borders []int64 // where ranges begin and end
 	done    []access
 	values  map[string]uint8
@@ -46,8 +47,8 @@ type chain struct {
 // whole is every byte of a file.
 var whole = history.Range{Len: 1 << 40}
 
-func generate(s *script, mode history.Mode, racy bool) Program {
-	g := &generator{script: s, mode: mode, racy: racy, values: map[string]uint8{}, aside: map[string]string{"x": "x2", "y": "y2"}, chained: map[chain]int{}}
+func generate(s *script, mode history.Mode, racy, again bool) Program {
+	g := &generator{script: s, mode: mode, racy: racy, again: again, values: map[string]uint8{}, aside: map[string]string{"x": "x2", "y": "y2"}, chained: map[chain]int{}}
 	g.Name = "random"
 	if racy {
 		g.Name = "racy"
@@ -126,6 +127,9 @@ func (g *generator) move() {
 	n := access{actor: a, name: name}
 	dice := g.rng.Intn(20)
 	if !a.writes(name) && dice >= 8 && dice < 17 {
+		dice = 0
+	}
+	if g.again && (dice == 17 || dice == 19) {
 		dice = 0
 	}
 	switch {
@@ -348,5 +352,5 @@ func kind(r history.Report) string {
 // program is the random program of a seed.
 func (r *runner) program(seed int64, racy bool) Program {
 	rng := rand.New(rand.NewSource(seed))
-	return generate(newScript(rng, len(r.Mounts), r.visible()), r.header.Mode, racy)
+	return generate(newScript(rng, len(r.Mounts), r.visible()), r.header.Mode, racy, r.Repeatable)
 }

@@ -44,6 +44,7 @@ type Options struct {
 	Atomic     int64         // of strong: the unit in which a call must take effect at once; 0: a byte
 	Rounds     int           // of each test
 	Random     int           // how many random programs
+	Repeatable bool          // of these: only calls that may be carried out twice, as servers are being killed
 	Seed       int64
 	Tests      []string // names of tests; none: all
 	Crash      string   // a shell command that kills a node and brings it back; "": no crash test

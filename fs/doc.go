@@ -2,11 +2,13 @@
 // system of a set of I/O nodes and turns what the kernel asks into calls of an
 // ionclient.Client.
 //
-// It keeps no data, no attribute and no directory entry: in strong mode every
-// call of an application is answered by the I/O node that owns what it is
-// about, and the kernel is told to cache nothing (all timeouts 0, direct I/O).
-// Permissions are checked by the kernel (default_permissions), on attributes
-// that it fetches anew for each check.
+// What it keeps it has from others: file data from package cache/holder, by the
+// consistency mode of each open file; attributes, entries and what else is read
+// of an inode from cache/names, while leases of their homes last (see known). The
+// kernel is told to cache nothing, for it cannot be told of a revocation in
+// time: all timeouts are 0, and data go by direct I/O. A sealed file alone may
+// be in its page cache. Permissions are checked by the kernel
+// (default_permissions), on attributes that it asks for anew for each check.
 //
 // An inode is a node: one type for files, directories and symbolic links,
 // whose identity is the PVFS2 handle. The tree of nodes, forget counts and
@@ -39,6 +41,7 @@
 // # Concurrency
 //
 // Everything here is safe for concurrent use. The only locks are leaves:
-// calls.mu, lockOwners.mu and dirHandle.mu; none is held during a call to an
-// I/O node except dirHandle.mu, under which a directory is read.
+// calls.mu, lockOwners.mu, openModes.mu, mount.mu, known.mu and dirHandle.mu;
+// none is held during a call to an I/O node except dirHandle.mu, under which a
+// directory is read.
 package fs

@@ -44,7 +44,7 @@ type mount struct {
 }
 
 // node is a file, directory or symbolic link. It has next to no state but its
-// name in PVFS2: everything is asked anew.
+// name in PVFS2: what is known of it is in mount.known and mount.held.
 type node struct {
 	fusefs.Inode
 	m      *mount

@@ -71,7 +71,7 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 
 // newServer makes the file system without mounting it.
 func newServer(m *mount) *Server {
-	var none time.Duration // nothing may be cached: every answer can be old at once
+	var none time.Duration // the kernel may cache nothing: every answer can be old at once
 	root := m.client.View().Root
 	bridge := fusefs.NewNodeFS(&node{m: m, handle: root}, &fusefs.Options{
 		EntryTimeout:    &none,

@@ -70,6 +70,9 @@ func (n *node) Setxattr(ctx context.Context, name string, value []byte, flags ui
 	}
 	c := n.begin(ctx, opSetxattr)
 	defer c.end()
+	if e := n.publishBefore(c, name); e != 0 {
+		return e
+	}
 	if err := n.m.known.changeXattr(c, n.handle, func(ctx context.Context) error {
 		return n.m.client.SetXattr(ctx, n.handle, name, value, flags)
 	}); err != nil {
@@ -84,6 +87,9 @@ func (n *node) Removexattr(ctx context.Context, name string) syscall.Errno {
 	}
 	c := n.begin(ctx, opRemovexattr)
 	defer c.end()
+	if e := n.publishBefore(c, name); e != 0 {
+		return e
+	}
 	if err := n.m.known.changeXattr(c, n.handle, func(ctx context.Context) error {
 		return n.m.client.RemoveXattr(ctx, n.handle, name)
 	}); err != nil {
@@ -121,4 +127,16 @@ func (n *node) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errn
 		list = append(append(list, name...), 0)
 	}
 	return copyXattr(dest, list)
+}
+
+// publishBefore publishes what this node has written to n before a change of
+// its consistency mode, which may seal it.
+func (n *node) publishBefore(c *call, name string) syscall.Errno {
+	if name != consistency.Xattr {
+		return 0
+	}
+	if err := n.m.held.PublishAll(c, n.handle); err != nil {
+		return n.failGone(opSetxattr, err)
+	}
+	return 0
 }

@@ -4,8 +4,9 @@
 // Each inode has a home and each file domain has an owner among the I/O nodes
 // of the view (package collective says which). The home orders what concerns
 // the inode: names, if it is a directory; attributes, size, opens and locks.
-// The owner orders reads and writes of the bytes. Nothing is cached beyond
-// layouts; every write is at the PVFS2 servers before it is answered.
+// The owner orders reads and writes of the bytes, and is the only I/O node that
+// has any of them in memory: those that were read, and those that were written
+// and are not at the PVFS2 servers yet (unstable).
 //
 // # Life of a write
 //
@@ -13,25 +14,56 @@
 // reply table lets it pass once, however often it is sent. It waits for the
 // view to be valid and for its turn in the schedule, and then
 //
-//  1. is counted in the file's writers and, if the home does not expect writes
-//     from here, announced to the home, which clears setuid and setgid if asked;
-//  2. takes the range lock of its bytes;
-//  3. goes to the PVFS2 servers as the pieces in which it came, without a copy;
-//  4. stamps the file with the time, gives the lock back and is answered.
+//  1. has leases of other mounts on its domain revoked;
+//  2. is counted in the file's writers and, if the home does not expect writes
+//     of this mount from here, announced to the home, which clears setuid and
+//     setgid if asked;
+//  3. takes the range lock of its bytes;
+//  4. goes into blocks of the owner's store, and waits there for room if it has
+//     to; with SYNC, or where space is short, it goes to the PVFS2 servers,
+//     behind what was written there before;
+//  5. stamps the file with the time, gives the lock back and is answered with
+//     the stamp, and with the leases that the mount has now.
 //
-// The home learns the time of the last write by collecting from the owners
-// that have announced; they announce again before the next write. A write
-// without a kill flag that follows others costs no message.
+// The home learns the time of the last write, and how far unstable bytes reach,
+// by collecting from the owners that have announced; they announce again before
+// the next write. A write without a kill flag that follows others costs no
+// message.
+//
+// # Write-behind
+//
+// What is unstable is written back by age, when there is much, and when an
+// FSYNC, a COMMIT or a fence asks; see writeBackAll. The mounts that wrote it
+// keep it, too, until STABLE tells them that it is at the servers: in two steps
+// where they are several, see unstable. After a crash they REPLAY it, see
+// replayed. What is durable at once and must not be undone by that (a
+// truncation, an append, a write with SYNC) waits until no mount keeps bytes of
+// the file any more, see stabilise. A write-back that fails leaves its bytes
+// where they are; STABLE tells the mounts why, and it is tried again.
+//
+// # Leases of owners
+//
+// With the answer to a READ or WRITE an owner may give the mount the right to
+// keep the bytes of the domain (LEASE_DATA), and to keep writes back while
+// nobody else looks (LEASE_WRITE); see leaseTable. An access begins when no
+// lease of others is in its way, and ends with one only if nothing of others
+// happened meanwhile. Domains for which mounts contend get none for a while.
 //
 // # Looking at attributes
 //
-// The size lies on many servers and cannot be read in one step. If an owner is
-// writing when the home collects, the home fences it while it reads the sizes:
-// a fence is a range lock taken on behalf of a peer. If another owner announces
-// meanwhile, it looks again; the third time it fences everybody. Truncation
-// fences all owners from the smaller of both sizes on. Append fences the bytes
-// where it will write, looks whether the size is still the same, and writes
-// there through their owner.
+// The size lies on many servers and cannot be read in one step, and the ends of
+// unstable bytes count as well. If an owner is writing when the home collects,
+// or a mount may be keeping writes back there, the home fences it while it reads
+// the sizes: a fence is a range lock taken on behalf of a peer, with no leases of
+// other mounts in its way. If another owner announces meanwhile, it looks again;
+// the third time it fences everybody. Truncation fences all owners from the
+// smaller of both sizes on, and what they have beyond the new one is forgotten;
+// so is, after a REVOKE, what mounts that have the file open keep of it.
+// Append fences the bytes where it will write, looks whether the size is still
+// the same, and writes there through their owner to the servers.
+//
+// An owner that finds fewer bytes than a READ asks for looks whether the file
+// goes on at other owners, with a hole in between; see call.hole.
 //
 // # Leases of homes
 //
@@ -79,20 +111,26 @@
 //
 //	the right to move directories, names (by directory and name),
 //	home.ops (by inode), home.modes, fences (in the order of the view),
-//	range locks
+//	range locks, the right to write a file back
 //
-// Announcements are made before range locks are taken and wait for home.modes,
-// which is held over PVFS2 requests only, and for mounts.
+// Room in the store is waited for with a range lock held: write-back, which
+// makes room, takes none. Announcements are made before range locks are taken
+// and wait for home.modes, which is held over PVFS2 requests only, and for
+// mounts.
 //
-// Mounts are waited for in two ways, without a place and until their session
-// ends at most. A mount answers REVOKE of what homes give at once and without
-// asking anybody; so any request may wait for that, with any locks held.
-// To answer PUBLISH it writes to owners, which announce to the home; who
-// waits for that holds none of the locks above.
+// Mounts are waited for in three ways, without a place and until their session
+// ends at most. A mount answers REVOKE of what homes give, and STABLE, at once
+// and without asking anybody; so any request may wait for that, with any locks
+// held. To answer REVOKE of what owners give it first writes what it kept back,
+// with RECALLED; who waits for that holds no range lock that such a WRITE needs,
+// and not home.modes. To answer PUBLISH it writes to owners as any request does;
+// who waits for that holds none of the locks above.
 //
-// Mutexes, outermost first: lockService.mu, home.mu, sessionTable.mu,
-// session.mu, stream.mu; owner.mu, ownedFile.mu; scheduler.mu, peerLink.mu,
-// viewGuard.mu, keyLock.mu. None is held during I/O.
+// Mutexes, outermost first: lockService.mu, home.mu, grantTable.mu, owner.mu,
+// ownedFile.mu, sessionTable.mu, session.mu, stream.mu. Innermost are those of
+// package cache, and scheduler.mu, peerLink.mu, viewGuard.mu, keyLock.mu,
+// versionTable.mu, modeCache.mu, recent.mu, grace.mu, news.mu. None is held
+// during I/O.
 //
 // # The view
 //
@@ -106,17 +144,21 @@
 //
 // A mount that lost its connection sends its requests again; what changes
 // something is answered from the reply table. Sessions outlive connections for
-// the lease, then their locks and opens are dropped. A node that restarts
-// after a crash finds the orphans and knows from the traces of sessions
-// whether mounts may come to reclaim; if so, new locks wait and orphans stay
-// for the length of a lease. What a crash of a node can lose: modification
-// times of the last seconds, and space, if it happens between taking an entry
-// away and destroying what it named. A reply lost in a crash makes a mount ask
-// again for what was done already.
+// the lease, then what they held is dropped: locks, opens, leases, holds. A node
+// that restarts finds the orphans, and knows from the traces of sessions, which
+// are there before a session holds anything, which mounts may come to reclaim.
+// Until all have, for the length of a lease at most, it is in its grace: what
+// mounts may be about to reclaim is neither told nor changed, and orphans stay.
+// What a crash of a node can lose: what was unstable there and written by a
+// mount that is gone as well; modification times of the last seconds; and
+// space, if it happens between taking an entry away and destroying what it
+// named. A reply lost in a crash makes a mount ask again for what was done
+// already.
 //
 // All exported methods are safe for concurrent use.
 //
-// Sources: RFC 8881 §2.10.6 (sessions and exactly-once replies), §9.6 (grace);
-// Gray and Cheriton, "Leases", SOSP '89; POSIX.1-2024 fcntl (locks), rename,
-// unlink; Linux fs/locks.c for the order of flock conversion.
+// Sources: RFC 8881 §2.10.6 (sessions and exactly-once replies), §9.6 (grace),
+// §10.4 (delegations); RFC 1813 §4.8 (unstable writes); Gray and Cheriton,
+// "Leases", SOSP '89; POSIX.1-2024 fcntl (locks), rename, unlink; Linux
+// fs/locks.c for the order of flock conversion.
 package ionserver

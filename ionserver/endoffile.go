@@ -52,9 +52,9 @@ func (s *Server) quiet(handle uint64) quiet {
 }
 
 // hole returns how many zeros follow, within ext, the bytes below end that are
-// known here. before is a look from before they were read. errKeptBack: a mount
-// keeps writes back here.
-func (c *call) hole(f *ownedFile, ext extent.Extent, end int64, before quiet) (int64, error) {
+// known here. reach, the end of what was not written back here, and before are
+// looks from before they were read. errKeptBack: a mount keeps writes back here.
+func (c *call) hole(f *ownedFile, ext extent.Extent, end, reach int64, before quiet) (int64, error) {
 	behind := extent.ToEnd(ext.End())
 	f.mu.Lock()
 	kept := len(f.leases.Conflicts(c.sess.id, behind, false)) > 0
@@ -62,7 +62,8 @@ func (c *call) hole(f *ownedFile, ext extent.Extent, end int64, before quiet) (i
 	if kept {
 		return 0, errKeptBack
 	}
-	_, reach, _ := f.data.Dirty()
+	_, latest, _ := f.data.Dirty()
+	reach = max(reach, latest)
 	if now := c.srv.quiet(f.handle); !now.known || !now.none || now != before {
 		others, err := c.reachOfOthers(f.handle, behind)
 		if err != nil {

@@ -326,13 +326,14 @@ func (c *call) readLocked(f *ownedFile, ext extent.Extent) (*rpc.Frame, error) {
 	}
 	defer release()
 	before := c.srv.quiet(c.Handle)
+	_, reach, _ := f.data.Dirty() // what is written back while we read may be missed there
 	v, err := f.data.Read(c.ctx, ext, o.fetch(f))
 	if err != nil {
 		return nil, stale(err)
 	}
 	n, pieces := int64(v.Len()), v.Slices()
 	if n < ext.Len {
-		hole, err := c.hole(f, ext, ext.Off+n, before)
+		hole, err := c.hole(f, ext, ext.Off+n, reach, before)
 		if err != nil {
 			v.Release()
 			return nil, err

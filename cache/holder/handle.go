@@ -81,13 +81,16 @@ func (h *Handle) report() error {
 	return f.failure
 }
 
-// Flush publishes what was written on this node, as close(2) does; it reports
-// deferred errors.
+// Flush publishes what was written on this node, by whatever handle, as
+// close(2) does; one that may write reports deferred errors.
 func (h *Handle) Flush(ctx context.Context) error {
-	if !h.mayWrite {
+	if !h.mayWrite && !h.mode.holds() {
 		return nil
 	}
 	err := h.file.publish(ctx, everything)
+	if !h.mayWrite {
+		return nil // who wrote is told
+	}
 	if deferred := h.report(); err == nil {
 		err = deferred
 	}

@@ -87,7 +87,9 @@ func (m mode) holds() bool { return m != strong }
 
 // revalidates reports whether an open must not go on with what was cached of
 // another version; sealed tells that the file is sealed.
-func (m mode) revalidates(sealed bool) bool { return m == session || m == laminated && sealed }
+func (m mode) revalidates(sealed bool) bool {
+	return m == session || m == eventual || m == laminated && sealed
+}
 
 // maxAge is how long unpublished bytes may stay so with nobody asking for them.
 func (m mode) maxAge(visibility time.Duration) time.Duration {

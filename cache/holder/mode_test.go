@@ -29,7 +29,7 @@ func TestModes(t *testing.T) {
 		{consistency.Strong, false, false, byLease, data, write, false, false, 5 * time.Second},
 		{consistency.Commit, true, true, byLease, data, data, true, false, 5 * time.Second},
 		{consistency.Session, true, true, byAcquire, none, none, true, true, 5 * time.Second},
-		{consistency.Eventual, true, true, byAge, none, none, true, false, 2 * time.Second},
+		{consistency.Eventual, true, true, byAge, none, none, true, true, 2 * time.Second},
 		{consistency.Laminated, true, true, byLease, data, data, true, false, 5 * time.Second},
 	} {
 		t.Run(c.mode.String(), func(t *testing.T) {

@@ -116,6 +116,7 @@ func (f *File) recall(ctx context.Context, e extent.Extent) error {
 func (f *File) readPart(ctx context.Context, e extent.Extent, r right, out *Bytes) (part, error) {
 	d := f.domain(e.Off)
 	for patient := true; ; patient = false {
+		era := d.begin()
 		if !d.mayUse(r, time.Now()) {
 			f.data.Drop(e)
 		}
@@ -138,6 +139,11 @@ func (f *File) readPart(ctx context.Context, e extent.Extent, r right, out *Byte
 		if err != nil {
 			v.Release()
 			return part{}, err
+		}
+		if v.Len() > 0 && r == byLease && d.begin() != era { // what was cached may be older than what came
+			v.Release()
+			data.Release()
+			continue
 		}
 		out.keep(v)
 		out.keep(data)

@@ -124,7 +124,10 @@ func testLitmus(t *testing.T, r *rig) {
 	for _, mode := range litmusModes {
 		t.Run(mode.String(), func(t *testing.T) {
 			o := litmusOptions(t, r.dirs)
-			o.Rounds, o.Random, o.Visibility = 8, 40, 500*time.Millisecond
+			o.Rounds, o.Random = 8, 40
+			if mode == consistency.Eventual { // which waits, again and again
+				o.Rounds, o.Random, o.Visibility = 2, 4, visibility
+			}
 			if mode != history.Strong { // which is that of a new directory
 				o.Mode = mode
 			}

@@ -18,6 +18,8 @@
 // and TestExternal is for a system on PVFS2 servers of others, which PVFS2_TEST
 // names: make test-orangefs.
 //
+// ZOIDFS_SYSTEST_MPI=1 has the MPI programs run with more data and more hints.
+//
 // ZOIDFS_SYSTEST_BIN names a binary to use instead of a fresh build, and
 // ZOIDFS_SYSTEST_RACE=1 builds it with the race detector. Failures of
 // randomised tests print a seed; ZOIDFS_SYSTEST_SEED repeats it.

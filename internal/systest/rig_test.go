@@ -159,9 +159,12 @@ func (c *cluster) zoidfs(t *testing.T, args ...string) string {
 	return out
 }
 
+// visibility is that of the mounts.
+const visibility = 500 * time.Millisecond
+
 func (c *cluster) up(t *testing.T) {
 	t.Helper()
-	out, err := c.try(append([]string{"up", "--dir", c.dir}, c.args...)...)
+	out, err := c.try(append([]string{"up", "--dir", c.dir, "--visibility", visibility.String()}, c.args...)...)
 	if err != nil {
 		c.dumpLogs(t)
 	}

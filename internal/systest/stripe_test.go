@@ -103,9 +103,9 @@ func stripeSetfattr(t *testing.T, r *rig) {
 	require.Len(t, l.DFiles, 4)
 
 	shell(t, r.dirs[1], `
-		setfattr -n user.pvfs2.num_dfiles -v 4 d; cp f d/four
+		setfattr -n user.pvfs2.num_dfiles -v 4 d; cp f d/four; sync d/four
 		setfattr -x user.pvfs2.num_dfiles d; setfattr -x user.pvfs2.dist_name d; setfattr -x user.pvfs2.dist_params d`)
-	shell(t, r.dirs[0], `cp f d/default`)
+	shell(t, r.dirs[0], `cp f d/default; sync d/default`)
 	require.Len(t, r.layout(t, "d/four").DFiles, 4)
 	require.Equal(t, wire.NewSimpleStripe(16384), r.layout(t, "d/four").Dist)
 	require.Equal(t, wire.NewSimpleStripe(65536), r.layout(t, "d/default").Dist)

@@ -4,7 +4,7 @@
  * MPI_File_read_at_all. Block b of round r by rank k is at
  * (r*size + k) * BLOCK and repeats the byte 1 + (r*7 + k*31) % 255.
  */
-#include "program.h"
+#include "file.h"
 
 int main(int argc, char **argv)
 {

@@ -4,7 +4,7 @@
  */
 #include <dirent.h>
 
-#include "program.h"
+#include "file.h"
 
 static void list(char *path)
 {

@@ -6,7 +6,7 @@
  * blocks the other. Block b of rank k is at (b*(size+1) + k) * BLOCK and
  * repeats the byte 1 + (b*5 + k*17) % 255. The holes keep what was there.
  */
-#include "program.h"
+#include "file.h"
 
 static void set_view(int block, int first, int step)
 {

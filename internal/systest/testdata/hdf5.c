@@ -105,7 +105,12 @@ static void attribute(const char *name, int writing, int n)
 	H(H5Sclose(space));
 }
 
-/* flush makes what all have written seen by all. */
+/*
+ * flush makes what all have written seen by all. It also stands between the fill
+ * values of chunks, which HDF5 has some ranks write when it makes them, and the
+ * data, which others write: two writes of the same bytes without a sync
+ * between them have no order (MPI 4.0, section 14.6.1).
+ */
 static void flush(void)
 {
 	H(H5Fflush(file, H5F_SCOPE_GLOBAL));
@@ -120,6 +125,7 @@ static void grow(void)
 		hid_t set = H(H5Dopen(file, names[growing], H5P_DEFAULT));
 		H(H5Dset_extent(set, dims));
 		H(H5Dclose(set));
+		flush();
 		attribute(step == 1 ? "first step" : "second step", 1, 100 + step);
 		/* From the end, so that the rows of a rank lie elsewhere each time. */
 		transfer(growing, 1, 1, (rows * size) * step + rows * (size - 1 - rank), rows, 0, cols);
@@ -134,11 +140,13 @@ static void write_all(void)
 	/* The right half on their own, the left half together. */
 	transfer(contiguous, 1, 0, rows * rank, rows, cols / 2, cols);
 	create_dataset(chunked);
+	flush();
 	transfer(contiguous, 1, 1, rows * rank, rows, 0, cols / 2);
 	/* Columns, so that all ranks share all chunks. */
 	transfer(chunked, 1, 1, 0, rows * size, cols * rank / size, cols * (rank + 1) / size);
 	H(H5Gclose(H(H5Gcreate(file, "group", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT))));
 	create_dataset(growing);
+	flush();
 	transfer(growing, 1, 0, rows * rank, rows, 0, cols);
 	attribute("between", 1, 18);
 	flush();

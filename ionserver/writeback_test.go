@@ -2,6 +2,7 @@ package ionserver
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -180,5 +181,28 @@ func TestNothingOlderIsKept(t *testing.T) {
 			require.NoError(t, err)
 			require.EqualValues(t, 2, at.Size)
 		})
+	}
+}
+
+// TestStopWritesBack: what is unstable when a node is stopped is written back,
+// however short the time is for which it trusts its view.
+func TestStopWritesBack(t *testing.T) {
+	s := startSystem(t, 1, 1, func(i int, o *Options) {
+		lazy(i, o)
+		o.ViewInterval, o.Drain = 2*time.Millisecond, 10*time.Second
+	})
+	m := s.mount(t)
+	data := pattern(1<<20, 1)
+	var files []uint64
+	for i := range 5 * backFiles {
+		files = append(files, m.file(m.root, fmt.Sprint("f", i)))
+		require.NoError(t, m.write(files[i], 0, data, 0))
+	}
+	begin := time.Now()
+	s.stop(0)
+	require.Less(t, time.Since(begin), 5*time.Second)
+	s.restart(0, lazy)
+	for _, h := range files {
+		require.EqualValues(t, len(data), s.stored(h))
 	}
 }

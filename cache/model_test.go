@@ -264,13 +264,13 @@ func (a *actor) take(m *model, e extent.Extent, most int64) {
 	require.LessOrEqual(a.t, int64(v.Len()), most)
 	require.Equal(a.t, int64(v.Len()), extent.Total(v.Extents()))
 	require.Equal(a.t, extent.Normalize(v.Extents()), v.Extents())
-	a.later.mu.Lock()
-	a.later.air = append(a.later.air, flying{m, v})
-	a.later.mu.Unlock()
 	if a.r.IntN(2) == 0 {
 		v.Ref()
 		a.keep(v)
 	}
+	a.later.mu.Lock() // whoever lands it releases it
+	a.later.air = append(a.later.air, flying{m, v})
+	a.later.mu.Unlock()
 }
 
 func (a *actor) step() {

@@ -23,7 +23,10 @@ type grid struct {
 
 // mpiHDF5 lets HDF5 of the library write a file, and the serial tools of HDF5
 // read it on the other node than that of rank 0.
-func mpiHDF5(t *testing.T, r *rig, lib *mpiLib, _ consistency.Mode) {
+func mpiHDF5(t *testing.T, r *rig, lib *mpiLib, mode consistency.Mode) {
+	if mode == consistency.Commit && !lib.romio {
+		t.Skip("HDF5 over OMPIO writes the same bytes twice, on two nodes, without a sync between")
+	}
 	need(t, lib.hdf5[0], "libhdf5-mpich-dev libhdf5-openmpi-dev")
 	need(t, "h5dump", "hdf5-tools")
 	const rows, cols = 20, 60

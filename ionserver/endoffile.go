@@ -62,8 +62,7 @@ func (c *call) hole(f *ownedFile, ext extent.Extent, end, reach int64, before qu
 	if kept {
 		return 0, errKeptBack
 	}
-	_, latest, _ := f.data.Dirty()
-	reach = max(reach, latest)
+	reach = max(reach, f.reach())
 	if now := c.srv.quiet(f.handle); !now.known || !now.none || now != before {
 		others, err := c.reachOfOthers(f.handle, behind)
 		if err != nil {
@@ -139,8 +138,7 @@ func (o *owner) reach(handle uint64) int64 {
 	if f == nil {
 		return 0
 	}
-	_, end, _ := f.data.Dirty()
-	return end
+	return f.reach()
 }
 
 // withZeros is pieces and n zeros.

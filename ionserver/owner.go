@@ -68,6 +68,7 @@ type ownedFile struct {
 	failed    int64      // guarded by mu; what stamp was when the write-back failed that the mounts know of; 0: the last one did not
 	collected int64      // guarded by mu; the stamp that the home has seen
 
+	floor    int64                    // guarded by mu; the file ends there or behind, while it is being cut
 	leases   leaseTable               // guarded by mu
 	revoking map[uint64]chan struct{} // guarded by mu; by session; closed when it has answered
 	unstable unstable                 // guarded by mu
@@ -326,7 +327,7 @@ func (c *call) readLocked(f *ownedFile, ext extent.Extent) (*rpc.Frame, error) {
 	}
 	defer release()
 	before := c.srv.quiet(c.Handle)
-	_, reach, _ := f.data.Dirty() // what is written back while we read may be missed there
+	reach := f.reach() // what is written back while we read may be missed there
 	v, err := f.data.Read(c.ctx, ext, o.fetch(f))
 	if err != nil {
 		return nil, stale(err)
@@ -510,7 +511,7 @@ func (o *owner) collect(handle, mount uint64) *ionpb.CollectResp {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, end, _ := f.data.Dirty() // with everything that has a stamp
+	end := f.reachLocked() // with everything that has a stamp
 	f.collects++
 	f.killed = false
 	f.collected = f.stamp
@@ -563,8 +564,32 @@ func (o *owner) fence(c *call, ctx context.Context, x fencing) (release func(), 
 				return nil, err
 			}
 		}
-		return sync.OnceFunc(func() { unlock(); o.put(f) }), nil
+		return sync.OnceFunc(func() {
+			if !shared {
+				f.setFloor(0)
+			}
+			unlock()
+			o.put(f)
+		}), nil
 	}
+}
+
+// reach is the end of the bytes here that PVFS2 may not show.
+func (f *ownedFile) reach() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.reachLocked()
+}
+
+func (f *ownedFile) reachLocked() int64 {
+	_, end, _ := f.data.Dirty()
+	return max(end, f.floor)
+}
+
+func (f *ownedFile) setFloor(at int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.floor = at
 }
 
 // clear forgets the bytes of a fence, when what must not be lost has been
@@ -581,6 +606,7 @@ func (o *owner) clear(c *call, ctx context.Context, f *ownedFile, x fencing) err
 	if err != nil {
 		return err
 	}
+	f.setFloor(x.ext.Off) // where PVFS2 will show the end when it has cut the file, and nobody before
 	f.data.Discard(x.ext)
 	leave()
 	// Nobody must replay what was cut off. But a file system that is full must

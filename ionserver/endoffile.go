@@ -28,7 +28,7 @@ type quiet struct {
 	announce uint64
 }
 
-// looks whether other owners have bytes of the file, without asking anybody.
+// quiet looks whether other owners have bytes of the file, without asking anybody.
 func (s *Server) quiet(handle uint64) quiet {
 	if s.placement.Home(handle) != s.self {
 		return quiet{}
@@ -127,7 +127,7 @@ func (c *call) peerReach() (*rpc.Frame, error) {
 	if err := c.awaitLeases(c.ctx, f, behind, false, c.srv.sessions.of(m.Session)); err != nil {
 		return nil, err
 	}
-	return okay(&ionpb.CollectResp{End: c.srv.owner.reach(c.Handle)})
+	return okay(&ionpb.CollectResp{End: f.reach()})
 }
 
 // reach is the end of the bytes of a file here that PVFS2 may not show.

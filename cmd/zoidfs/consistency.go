@@ -83,26 +83,9 @@ func (a *app) consistencyGetCommand() *cobra.Command {
 }
 
 // modeHere asks the mount that path lies on.
-func modeHere(ctx context.Context, path string) (consistency.Here, error) {
-	var h consistency.Here
-	value := make([]byte, 4<<10)
-	err := mounts.Do(ctx, func() error {
-		n, err := unix.Getxattr(path, consistency.HereXattr, value)
-		if err == nil {
-			value = value[:n]
-		}
-		return err
-	})
-	switch {
-	case errors.Is(err, syscall.ENODATA), errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.EPERM):
-		return h, fmt.Errorf("%s is no file or directory of a zoidfs mount", path)
-	case err != nil:
-		return h, &os.PathError{Op: "consistency of", Path: path, Err: err}
-	}
-	if err := json.Unmarshal(value, &h); err != nil {
-		return h, fmt.Errorf("%s: answer of the mount: %w", path, err)
-	}
-	return h, nil
+func modeHere(ctx context.Context, path string) (h consistency.Here, err error) {
+	err = askXattr(ctx, path, consistency.HereXattr, "consistency", "the mount", &h)
+	return h, err
 }
 
 func printModeJSON(w io.Writer, path string, h consistency.Here, open bool) error {

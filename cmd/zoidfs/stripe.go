@@ -131,11 +131,17 @@ func onePath(ctx context.Context, path string, recursive bool, do func(string, f
 }
 
 // stripeInfo asks the mount that path lies on.
-func stripeInfo(ctx context.Context, path string) (striping.Info, error) {
-	var info striping.Info
+func stripeInfo(ctx context.Context, path string) (info striping.Info, err error) {
+	err = askXattr(ctx, path, striping.Xattr, "stripe", "the I/O node", &info)
+	return info, err
+}
+
+// askXattr asks the mount that path lies on for an attribute that only zoidfs
+// has, and decodes its JSON. what it is about and who answers are for errors.
+func askXattr(ctx context.Context, path, name, what, who string, into any) error {
 	value := make([]byte, 64<<10) // the kernel hands over no more
 	err := mounts.Do(ctx, func() error {
-		n, err := unix.Getxattr(path, striping.Xattr, value)
+		n, err := unix.Getxattr(path, name, value)
 		if err == nil {
 			value = value[:n]
 		}
@@ -143,14 +149,14 @@ func stripeInfo(ctx context.Context, path string) (striping.Info, error) {
 	})
 	switch {
 	case errors.Is(err, syscall.ENODATA), errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.EPERM):
-		return info, fmt.Errorf("%s is no file or directory of a zoidfs mount", path)
+		return fmt.Errorf("%s is no file or directory of a zoidfs mount", path)
 	case err != nil:
-		return info, &os.PathError{Op: "stripe of", Path: path, Err: err}
+		return &os.PathError{Op: what + " of", Path: path, Err: err}
 	}
-	if err := json.Unmarshal(value, &info); err != nil {
-		return info, fmt.Errorf("%s: answer of the I/O node: %w", path, err)
+	if err := json.Unmarshal(value, into); err != nil {
+		return fmt.Errorf("%s: answer of %s: %w", path, who, err)
 	}
-	return info, nil
+	return nil
 }
 
 func (f *getFlags) show(ctx context.Context, w io.Writer, path string) error {

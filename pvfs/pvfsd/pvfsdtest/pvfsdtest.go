@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -89,12 +90,15 @@ func Start(t testing.TB, n int, opt Options) *Cluster {
 	return c
 }
 
-// listen finds a free port below those that the kernel gives to clients, so
-// that nobody takes it while a server is down.
+// listen finds a free port at a loopback address that is this process's own, so
+// that no other takes the port while a server is down; and below those ports
+// that the kernel gives to clients, so that none of ours does.
 func listen(t testing.TB) net.Listener {
 	t.Helper()
+	pid := os.Getpid()
+	host := fmt.Sprintf("127.%d.%d.%d", 1+pid>>16&0x3f, pid>>8&0xff, pid&0xff)
 	for range 200 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(17000)))
+		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", host, 15000+rand.IntN(17000)))
 		if err == nil {
 			return l
 		}

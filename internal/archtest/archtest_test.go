@@ -31,6 +31,7 @@ var arrows = map[string][]string{
 	"pvfs/dist":           {"internal/extent"},
 	"pvfs/fsconf":         {"pvfs/wire", "internal"},
 	"internal":            {"internal"},
+	"internal/round":      {"collective", "internal"},
 }
 
 // onlyIn says in which rooms a dependency may be imported by product code.

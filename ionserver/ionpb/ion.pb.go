@@ -45,6 +45,9 @@ const (
 	// locked, held and replayed again. When all sessions have said so, the grace
 	// is over.
 	Op_RECLAIMED Op = 6 // ->
+	// Ranks of a job were seen on this mount for the first time. To every I/O node
+	// that is sent a request of that job; it replaces what was said before.
+	Op_JOB Op = 7 // JobReq ->
 	// Names, at the home of the directory (handle).
 	Op_LOOKUP  Op = 10 // NameReq -> EntryResp
 	Op_CREATE  Op = 11 // R CreateReq -> EntryResp
@@ -77,8 +80,11 @@ const (
 	Op_RECALL Op = 38 // off, len -> RecallResp
 	// Data, on data connections, at the owner of the file domain of off; a
 	// request never crosses the border of a domain. APPEND goes to the home.
-	Op_READ   Op = 40 // off, len -> data, shorter than len only at end of file
-	Op_WRITE  Op = 41 // R off, data, flags -> len written
+	// A READ or WRITE with a body is noncontiguous: off, len is the hull of the
+	// pieces, and data (of the reply, of the request) their bytes in order. Such a
+	// READ is answered with fewer bytes only if a piece lies at the end of file.
+	Op_READ   Op = 40 // off, len, Pieces or nothing -> data, shorter than len only at end of file
+	Op_WRITE  Op = 41 // R off, data, flags, Pieces or nothing -> len written
 	Op_APPEND Op = 42 // R data, flags -> off where the data went, len
 	// Everything that was written to this owner's domains of the file before
 	// reaches the PVFS2 servers before the answer. At the owner of off.
@@ -125,6 +131,7 @@ var (
 		4:  "VIEW",
 		5:  "CANCEL",
 		6:  "RECLAIMED",
+		7:  "JOB",
 		10: "LOOKUP",
 		11: "CREATE",
 		12: "MKDIR",
@@ -178,6 +185,7 @@ var (
 		"VIEW":         4,
 		"CANCEL":       5,
 		"RECLAIMED":    6,
+		"JOB":          7,
 		"LOOKUP":       10,
 		"CREATE":       11,
 		"MKDIR":        12,
@@ -587,7 +595,10 @@ type Frame struct {
 	Errno  uint32                 `protobuf:"varint,8,opt,name=errno,proto3" json:"errno,omitempty"`   // replies: a Linux errno, 0 is success
 	// Requests: every recorded request (see Op) of this session with an id up
 	// to here has been answered, so its recorded reply can be forgotten.
-	Acked         uint64 `protobuf:"varint,9,opt,name=acked,proto3" json:"acked,omitempty"`
+	Acked uint64 `protobuf:"varint,9,opt,name=acked,proto3" json:"acked,omitempty"`
+	// Requests of a mount: the job on whose behalf, see JOB; 0: of none, of
+	// several, or not known. It is a hint for merging and for accounts only.
+	Job           uint64 `protobuf:"varint,10,opt,name=job,proto3" json:"job,omitempty"`
 	Body          []byte `protobuf:"bytes,14,opt,name=body,proto3" json:"body,omitempty"`
 	Data          []byte `protobuf:"bytes,15,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -683,6 +694,13 @@ func (x *Frame) GetErrno() uint32 {
 func (x *Frame) GetAcked() uint64 {
 	if x != nil {
 		return x.Acked
+	}
+	return 0
+}
+
+func (x *Frame) GetJob() uint64 {
+	if x != nil {
+		return x.Job
 	}
 	return 0
 }
@@ -2450,6 +2468,137 @@ func (x *StatFSResp) GetNameMax() uint32 {
 	return 0
 }
 
+// Pieces are extents of a file, sorted, none empty, none touching another.
+// off[i] and len[i] belong together; there are as many of both, at most 65536.
+type Pieces struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Off           []int64                `protobuf:"varint,1,rep,packed,name=off,proto3" json:"off,omitempty"` // bytes
+	Len           []int64                `protobuf:"varint,2,rep,packed,name=len,proto3" json:"len,omitempty"` // bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pieces) Reset() {
+	*x = Pieces{}
+	mi := &file_ion_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pieces) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pieces) ProtoMessage() {}
+
+func (x *Pieces) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pieces.ProtoReflect.Descriptor instead.
+func (*Pieces) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Pieces) GetOff() []int64 {
+	if x != nil {
+		return x.Off
+	}
+	return nil
+}
+
+func (x *Pieces) GetLen() []int64 {
+	if x != nil {
+		return x.Len
+	}
+	return nil
+}
+
+// JobReq says what a mount knows of a job. The id is the same on every mount.
+type JobReq struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`    // Frame.job
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // for people: launcher and its id of the job
+	Uid           uint32                 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
+	Size          uint32                 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`          // ranks of the whole job
+	Ranks         []uint32               `protobuf:"varint,5,rep,packed,name=ranks,proto3" json:"ranks,omitempty"` // seen on this mount, sorted
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobReq) Reset() {
+	*x = JobReq{}
+	mi := &file_ion_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobReq) ProtoMessage() {}
+
+func (x *JobReq) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobReq.ProtoReflect.Descriptor instead.
+func (*JobReq) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *JobReq) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *JobReq) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JobReq) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *JobReq) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *JobReq) GetRanks() []uint32 {
+	if x != nil {
+		return x.Ranks
+	}
+	return nil
+}
+
 type OpenReq struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Flags uint32                 `protobuf:"varint,1,opt,name=flags,proto3" json:"flags,omitempty"` // of open(2); O_TRUNC is carried out here
@@ -2458,13 +2607,14 @@ type OpenReq struct {
 	Reclaim       uint32 `protobuf:"varint,2,opt,name=reclaim,proto3" json:"reclaim,omitempty"`
 	KillSuid      bool   `protobuf:"varint,3,opt,name=kill_suid,json=killSuid,proto3" json:"kill_suid,omitempty"` // clear setuid and setgid along with an O_TRUNC
 	Hold          bool   `protobuf:"varint,4,opt,name=hold,proto3" json:"hold,omitempty"`                         // with reclaim: this mount holds unpublished bytes, as after HOLD
+	Count         uint32 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`                       // opens that this request stands for; 0 is one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OpenReq) Reset() {
 	*x = OpenReq{}
-	mi := &file_ion_proto_msgTypes[27]
+	mi := &file_ion_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2476,7 +2626,7 @@ func (x *OpenReq) String() string {
 func (*OpenReq) ProtoMessage() {}
 
 func (x *OpenReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[27]
+	mi := &file_ion_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2489,7 +2639,7 @@ func (x *OpenReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenReq.ProtoReflect.Descriptor instead.
 func (*OpenReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{27}
+	return file_ion_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *OpenReq) GetFlags() uint32 {
@@ -2520,6 +2670,13 @@ func (x *OpenReq) GetHold() bool {
 	return false
 }
 
+func (x *OpenReq) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 type CloseReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Count         uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"` // how many opens end
@@ -2530,7 +2687,7 @@ type CloseReq struct {
 
 func (x *CloseReq) Reset() {
 	*x = CloseReq{}
-	mi := &file_ion_proto_msgTypes[28]
+	mi := &file_ion_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2699,7 @@ func (x *CloseReq) String() string {
 func (*CloseReq) ProtoMessage() {}
 
 func (x *CloseReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[28]
+	mi := &file_ion_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2712,7 @@ func (x *CloseReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseReq.ProtoReflect.Descriptor instead.
 func (*CloseReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{28}
+	return file_ion_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CloseReq) GetCount() uint32 {
@@ -2582,7 +2739,7 @@ type FsyncReq struct {
 
 func (x *FsyncReq) Reset() {
 	*x = FsyncReq{}
-	mi := &file_ion_proto_msgTypes[29]
+	mi := &file_ion_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2594,7 +2751,7 @@ func (x *FsyncReq) String() string {
 func (*FsyncReq) ProtoMessage() {}
 
 func (x *FsyncReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[29]
+	mi := &file_ion_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2607,7 +2764,7 @@ func (x *FsyncReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FsyncReq.ProtoReflect.Descriptor instead.
 func (*FsyncReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{29}
+	return file_ion_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FsyncReq) GetDataOnly() bool {
@@ -2633,7 +2790,7 @@ type RecallResp struct {
 
 func (x *RecallResp) Reset() {
 	*x = RecallResp{}
-	mi := &file_ion_proto_msgTypes[30]
+	mi := &file_ion_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2802,7 @@ func (x *RecallResp) String() string {
 func (*RecallResp) ProtoMessage() {}
 
 func (x *RecallResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[30]
+	mi := &file_ion_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2815,7 @@ func (x *RecallResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallResp.ProtoReflect.Descriptor instead.
 func (*RecallResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{30}
+	return file_ion_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RecallResp) GetQuiet() bool {
@@ -2680,7 +2837,7 @@ type ReplayReq struct {
 
 func (x *ReplayReq) Reset() {
 	*x = ReplayReq{}
-	mi := &file_ion_proto_msgTypes[31]
+	mi := &file_ion_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2849,7 @@ func (x *ReplayReq) String() string {
 func (*ReplayReq) ProtoMessage() {}
 
 func (x *ReplayReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[31]
+	mi := &file_ion_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2862,7 @@ func (x *ReplayReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayReq.ProtoReflect.Descriptor instead.
 func (*ReplayReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{31}
+	return file_ion_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ReplayReq) GetStamp() int64 {
@@ -2739,7 +2896,7 @@ type StableReq struct {
 
 func (x *StableReq) Reset() {
 	*x = StableReq{}
-	mi := &file_ion_proto_msgTypes[32]
+	mi := &file_ion_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2751,7 +2908,7 @@ func (x *StableReq) String() string {
 func (*StableReq) ProtoMessage() {}
 
 func (x *StableReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[32]
+	mi := &file_ion_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2764,7 +2921,7 @@ func (x *StableReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StableReq.ProtoReflect.Descriptor instead.
 func (*StableReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{32}
+	return file_ion_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StableReq) GetStamp() int64 {
@@ -2804,7 +2961,7 @@ type PublishResp struct {
 
 func (x *PublishResp) Reset() {
 	*x = PublishResp{}
-	mi := &file_ion_proto_msgTypes[33]
+	mi := &file_ion_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2816,7 +2973,7 @@ func (x *PublishResp) String() string {
 func (*PublishResp) ProtoMessage() {}
 
 func (x *PublishResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[33]
+	mi := &file_ion_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2829,7 +2986,7 @@ func (x *PublishResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResp.ProtoReflect.Descriptor instead.
 func (*PublishResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{33}
+	return file_ion_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PublishResp) GetClean() bool {
@@ -2857,7 +3014,7 @@ type LockReq struct {
 
 func (x *LockReq) Reset() {
 	*x = LockReq{}
-	mi := &file_ion_proto_msgTypes[34]
+	mi := &file_ion_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2869,7 +3026,7 @@ func (x *LockReq) String() string {
 func (*LockReq) ProtoMessage() {}
 
 func (x *LockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[34]
+	mi := &file_ion_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2882,7 +3039,7 @@ func (x *LockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReq.ProtoReflect.Descriptor instead.
 func (*LockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{34}
+	return file_ion_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LockReq) GetOwner() uint64 {
@@ -2953,7 +3110,7 @@ type GetLockResp struct {
 
 func (x *GetLockResp) Reset() {
 	*x = GetLockResp{}
-	mi := &file_ion_proto_msgTypes[35]
+	mi := &file_ion_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2965,7 +3122,7 @@ func (x *GetLockResp) String() string {
 func (*GetLockResp) ProtoMessage() {}
 
 func (x *GetLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[35]
+	mi := &file_ion_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2978,7 +3135,7 @@ func (x *GetLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLockResp.ProtoReflect.Descriptor instead.
 func (*GetLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{35}
+	return file_ion_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetLockResp) GetType() LockType {
@@ -3021,7 +3178,7 @@ type PeerHelloReq struct {
 
 func (x *PeerHelloReq) Reset() {
 	*x = PeerHelloReq{}
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3033,7 +3190,7 @@ func (x *PeerHelloReq) String() string {
 func (*PeerHelloReq) ProtoMessage() {}
 
 func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3046,7 +3203,7 @@ func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloReq.ProtoReflect.Descriptor instead.
 func (*PeerHelloReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{36}
+	return file_ion_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PeerHelloReq) GetVersion() uint32 {
@@ -3087,7 +3244,7 @@ type PeerHelloResp struct {
 
 func (x *PeerHelloResp) Reset() {
 	*x = PeerHelloResp{}
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3099,7 +3256,7 @@ func (x *PeerHelloResp) String() string {
 func (*PeerHelloResp) ProtoMessage() {}
 
 func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3112,7 +3269,7 @@ func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloResp.ProtoReflect.Descriptor instead.
 func (*PeerHelloResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{37}
+	return file_ion_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PeerHelloResp) GetBoot() uint64 {
@@ -3142,7 +3299,7 @@ type AnnounceReq struct {
 
 func (x *AnnounceReq) Reset() {
 	*x = AnnounceReq{}
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +3311,7 @@ func (x *AnnounceReq) String() string {
 func (*AnnounceReq) ProtoMessage() {}
 
 func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3167,7 +3324,7 @@ func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceReq.ProtoReflect.Descriptor instead.
 func (*AnnounceReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{38}
+	return file_ion_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AnnounceReq) GetKillPriv() bool {
@@ -3200,7 +3357,7 @@ type SessionReq struct {
 
 func (x *SessionReq) Reset() {
 	*x = SessionReq{}
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3212,7 +3369,7 @@ func (x *SessionReq) String() string {
 func (*SessionReq) ProtoMessage() {}
 
 func (x *SessionReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3225,7 +3382,7 @@ func (x *SessionReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionReq.ProtoReflect.Descriptor instead.
 func (*SessionReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{39}
+	return file_ion_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SessionReq) GetSession() uint64 {
@@ -3254,7 +3411,7 @@ type CollectResp struct {
 
 func (x *CollectResp) Reset() {
 	*x = CollectResp{}
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3266,7 +3423,7 @@ func (x *CollectResp) String() string {
 func (*CollectResp) ProtoMessage() {}
 
 func (x *CollectResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3279,7 +3436,7 @@ func (x *CollectResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResp.ProtoReflect.Descriptor instead.
 func (*CollectResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{40}
+	return file_ion_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CollectResp) GetWrote() bool {
@@ -3334,7 +3491,7 @@ type FenceResp struct {
 
 func (x *FenceResp) Reset() {
 	*x = FenceResp{}
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3346,7 +3503,7 @@ func (x *FenceResp) String() string {
 func (*FenceResp) ProtoMessage() {}
 
 func (x *FenceResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3359,7 +3516,7 @@ func (x *FenceResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResp.ProtoReflect.Descriptor instead.
 func (*FenceResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{41}
+	return file_ion_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FenceResp) GetToken() uint64 {
@@ -3385,7 +3542,7 @@ type TokenReq struct {
 
 func (x *TokenReq) Reset() {
 	*x = TokenReq{}
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3397,7 +3554,7 @@ func (x *TokenReq) String() string {
 func (*TokenReq) ProtoMessage() {}
 
 func (x *TokenReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3410,7 +3567,7 @@ func (x *TokenReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenReq.ProtoReflect.Descriptor instead.
 func (*TokenReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{42}
+	return file_ion_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TokenReq) GetToken() uint64 {
@@ -3429,7 +3586,7 @@ type OrphanResp struct {
 
 func (x *OrphanResp) Reset() {
 	*x = OrphanResp{}
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +3598,7 @@ func (x *OrphanResp) String() string {
 func (*OrphanResp) ProtoMessage() {}
 
 func (x *OrphanResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +3611,7 @@ func (x *OrphanResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanResp.ProtoReflect.Descriptor instead.
 func (*OrphanResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{43}
+	return file_ion_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *OrphanResp) GetOpen() bool {
@@ -3474,7 +3631,7 @@ type ForgetReq struct {
 
 func (x *ForgetReq) Reset() {
 	*x = ForgetReq{}
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3486,7 +3643,7 @@ func (x *ForgetReq) String() string {
 func (*ForgetReq) ProtoMessage() {}
 
 func (x *ForgetReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3499,7 +3656,7 @@ func (x *ForgetReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetReq.ProtoReflect.Descriptor instead.
 func (*ForgetReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{44}
+	return file_ion_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ForgetReq) GetHandles() []uint64 {
@@ -3522,7 +3679,7 @@ type NameLockReq struct {
 
 func (x *NameLockReq) Reset() {
 	*x = NameLockReq{}
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3534,7 +3691,7 @@ func (x *NameLockReq) String() string {
 func (*NameLockReq) ProtoMessage() {}
 
 func (x *NameLockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3547,7 +3704,7 @@ func (x *NameLockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockReq.ProtoReflect.Descriptor instead.
 func (*NameLockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{45}
+	return file_ion_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *NameLockReq) GetName() []byte {
@@ -3580,7 +3737,7 @@ type NameLockResp struct {
 
 func (x *NameLockResp) Reset() {
 	*x = NameLockResp{}
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3592,7 +3749,7 @@ func (x *NameLockResp) String() string {
 func (*NameLockResp) ProtoMessage() {}
 
 func (x *NameLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3605,7 +3762,7 @@ func (x *NameLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockResp.ProtoReflect.Descriptor instead.
 func (*NameLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{46}
+	return file_ion_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NameLockResp) GetToken() uint64 {
@@ -3624,7 +3781,7 @@ type StatsReq struct {
 
 func (x *StatsReq) Reset() {
 	*x = StatsReq{}
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3636,7 +3793,7 @@ func (x *StatsReq) String() string {
 func (*StatsReq) ProtoMessage() {}
 
 func (x *StatsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3649,7 +3806,7 @@ func (x *StatsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsReq.ProtoReflect.Descriptor instead.
 func (*StatsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{47}
+	return file_ion_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *StatsReq) GetReset_() bool {
@@ -3673,7 +3830,7 @@ type StatsResp struct {
 
 func (x *StatsResp) Reset() {
 	*x = StatsResp{}
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3685,7 +3842,7 @@ func (x *StatsResp) String() string {
 func (*StatsResp) ProtoMessage() {}
 
 func (x *StatsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3698,7 +3855,7 @@ func (x *StatsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResp.ProtoReflect.Descriptor instead.
 func (*StatsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{48}
+	return file_ion_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *StatsResp) GetRpcRequests() map[string]uint64 {
@@ -3751,7 +3908,7 @@ type StatusReq struct {
 
 func (x *StatusReq) Reset() {
 	*x = StatusReq{}
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3763,7 +3920,7 @@ func (x *StatusReq) String() string {
 func (*StatusReq) ProtoMessage() {}
 
 func (x *StatusReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3776,7 +3933,7 @@ func (x *StatusReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReq.ProtoReflect.Descriptor instead.
 func (*StatusReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{49}
+	return file_ion_proto_rawDescGZIP(), []int{51}
 }
 
 type StatusResp struct {
@@ -3803,7 +3960,7 @@ type StatusResp struct {
 
 func (x *StatusResp) Reset() {
 	*x = StatusResp{}
-	mi := &file_ion_proto_msgTypes[50]
+	mi := &file_ion_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3815,7 +3972,7 @@ func (x *StatusResp) String() string {
 func (*StatusResp) ProtoMessage() {}
 
 func (x *StatusResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[50]
+	mi := &file_ion_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3828,7 +3985,7 @@ func (x *StatusResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResp.ProtoReflect.Descriptor instead.
 func (*StatusResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{50}
+	return file_ion_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *StatusResp) GetAddress() string {
@@ -3961,7 +4118,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3973,7 +4130,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3986,7 +4143,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{51}
+	return file_ion_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SessionStatus) GetSession() uint64 {
@@ -4070,7 +4227,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4082,7 +4239,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4095,7 +4252,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{52}
+	return file_ion_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *PeerStatus) GetAddress() string {
@@ -4131,7 +4288,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4143,7 +4300,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4156,7 +4313,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{53}
+	return file_ion_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ServerStatus) GetAlias() string {
@@ -4193,7 +4350,7 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"\tion.proto\x12\tzoidfs.v1\"2\n" +
 	"\x06Packet\x12(\n" +
-	"\x06frames\x18\x01 \x03(\v2\x10.zoidfs.v1.FrameR\x06frames\"\xe3\x01\n" +
+	"\x06frames\x18\x01 \x03(\v2\x10.zoidfs.v1.FrameR\x06frames\"\xf5\x01\n" +
 	"\x05Frame\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\rR\x02op\x12\x14\n" +
@@ -4203,7 +4360,9 @@ const file_ion_proto_rawDesc = "" +
 	"\x03len\x18\x06 \x01(\x03R\x03len\x12\x14\n" +
 	"\x05flags\x18\a \x01(\rR\x05flags\x12\x14\n" +
 	"\x05errno\x18\b \x01(\rR\x05errno\x12\x14\n" +
-	"\x05acked\x18\t \x01(\x04R\x05acked\x12\x12\n" +
+	"\x05acked\x18\t \x01(\x04R\x05acked\x12\x10\n" +
+	"\x03job\x18\n" +
+	" \x01(\x04R\x03job\x12\x12\n" +
 	"\x04body\x18\x0e \x01(\fR\x04body\x12\x12\n" +
 	"\x04data\x18\x0f \x01(\fR\x04data\"1\n" +
 	"\vErrorDetail\x12\x0e\n" +
@@ -4353,12 +4512,22 @@ const file_ion_proto_rawDesc = "" +
 	"\x05files\x18\x05 \x01(\x04R\x05files\x12\x1d\n" +
 	"\n" +
 	"files_free\x18\x06 \x01(\x04R\tfilesFree\x12\x19\n" +
-	"\bname_max\x18\a \x01(\rR\anameMax\"j\n" +
+	"\bname_max\x18\a \x01(\rR\anameMax\",\n" +
+	"\x06Pieces\x12\x10\n" +
+	"\x03off\x18\x01 \x03(\x03R\x03off\x12\x10\n" +
+	"\x03len\x18\x02 \x03(\x03R\x03len\"h\n" +
+	"\x06JobReq\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\rR\x04size\x12\x14\n" +
+	"\x05ranks\x18\x05 \x03(\rR\x05ranks\"\x80\x01\n" +
 	"\aOpenReq\x12\x14\n" +
 	"\x05flags\x18\x01 \x01(\rR\x05flags\x12\x18\n" +
 	"\areclaim\x18\x02 \x01(\rR\areclaim\x12\x1b\n" +
 	"\tkill_suid\x18\x03 \x01(\bR\bkillSuid\x12\x12\n" +
-	"\x04hold\x18\x04 \x01(\bR\x04hold\"6\n" +
+	"\x04hold\x18\x04 \x01(\bR\x04hold\x12\x14\n" +
+	"\x05count\x18\x05 \x01(\rR\x05count\"6\n" +
 	"\bCloseReq\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x12\x14\n" +
 	"\x05clean\x18\x02 \x01(\bR\x05clean\"=\n" +
@@ -4489,7 +4658,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*\xa4\x05\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*\xad\x05\n" +
 	"\x02Op\x12\v\n" +
 	"\aINVALID\x10\x00\x12\t\n" +
 	"\x05HELLO\x10\x01\x12\b\n" +
@@ -4498,7 +4667,8 @@ const file_ion_proto_rawDesc = "" +
 	"\x04VIEW\x10\x04\x12\n" +
 	"\n" +
 	"\x06CANCEL\x10\x05\x12\r\n" +
-	"\tRECLAIMED\x10\x06\x12\n" +
+	"\tRECLAIMED\x10\x06\x12\a\n" +
+	"\x03JOB\x10\a\x12\n" +
 	"\n" +
 	"\x06LOOKUP\x10\n" +
 	"\x12\n" +
@@ -4618,7 +4788,7 @@ func file_ion_proto_rawDescGZIP() []byte {
 }
 
 var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_ion_proto_goTypes = []any{
 	(Op)(0),               // 0: zoidfs.v1.Op
 	(Flag)(0),             // 1: zoidfs.v1.Flag
@@ -4652,35 +4822,37 @@ var file_ion_proto_goTypes = []any{
 	(*SetXattrReq)(nil),   // 29: zoidfs.v1.SetXattrReq
 	(*ListXattrResp)(nil), // 30: zoidfs.v1.ListXattrResp
 	(*StatFSResp)(nil),    // 31: zoidfs.v1.StatFSResp
-	(*OpenReq)(nil),       // 32: zoidfs.v1.OpenReq
-	(*CloseReq)(nil),      // 33: zoidfs.v1.CloseReq
-	(*FsyncReq)(nil),      // 34: zoidfs.v1.FsyncReq
-	(*RecallResp)(nil),    // 35: zoidfs.v1.RecallResp
-	(*ReplayReq)(nil),     // 36: zoidfs.v1.ReplayReq
-	(*StableReq)(nil),     // 37: zoidfs.v1.StableReq
-	(*PublishResp)(nil),   // 38: zoidfs.v1.PublishResp
-	(*LockReq)(nil),       // 39: zoidfs.v1.LockReq
-	(*GetLockResp)(nil),   // 40: zoidfs.v1.GetLockResp
-	(*PeerHelloReq)(nil),  // 41: zoidfs.v1.PeerHelloReq
-	(*PeerHelloResp)(nil), // 42: zoidfs.v1.PeerHelloResp
-	(*AnnounceReq)(nil),   // 43: zoidfs.v1.AnnounceReq
-	(*SessionReq)(nil),    // 44: zoidfs.v1.SessionReq
-	(*CollectResp)(nil),   // 45: zoidfs.v1.CollectResp
-	(*FenceResp)(nil),     // 46: zoidfs.v1.FenceResp
-	(*TokenReq)(nil),      // 47: zoidfs.v1.TokenReq
-	(*OrphanResp)(nil),    // 48: zoidfs.v1.OrphanResp
-	(*ForgetReq)(nil),     // 49: zoidfs.v1.ForgetReq
-	(*NameLockReq)(nil),   // 50: zoidfs.v1.NameLockReq
-	(*NameLockResp)(nil),  // 51: zoidfs.v1.NameLockResp
-	(*StatsReq)(nil),      // 52: zoidfs.v1.StatsReq
-	(*StatsResp)(nil),     // 53: zoidfs.v1.StatsResp
-	(*StatusReq)(nil),     // 54: zoidfs.v1.StatusReq
-	(*StatusResp)(nil),    // 55: zoidfs.v1.StatusResp
-	(*SessionStatus)(nil), // 56: zoidfs.v1.SessionStatus
-	(*PeerStatus)(nil),    // 57: zoidfs.v1.PeerStatus
-	(*ServerStatus)(nil),  // 58: zoidfs.v1.ServerStatus
-	nil,                   // 59: zoidfs.v1.StatsResp.RpcRequestsEntry
-	nil,                   // 60: zoidfs.v1.StatsResp.PvfsRequestsEntry
+	(*Pieces)(nil),        // 32: zoidfs.v1.Pieces
+	(*JobReq)(nil),        // 33: zoidfs.v1.JobReq
+	(*OpenReq)(nil),       // 34: zoidfs.v1.OpenReq
+	(*CloseReq)(nil),      // 35: zoidfs.v1.CloseReq
+	(*FsyncReq)(nil),      // 36: zoidfs.v1.FsyncReq
+	(*RecallResp)(nil),    // 37: zoidfs.v1.RecallResp
+	(*ReplayReq)(nil),     // 38: zoidfs.v1.ReplayReq
+	(*StableReq)(nil),     // 39: zoidfs.v1.StableReq
+	(*PublishResp)(nil),   // 40: zoidfs.v1.PublishResp
+	(*LockReq)(nil),       // 41: zoidfs.v1.LockReq
+	(*GetLockResp)(nil),   // 42: zoidfs.v1.GetLockResp
+	(*PeerHelloReq)(nil),  // 43: zoidfs.v1.PeerHelloReq
+	(*PeerHelloResp)(nil), // 44: zoidfs.v1.PeerHelloResp
+	(*AnnounceReq)(nil),   // 45: zoidfs.v1.AnnounceReq
+	(*SessionReq)(nil),    // 46: zoidfs.v1.SessionReq
+	(*CollectResp)(nil),   // 47: zoidfs.v1.CollectResp
+	(*FenceResp)(nil),     // 48: zoidfs.v1.FenceResp
+	(*TokenReq)(nil),      // 49: zoidfs.v1.TokenReq
+	(*OrphanResp)(nil),    // 50: zoidfs.v1.OrphanResp
+	(*ForgetReq)(nil),     // 51: zoidfs.v1.ForgetReq
+	(*NameLockReq)(nil),   // 52: zoidfs.v1.NameLockReq
+	(*NameLockResp)(nil),  // 53: zoidfs.v1.NameLockResp
+	(*StatsReq)(nil),      // 54: zoidfs.v1.StatsReq
+	(*StatsResp)(nil),     // 55: zoidfs.v1.StatsResp
+	(*StatusReq)(nil),     // 56: zoidfs.v1.StatusReq
+	(*StatusResp)(nil),    // 57: zoidfs.v1.StatusResp
+	(*SessionStatus)(nil), // 58: zoidfs.v1.SessionStatus
+	(*PeerStatus)(nil),    // 59: zoidfs.v1.PeerStatus
+	(*ServerStatus)(nil),  // 60: zoidfs.v1.ServerStatus
+	nil,                   // 61: zoidfs.v1.StatsResp.RpcRequestsEntry
+	nil,                   // 62: zoidfs.v1.StatsResp.PvfsRequestsEntry
 }
 var file_ion_proto_depIdxs = []int32{
 	6,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
@@ -4695,18 +4867,18 @@ var file_ion_proto_depIdxs = []int32{
 	4,  // 9: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
 	8,  // 10: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
 	8,  // 11: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
-	59, // 12: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	60, // 13: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	61, // 12: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	62, // 13: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
 	8,  // 14: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	56, // 15: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	57, // 16: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	58, // 17: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	58, // 15: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	59, // 16: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	60, // 17: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
 	5,  // 18: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	52, // 19: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	54, // 20: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	54, // 19: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	56, // 20: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
 	5,  // 21: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	53, // 22: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	55, // 23: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	55, // 22: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	57, // 23: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
 	21, // [21:24] is the sub-list for method output_type
 	18, // [18:21] is the sub-list for method input_type
 	18, // [18:18] is the sub-list for extension type_name
@@ -4726,7 +4898,7 @@ func file_ion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ion_proto_rawDesc), len(file_ion_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   56,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

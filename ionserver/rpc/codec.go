@@ -22,6 +22,7 @@ const (
 	fieldFlags  = 7
 	fieldErrno  = 8
 	fieldAcked  = 9
+	fieldJob    = 10
 	fieldBody   = 14
 	fieldData   = 15
 )
@@ -30,7 +31,7 @@ const (
 	maxVarint = 10
 	// maxHeader is what a Frame takes at most without the bytes of its body
 	// and data, and with its own tag and length.
-	maxHeader = 12 * (1 + maxVarint)
+	maxHeader = 13 * (1 + maxVarint)
 
 	maxFrames  = 256      // of one packet
 	maxBatch   = 64 << 10 // bytes of a packet without the data of its last frame, if that is long
@@ -112,11 +113,11 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 // varints is the numeric fields of f by field number.
-func (f *Frame) varints() [fieldAcked + 1]uint64 {
+func (f *Frame) varints() [fieldJob + 1]uint64 {
 	return [...]uint64{
 		fieldID: f.ID, fieldOp: uint64(uint32(f.Op)), fieldEpoch: f.Epoch, fieldHandle: f.Handle,
 		fieldOff: uint64(f.Off), fieldLen: uint64(f.Len), fieldFlags: uint64(f.Flags),
-		fieldErrno: uint64(uint32(f.Errno)), fieldAcked: f.Acked,
+		fieldErrno: uint64(uint32(f.Errno)), fieldAcked: f.Acked, fieldJob: f.Job,
 	}
 }
 

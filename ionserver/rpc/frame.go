@@ -33,6 +33,7 @@ type Frame struct {
 	Flags  uint32
 	Errno  syscall.Errno
 	Acked  uint64
+	Job    uint64
 	Body   []byte // the operation's message; garbage-collected, never changed again
 	Data   Data   // the payload; its holder releases it
 }

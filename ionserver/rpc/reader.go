@@ -136,6 +136,8 @@ func (f *Frame) setVarint(num, x uint64) {
 		f.Errno = syscall.Errno(uint32(x))
 	case fieldAcked:
 		f.Acked = x
+	case fieldJob:
+		f.Job = x
 	}
 }
 

@@ -1,0 +1,14 @@
+package collective
+
+// Rank is a process of a parallel job, 0-based within its job.
+type Rank int32
+
+// JobID names a job alike on every node. Zero is no job: a process of none is a
+// group of its own.
+type JobID uint64
+
+// Member is a process as merging sees it.
+type Member struct {
+	Job  JobID
+	Rank Rank // of no meaning if Job is zero
+}

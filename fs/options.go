@@ -25,6 +25,9 @@ type Options struct {
 	Consistency consistency.Mode
 	Visibility  time.Duration // after which an eventual write is seen everywhere; 0: DefaultVisibility
 	CacheBytes  int64         // of file data in memory; 0: DefaultCache
+	// NoCollective has every call pass as it comes, merged with none and waiting
+	// for none; what leases allow is kept all the same.
+	NoCollective bool
 
 	Version string       // of the software, shown in the status
 	Logger  *slog.Logger // nil discards

@@ -56,7 +56,9 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 	}
 	opt.Mountpoint = point
 	known := newKnown(opt.Client)
-	held, err := holder.New(opt.Client, known, holder.Options{Visibility: opt.Visibility, Bytes: opt.CacheBytes, Logger: opt.Logger})
+	held, err := holder.New(opt.Client, known, holder.Options{
+		Visibility: opt.Visibility, Bytes: opt.CacheBytes, NoCollective: opt.NoCollective, Logger: opt.Logger,
+	})
 	if err != nil {
 		return nil, err
 	}

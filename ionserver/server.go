@@ -53,6 +53,10 @@ type Options struct {
 	WriteBack    time.Duration // age at which written bytes go to the PVFS2 servers; 0: DefaultWriteBack
 	Drain        time.Duration // how long Run lets work go on when asked to stop; 0: 10 s
 
+	// NoCollective has every request carried out as it comes, merged with none
+	// and held for none; the caches and leases stay.
+	NoCollective bool
+
 	Name     string       // shown in status; empty: Self
 	Software string       // version shown to mounts
 	Logger   *slog.Logger // nil: discard

@@ -17,7 +17,9 @@ import (
 type Options struct {
 	Visibility time.Duration // of eventual: how old what is seen may be; 0: 5 s
 	Bytes      int64         // of memory for all files; 0: 256 MiB
-	Logger     *slog.Logger  // nil: discard
+	// NoCollective has every request for data sent as it comes, merged with none.
+	NoCollective bool
+	Logger       *slog.Logger // nil: discard
 }
 
 // Validate names the field that makes no sense.

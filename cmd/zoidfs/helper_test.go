@@ -49,8 +49,8 @@ func TestParseOptions(t *testing.T) {
 		{[]string{"consistency=strong,nosuid,noexec", "noatime"}, mountOptions{
 			restrict: unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NOATIME, consistency: consistency.Strong,
 		}},
-		{[]string{"consistency=commit,visibility=1m,cache=2G", "consistency=session"}, mountOptions{
-			consistency: consistency.Session, visibility: time.Minute, cache: 2 << 30,
+		{[]string{"consistency=commit,visibility=1m,cache=2G,collective=off", "consistency=session"}, mountOptions{
+			consistency: consistency.Session, visibility: time.Minute, cache: 2 << 30, collective: off,
 		}},
 		{[]string{"metrics=127.0.0.1:0,log-file=/var/log/z"}, mountOptions{metrics: "127.0.0.1:0", logFile: "/var/log/z"}},
 	} {

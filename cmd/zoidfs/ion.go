@@ -41,6 +41,7 @@ type ionFlags struct {
 	timeout, writeBack time.Duration
 	cache              string
 	cacheBytes         int64 // cache as a number
+	collective         string
 }
 
 func (a *app) ionCommand() *cobra.Command {
@@ -66,6 +67,7 @@ func (a *app) ionCommand() *cobra.Command {
 	flags.DurationVar(&f.timeout, "pvfs-timeout", pvfs.DefaultTimeout, "how long a call waits for a PVFS2 server before it fails")
 	flags.StringVar(&f.cache, "cache", sizeText(ionserver.DefaultCache), "memory for file data, a `SIZE` with K, M or G for powers of 1024")
 	flags.DurationVar(&f.writeBack, "write-back", ionserver.DefaultWriteBack, "age at which written data goes to the PVFS2 servers without an fsync")
+	flags.StringVar(&f.collective, "collective", on, "merge what many ranks ask for: `on or off`")
 	return cmd
 }
 
@@ -103,6 +105,9 @@ func (f *ionFlags) validate() (err error) {
 	if f.writeBack < minWriteBack || f.writeBack > maxWriteBack {
 		return fmt.Errorf("--write-back %v is not between %v and %v", f.writeBack, minWriteBack, maxWriteBack)
 	}
+	if err := parseCollective(f.collective); err != nil {
+		return fmt.Errorf("--collective %w", err)
+	}
 	return checkURL(f.pvfs)
 }
 
@@ -139,7 +144,7 @@ func (a *app) serveION(ctx context.Context, f ionFlags, ready func()) (err error
 	defer func() { err = errors.Join(err, client.Close()) }()
 	srv, err := ionserver.New(ionserver.Options{
 		PVFS: client, Listener: lis, Peers: f.peers, Self: f.self, Software: version, Logger: log,
-		CacheBytes: f.cacheBytes, WriteBack: f.writeBack,
+		CacheBytes: f.cacheBytes, WriteBack: f.writeBack, NoCollective: f.collective == off,
 	})
 	if err != nil {
 		return err

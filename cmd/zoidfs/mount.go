@@ -209,6 +209,8 @@ func (a *app) serveMount(ctx context.Context, f mountFlags, opt mountOptions, re
 		Visibility:  opt.visibility,
 		CacheBytes:  opt.cache,
 
+		NoCollective: opt.collective == off,
+
 		Version: version,
 		Logger:  log,
 	})

@@ -18,6 +18,7 @@ const optionHelp = `Options (-o):
                         laminated; see zoidfs consistency --help
   visibility=DURATION   time after which an eventual write is seen everywhere (default 5s)
   cache=SIZE            memory for file data, with K, M or G for powers of 1024 (default 256M)
+  collective=on|off     merge what the ranks of this node ask for (default on); off lets every call pass as it comes
   ro, rw                read only, or not
   allow_other           let other users use the mount (always so when root mounts)
   nosuid nodev noexec noatime nodiratime   as in mount(8)
@@ -35,6 +36,7 @@ type mountOptions struct {
 	consistency consistency.Mode // Default: not given
 	visibility  time.Duration    // 0: not given
 	cache       int64            // bytes; 0: not given
+	collective  string           // on, off; empty: not given
 }
 
 // restrictions are the options that the kernel enforces for any file system.
@@ -49,6 +51,9 @@ var mountersOwn = []string{
 	"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail",
 	"suid", "dev", "exec", "atime", "diratime", "relatime", "norelatime", "async", "default_permissions",
 }
+
+// dataOptions are those that mountOptions.data reads.
+var dataOptions = []string{"consistency", "visibility", "cache", "collective"}
 
 // parseOptions reads the values of all -o flags; later options win.
 func parseOptions(lists []string) (mountOptions, error) {
@@ -67,7 +72,7 @@ func parseOptions(lists []string) (mountOptions, error) {
 			opt.readOnly = false
 		case word == "allow_other":
 			opt.allowOther = true
-		case name == "consistency" && hasValue, name == "visibility" && hasValue, name == "cache" && hasValue:
+		case hasValue && slices.Contains(dataOptions, name):
 			if err := opt.data(name, value); err != nil {
 				return opt, fmt.Errorf("-o %s: %w", word, err)
 			}
@@ -95,6 +100,8 @@ func (o *mountOptions) data(name, value string) (err error) {
 		o.visibility, err = parseVisibility(value)
 	case "cache":
 		o.cache, err = parseCache(value, fs.MinCache)
+	case "collective":
+		o.collective, err = value, parseCollective(value)
 	}
 	return err
 }
@@ -115,4 +122,18 @@ func parseCache(s string, least int64) (int64, error) {
 		return 0, fmt.Errorf("%q is not a size of at least %s, such as 1G", s, sizeText(least))
 	}
 	return n, nil
+}
+
+// Whether calls of many ranks are merged.
+const (
+	on  = "on"
+	off = "off"
+)
+
+// parseCollective refuses what is neither on nor off.
+func parseCollective(s string) error {
+	if s != on && s != off {
+		return fmt.Errorf("%q is neither on nor off", s)
+	}
+	return nil
 }

@@ -52,6 +52,7 @@ func (a *app) upCommand() *cobra.Command {
 	flags.StringVar(&f.want.PVFS, "pvfs", "", "use running PVFS2 servers: `URL` tcp://HOST:PORT/FSNAME")
 	flags.StringVar(&f.want.Consistency, "consistency", "", "consistency `MODE` of the mounts (new system: strong), see: zoidfs consistency --help")
 	flags.StringVar(&f.want.Visibility, "visibility", "", "`DURATION` after which an eventual write is seen everywhere (new system: "+fs.DefaultVisibility.String()+")")
+	flags.StringVar(&f.want.Collective, "collective", "", "merge what many ranks ask for: `on or off` (new system: on)")
 	flags.BoolVar(&f.want.Metrics, "metrics", false, "let every process serve metrics and pprof on a free port, see cluster.json")
 	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long the whole may take to start")
 	return cmd
@@ -69,6 +70,11 @@ func (a *app) up(ctx context.Context, f upFlags) error {
 			return fmt.Errorf("--visibility: %w", err)
 		}
 		f.want.Visibility = d.String()
+	}
+	if c := f.want.Collective; c != "" {
+		if err := parseCollective(c); err != nil {
+			return fmt.Errorf("--collective %w", err)
+		}
 	}
 	if f.want.PVFS != "" {
 		if err := checkURL(f.want.PVFS); err != nil {

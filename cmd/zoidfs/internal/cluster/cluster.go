@@ -36,6 +36,7 @@ type File struct {
 	Nodes       []Node   `json:"nodes"`           //
 	Consistency string   `json:"consistency"`     // mode of the mounts
 	Visibility  string   `json:"visibility"`      // of eventual writes
+	Collective  string   `json:"collective"`      // whether calls of many ranks are merged: on, off
 	Metrics     bool     `json:"metrics_enabled"` // whether the processes serve metrics
 }
 

@@ -26,6 +26,9 @@ import (
 // FSName is the name of the file system that embedded servers form.
 const FSName = "zoidfs"
 
+// collectiveDefault is what a system does that was not told.
+const collectiveDefault = "on"
+
 // Limits of a system on one machine.
 const (
 	maxNodes   = 64
@@ -40,6 +43,7 @@ type Want struct {
 	PVFS                 string // use these servers instead of embedded ones
 	Consistency          string // mode of the mounts
 	Visibility           string // of eventual writes, a duration
+	Collective           string // whether calls are merged: on, off
 	Metrics              bool   // of every process, on a free port
 }
 
@@ -67,6 +71,7 @@ func plan(old *cluster.File, want Want) (*cluster.File, error) {
 	}
 	f := *old
 	running := Running(old)
+	f.Collective = cmp.Or(f.Collective, collectiveDefault) // older systems do not say
 	if want.PVFS != "" && want.PVFS != f.PVFS {
 		return nil, fmt.Errorf("this system uses %s, not %s; use another --dir", f.PVFS, want.PVFS)
 	}
@@ -76,7 +81,7 @@ func plan(old *cluster.File, want Want) (*cluster.File, error) {
 	for _, o := range []struct {
 		name, want string
 		has        *string
-	}{{"consistency", want.Consistency, &f.Consistency}, {"visibility", want.Visibility, &f.Visibility}} {
+	}{{"consistency", want.Consistency, &f.Consistency}, {"visibility", want.Visibility, &f.Visibility}, {"collective", want.Collective, &f.Collective}} {
 		if o.want == "" {
 			continue
 		}
@@ -114,6 +119,7 @@ func fresh(want Want) *cluster.File {
 		Nodes:       make([]cluster.Node, cmp.Or(want.Nodes, 2)),
 		Consistency: cmp.Or(want.Consistency, consistency.Strong.String()),
 		Visibility:  cmp.Or(want.Visibility, fs.DefaultVisibility.String()),
+		Collective:  cmp.Or(want.Collective, collectiveDefault),
 		Metrics:     want.Metrics,
 	}
 	if want.PVFS == "" {

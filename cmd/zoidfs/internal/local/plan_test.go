@@ -60,6 +60,8 @@ func TestPlanKeepsWhatIsThere(t *testing.T) {
 		{"another mode while it runs", true, Want{Consistency: "commit"}, "runs with consistency strong; take it down first", 0, 0, 0},
 		{"another mode while it is down", false, Want{Consistency: "commit"}, "", 2, 2, 4},
 		{"another visibility while it runs", true, Want{Visibility: "9s"}, "runs with visibility 5s; take it down first", 0, 0, 0},
+		{"another engine while it runs", true, Want{Collective: "off"}, "runs with collective on; take it down first", 0, 0, 0},
+		{"another engine while it is down", false, Want{Collective: "off"}, "", 2, 2, 4},
 		{"a node more while it runs", true, Want{Nodes: 3}, "", 3, 2, 4},
 		{"a node less while it runs", true, Want{Nodes: 1}, "runs with 2 nodes, not 1; take it down first", 0, 0, 0},
 		{"a node less while it is down", false, Want{Nodes: 1}, "", 1, 2, 4},
@@ -78,6 +80,7 @@ func TestPlanKeepsWhatIsThere(t *testing.T) {
 			require.Equal(t, []int{tt.nodes, tt.ions, tt.servers}, []int{len(f.Nodes), len(f.IONs), len(f.PVFSD)})
 			require.Equal(t, cmp.Or(tt.want.Consistency, "strong"), f.Consistency)
 			require.Equal(t, cmp.Or(tt.want.Visibility, "5s"), f.Visibility)
+			require.Equal(t, cmp.Or(tt.want.Collective, "on"), f.Collective)
 		})
 	}
 }

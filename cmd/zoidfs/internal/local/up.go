@@ -156,7 +156,7 @@ func (s *starter) ions() []launchable {
 	for i := range s.file.IONs {
 		ion := &s.file.IONs[i]
 		out = append(out, launchable{cluster.IONName(i), &ion.Role,
-			[]string{"ion", "--listen", ion.Addr, "--pvfs", s.file.PVFS, "--peers", ionAddrs(s.file)}})
+			[]string{"ion", "--listen", ion.Addr, "--pvfs", s.file.PVFS, "--peers", ionAddrs(s.file), "--collective", s.file.Collective}})
 	}
 	return out
 }
@@ -178,7 +178,7 @@ func (s *starter) options() string {
 	if s.file.Visibility != "" {
 		o += ",visibility=" + s.file.Visibility
 	}
-	return o
+	return o + ",collective=" + s.file.Collective
 }
 
 // phase starts those of ls that do not run and waits until all of them serve.

@@ -2,9 +2,7 @@ package holder
 
 import (
 	"context"
-	"errors"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/zoidfs/zoidfs/cache"
@@ -119,7 +117,7 @@ func (f *File) failLocked(err error) {
 func (f *File) beginPut(ctx context.Context, m mode) error {
 	for {
 		f.mu.Lock()
-		if f.held || !m.holds() || f.h.alone.Load() {
+		if f.held || !m.holds() {
 			f.putting++
 			f.written = time.Now()
 			f.mu.Unlock()
@@ -150,12 +148,7 @@ func (f *File) hold(ctx context.Context) error {
 	if held {
 		return nil
 	}
-	err := f.h.client.Hold(ctx, f.handle)
-	if errors.Is(err, syscall.EOPNOTSUPP) {
-		f.h.alone.Store(true)
-		return nil
-	}
-	if err != nil {
+	if err := f.h.client.Hold(ctx, f.handle); err != nil {
 		return err
 	}
 	f.mu.Lock()

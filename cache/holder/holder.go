@@ -75,7 +75,6 @@ type Holder struct {
 	sends  chan struct{} // a token for each chunk being sent
 
 	retained atomic.Int64 // bytes that wait to be stable
-	alone    atomic.Bool  // the I/O nodes do not know unpublished bytes
 
 	mu    sync.Mutex
 	files map[uint64]*File // guarded by mu
@@ -248,8 +247,3 @@ type unknown struct{}
 
 func (unknown) Quiet(uint64) bool         { return false }
 func (unknown) Size(uint64) (int64, bool) { return 0, false }
-
-// quiet reports whether surely no other mount holds unpublished bytes.
-func (h *Holder) quiet(handle uint64) bool {
-	return h.alone.Load() || h.attrs.Quiet(handle)
-}

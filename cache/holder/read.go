@@ -3,9 +3,7 @@ package holder
 import (
 	"cmp"
 	"context"
-	"errors"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/zoidfs/zoidfs/cache"
@@ -72,8 +70,8 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 	}
 	f := h.file
 	h.glanced(e)
-	if h.mode.recalls(h.mayWrite, f.h.quiet(f.handle)) {
-		if err := f.recall(ctx, e); err != nil {
+	if h.mode.recalls(h.mayWrite, f.h.attrs.Quiet(f.handle)) {
+		if err := f.h.client.Recall(ctx, f.handle, e); err != nil {
 			return nil, err
 		}
 	}
@@ -100,16 +98,6 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 		h.readAhead(e)
 	}
 	return out, nil
-}
-
-// recall has other nodes publish what they hold of e.
-func (f *File) recall(ctx context.Context, e extent.Extent) error {
-	err := f.h.client.Recall(ctx, f.handle, e)
-	if errors.Is(err, syscall.EOPNOTSUPP) {
-		f.h.alone.Store(true)
-		return nil
-	}
-	return err
 }
 
 // readPart reads e, which one READ can carry, from the cache or its owner.

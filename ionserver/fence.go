@@ -1,0 +1,123 @@
+package ionserver
+
+import (
+	"context"
+	"sync"
+
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+)
+
+// fencing is what a fence is to keep out, and for whom.
+type fencing struct {
+	handle uint64
+	ext    extent.Extent
+	flags  uint32 // of fenceFlags
+	mount  uint64 // whose leases are not in the way; 0: none's
+}
+
+const fenceFlags = uint32(ionpb.Flag_SHARED | ionpb.Flag_CUT)
+
+// fence keeps writes, and unless shared reads, of the extent out until release.
+// Of other sessions no leases are left in its way. Unless shared, nothing of
+// the extent is known here when it returns: what was written is at the PVFS2
+// servers, or forgotten if it is to be cut off.
+func (o *owner) fence(c *call, ctx context.Context, x fencing) (release func(), err error) {
+	shared := x.flags&uint32(ionpb.Flag_SHARED) != 0
+	session := o.srv.sessions.of(x.mount)
+	f := o.get(x.handle)
+	defer func() {
+		if err != nil {
+			o.put(f)
+		}
+	}()
+	for {
+		if err := c.awaitLeases(ctx, f, x.ext, !shared, session); err != nil {
+			return nil, err
+		}
+		unlock, err := c.lockRange(ctx, f, x.ext, !shared)
+		if err != nil {
+			return nil, err
+		}
+		if !f.closeTo(x.ext, shared, session) { // somebody was faster
+			unlock()
+			continue
+		}
+		if !shared {
+			if err := o.clear(c, ctx, f, x); err != nil {
+				unlock()
+				return nil, err
+			}
+		}
+		return sync.OnceFunc(func() {
+			if !shared {
+				f.setFloor(0)
+			}
+			unlock()
+			o.put(f)
+		}), nil
+	}
+}
+
+// clear forgets the bytes of a fence, when what must not be lost has been
+// written back.
+func (o *owner) clear(c *call, ctx context.Context, f *ownedFile, x fencing) error {
+	if x.flags&uint32(ionpb.Flag_CUT) == 0 {
+		if err := o.writeBack(c, ctx, f, x.ext); err != nil {
+			return err
+		}
+		f.data.Drop(x.ext)
+		return nil
+	}
+	leave, err := f.takeBack(c, ctx) // nothing is on its way any more
+	if err != nil {
+		return err
+	}
+	f.setFloor(x.ext.Off) // where PVFS2 will show the end when it has cut the file, and nobody before
+	f.data.Discard(x.ext)
+	leave()
+	// Nobody must replay what was cut off. But a file system that is full must
+	// not keep a file from becoming shorter.
+	if err := o.stabilise(c, ctx, f); err != nil && !noSpace(err) {
+		return err
+	}
+	return nil
+}
+
+// awaitLeases waits until no leases of others are in the way of a fence.
+func (c *call) awaitLeases(ctx context.Context, f *ownedFile, ext extent.Extent, write bool, session uint64) error {
+	for {
+		f.mu.Lock()
+		conflicts := f.leases.Conflicts(session, ext, write)
+		f.mu.Unlock()
+		if len(conflicts) == 0 {
+			return nil
+		}
+		if err := c.revoke(ctx, f, ext, conflicts); err != nil {
+			return err
+		}
+	}
+}
+
+// closeTo has no access that is at work end with a lease, if a fence changes
+// what it saw. It is false if there are leases in the way again. The caller
+// holds the range lock.
+func (f *ownedFile) closeTo(ext extent.Extent, shared bool, session uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.leases.Conflicts(session, ext, !shared)) > 0 {
+		return false
+	}
+	if !shared {
+		f.leases.Touch(ext)
+	}
+	return true
+}
+
+// writeFenced writes within a fence that the caller holds, through to the
+// PVFS2 servers.
+func (o *owner) writeFenced(w waiter, ctx context.Context, handle uint64, off int64, pieces [][]byte, flags uint32) (int, error) {
+	f := o.get(handle)
+	defer o.put(f)
+	return o.writeThrough(w, ctx, f, extent.Extent{Off: off, Len: piecesLen(pieces)}, pieces, flags)
+}

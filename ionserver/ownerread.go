@@ -1,0 +1,86 @@
+package ionserver
+
+import (
+	"context"
+	"errors"
+
+	"github.com/zoidfs/zoidfs/cache"
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+)
+
+// read answers READ: with less than was asked for only at the end of the file.
+func (c *call) read() (reply *rpc.Frame, err error) {
+	ext, err := c.dataExtent(c.Len)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkOwner(ext); err != nil {
+		return nil, err
+	}
+	o := c.srv.owner
+	f := o.get(c.Handle)
+	defer o.put(f)
+	if ext.Empty() {
+		return &rpc.Frame{}, nil
+	}
+	a, err := c.enter(f, ext, false)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { c.leave(f, a, reply) }()
+	for {
+		if reply, err = c.readLocked(f, ext); err != errKeptBack {
+			return reply, err
+		}
+		if err := c.awaitLeases(c.ctx, f, extent.ToEnd(ext.End()), false, c.sess.id); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// errKeptBack tells that mounts may keep back writes behind what was read, so
+// that the end of the file is not known. They have to be asked for them while
+// no range is locked.
+var errKeptBack = errors.New("ionserver: writes are kept back")
+
+// readLocked reads under the range lock.
+func (c *call) readLocked(f *ownedFile, ext extent.Extent) (*rpc.Frame, error) {
+	o := c.srv.owner
+	release, err := c.lockRange(c.ctx, f, ext, false)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	before := c.srv.quiet(c.Handle)
+	reach := f.reach() // what is written back while we read may be missed there
+	v, err := f.data.Read(c.ctx, ext, o.fetch(f))
+	if err != nil {
+		return nil, stale(err)
+	}
+	n, pieces := int64(v.Len()), v.Slices()
+	if n < ext.Len {
+		hole, err := c.hole(f, ext, ext.Off+n, reach, before)
+		if err != nil {
+			v.Release()
+			return nil, err
+		}
+		n, pieces = n+hole, withZeros(pieces[:len(pieces):len(pieces)], hole)
+	}
+	return &rpc.Frame{Data: rpc.Lent(pieces, v.Release), Len: n}, nil
+}
+
+// fetch reads what f.data lacks from the PVFS2 servers.
+func (o *owner) fetch(f *ownedFile) cache.Fetch {
+	return func(ctx context.Context, exts []extent.Extent, bufs [][]byte) (int64, error) {
+		file, err := o.file(ctx, f)
+		if err != nil {
+			return 0, err
+		}
+		n, err := file.ReadExtents(ctx, exts, bufs)
+		if err != nil {
+			f.forgetLayout()
+		}
+		return n, err
+	}
+}

@@ -1,0 +1,219 @@
+package ionserver
+
+import (
+	"context"
+	"time"
+
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+)
+
+// write answers WRITE: with the stamp of the write, and when everybody sees
+// the bytes.
+func (c *call) write() (reply *rpc.Frame, err error) {
+	ext, err := c.dataExtent(int64(c.Data.Len()))
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkOwner(ext); err != nil {
+		return nil, err
+	}
+	o := c.srv.owner
+	f := o.get(c.Handle)
+	defer o.put(f)
+	if ext.Empty() {
+		return &rpc.Frame{}, nil
+	}
+	a, err := c.enter(f, ext, true)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { c.leave(f, a, reply) }()
+	if err := c.beginWrite(f, c.Flags&uint32(ionpb.Flag_KILL_PRIV) != 0); err != nil {
+		return nil, err
+	}
+	defer f.endWrite()
+	release, err := c.lockRange(c.ctx, f, ext, true)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return c.put(f, ext)
+}
+
+// put writes the call's data to ext. The caller holds the range lock.
+func (c *call) put(f *ownedFile, ext extent.Extent) (*rpc.Frame, error) {
+	o := c.srv.owner
+	if _, err := o.file(c.ctx, f); err != nil { // it is a file, and there
+		return nil, err
+	}
+	pieces := c.Data.Append(nil)
+	if c.Flags&uint32(ionpb.Flag_SYNC) != 0 || o.space.low() {
+		return c.putThrough(f, ext, pieces)
+	}
+	if !f.data.TryWrite(ext.Off, pieces) {
+		o.makeRoom()
+		if err := c.wait(func() error { return f.data.Write(c.ctx, ext.Off, pieces) }); err != nil {
+			return nil, err
+		}
+	}
+	stamp := f.wrote(time.Now(), c.sess.id, true)
+	o.consider(f)
+	return &rpc.Frame{Off: stamp, Len: ext.Len}, nil
+}
+
+// putThrough is put for what has to be at the PVFS2 servers.
+func (c *call) putThrough(f *ownedFile, ext extent.Extent, pieces [][]byte) (*rpc.Frame, error) {
+	n, err := c.srv.owner.writeThrough(c, c.ctx, f, ext, pieces, c.Flags)
+	stamp := f.wrote(time.Now(), c.sess.id, false)
+	if err != nil {
+		return nil, err
+	}
+	f.data.Insert(ext.Off, pieces)
+	return &rpc.Frame{Off: stamp, Len: int64(n), Flags: uint32(ionpb.Flag_STABLE_WRITE)}, nil
+}
+
+// writeThrough writes to the PVFS2 servers, behind what was written to ext
+// before, and returns how much. With SYNC it is durable then. The caller has
+// locked ext, or fenced it.
+func (o *owner) writeThrough(w waiter, ctx context.Context, f *ownedFile, ext extent.Extent, pieces [][]byte, flags uint32) (int, error) {
+	if err := o.stabilise(w, ctx, f); err != nil {
+		return 0, err
+	}
+	if err := o.writeBack(w, ctx, f, ext); err != nil {
+		return 0, err
+	}
+	file, err := o.file(ctx, f)
+	if err != nil {
+		return 0, err
+	}
+	n, err := file.WriteAt(ctx, pieces, ext.Off)
+	f.data.Drop(ext)
+	if err == nil && flags&uint32(ionpb.Flag_SYNC) != 0 {
+		err = file.Flush(ctx)
+	}
+	if err != nil {
+		f.forgetLayout()
+		return n, stale(err)
+	}
+	return n, nil
+}
+
+// beginWrite counts a write as at work and announces it if the home does not
+// expect one, or not of this mount. endWrite must follow if it succeeds.
+func (c *call) beginWrite(f *ownedFile, kill bool) error {
+	mount := c.mount()
+	f.mu.Lock()
+	f.writers++
+	if f.announced && f.by != mount {
+		mount = 0
+	}
+	need, seen := !f.announced || f.by != mount || kill && !f.killed, f.collects
+	f.mu.Unlock()
+	if !need {
+		return nil
+	}
+	err := c.announce(f.handle, kill, mount)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil {
+		f.writers--
+		return err
+	}
+	if f.announced && f.by != mount {
+		mount = 0
+	}
+	f.announced, f.by = true, mount
+	if kill && f.collects == seen {
+		f.killed = true
+	}
+	return nil
+}
+
+// announce tells the home of the file that this node writes, for a mount or, if
+// that is 0, for several.
+func (c *call) announce(handle uint64, kill bool, mount uint64) error {
+	s := c.srv
+	if at := s.placement.Home(handle); at != s.self {
+		return c.wait(func() error {
+			return s.peers[at].call(c.ctx, rpc.Frame{Op: ionpb.Op_ANNOUNCE, Handle: handle},
+				&ionpb.AnnounceReq{KillPriv: kill, From: s.opt.Self, Session: mount}, nil)
+		})
+	}
+	return s.home.announce(c, handle, s.self, mount, kill)
+}
+
+func (f *ownedFile) endWrite() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.writers--
+}
+
+// wrote takes note of a write and returns its stamp. If it is unstable, the
+// session keeps it until it is written back.
+func (f *ownedFile) wrote(now time.Time, session uint64, unstable bool) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stamp = max(now.UnixNano(), f.stamp+1)
+	if unstable {
+		f.unstable.add(session, f.stamp)
+	}
+	return f.stamp
+}
+
+// collect tells the home, on behalf of a mount, about the last write. From
+// now on the next one is announced again, unless writes are at work or may be
+// kept back.
+func (o *owner) collect(handle, mount uint64) *ionpb.CollectResp {
+	o.mu.Lock()
+	f := o.files[handle]
+	o.mu.Unlock()
+	if f == nil {
+		return &ionpb.CollectResp{}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	end := f.reachLocked() // with everything that has a stamp
+	f.collects++
+	f.killed = false
+	f.collected = f.stamp
+	byOthers, byAny := f.leases.KeptBack(o.srv.sessions.of(mount))
+	f.announced = (f.writers > 0 || byAny) && f.announced
+	return &ionpb.CollectResp{
+		Wrote: f.stamp != 0, Mtime: f.stamp / int64(time.Second), Stamp: f.stamp,
+		Busy: f.writers > 0 || byOthers, Kept: byAny, End: end,
+	}
+}
+
+// reannounce tells a home, which may have restarted, about writes that it may
+// know nothing of.
+func (o *owner) reannounce(ctx context.Context, home int) {
+	link := o.srv.peers[home]
+	for _, f := range o.all() {
+		if o.srv.placement.Home(f.handle) != home {
+			o.put(f)
+			continue
+		}
+		dirty, _, _ := f.data.Dirty()
+		f.mu.Lock()
+		f.collects++
+		f.killed = false
+		_, kept := f.leases.KeptBack(0)
+		owed := f.writers > 0 || f.stamp != f.collected || kept || dirty > 0
+		f.announced = owed
+		f.by = 0
+		f.mu.Unlock()
+		if owed {
+			conn, err := link.get(ctx)
+			if err == nil {
+				_, err = link.callOn(ctx, conn, rpc.Frame{Op: ionpb.Op_ANNOUNCE, Handle: f.handle},
+					&ionpb.AnnounceReq{From: o.srv.opt.Self}, nil)
+			}
+			if err != nil {
+				o.srv.log.Debug("announce again", "handle", f.handle, "err", err)
+			}
+		}
+		o.put(f)
+	}
+}

@@ -1,14 +1,3 @@
-// Package collective decides how the calls of many ranks are carried out
-// together: where the bytes of a file meet (file domains and their owners),
-// and, on top of that, which calls become one.
-//
-// The package is pure: no I/O, no goroutine, no lock, no clock. A Placement
-// never changes after it was made and may be shared freely.
-//
-// Sources: Thakur, Gropp and Lusk, "Data Sieving and Collective I/O in ROMIO",
-// Frontiers '99, section 4 (file domains); Thaler and Ravishankar, "Using
-// Name-Based Mappings to Increase Hit Rates", IEEE/ACM ToN 6(1), 1998
-// (rendezvous hashing).
 package collective
 
 import (

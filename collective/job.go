@@ -1,5 +1,7 @@
 package collective
 
+import "cmp"
+
 // Rank is a process of a parallel job, 0-based within its job.
 type Rank int32
 
@@ -11,4 +13,9 @@ type JobID uint64
 type Member struct {
 	Job  JobID
 	Rank Rank // of no meaning if Job is zero
+}
+
+// compare orders by job, then by rank.
+func (m Member) compare(o Member) int {
+	return cmp.Or(cmp.Compare(m.Job, o.Job), cmp.Compare(m.Rank, o.Rank))
 }

@@ -2,6 +2,7 @@ package collective
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -21,7 +22,7 @@ type Round[K comparable, T any] struct {
 	Started time.Time
 	Why     Why           // what started it just then
 	Held    time.Duration // for how long its start was put off for members that were expected
-	Missing int           // of these, how many had not come when it started
+	Missing []Member      // of these, who had not come when it started, sorted
 }
 
 // First is when the first of the calls came.
@@ -41,6 +42,19 @@ const (
 )
 
 var whys = [...]string{"alone", "behind", "complete", "expired", "elsewhere", "full"}
+
+// MarshalText gives the word that String returns.
+func (w Why) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
+
+// UnmarshalText takes a word that String returns.
+func (w *Why) UnmarshalText(text []byte) error {
+	i := slices.Index(whys[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("collective: %q is no reason to start a round", text)
+	}
+	*w = Why(i)
+	return nil
+}
 
 func (w Why) String() string {
 	if int(w) < len(whys) {

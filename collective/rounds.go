@@ -2,6 +2,7 @@ package collective
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -195,7 +196,10 @@ func (r *Rounds[K, T]) full(l *line[K, T]) bool {
 // start closes the next round: all that is queued, or as much as is allowed.
 func (r *Rounds[K, T]) start(now time.Time, l *line[K, T], why Why) *Round[K, T] {
 	round := r.newRound()
-	round.Key, round.Started, round.Why, round.Missing = l.key, now, why, len(l.hold.awaited)
+	round.Key, round.Started, round.Why = l.key, now, why
+	if len(l.hold.awaited) > 0 {
+		round.Missing = slices.SortedFunc(maps.Keys(l.hold.awaited), Member.compare)
+	}
 	if !l.hold.ready.IsZero() {
 		round.Held = now.Sub(l.hold.ready)
 	}

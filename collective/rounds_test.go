@@ -119,8 +119,8 @@ func (s *stage) print(key string, d Decision[string, string]) {
 	if r.Held > 0 {
 		fmt.Fprintf(&s.out, "; held %v", r.Held)
 	}
-	if r.Missing > 0 {
-		fmt.Fprintf(&s.out, "; %d missing", r.Missing)
+	if len(r.Missing) > 0 {
+		fmt.Fprintf(&s.out, "; %d missing", len(r.Missing))
 	}
 	fmt.Fprintln(&s.out)
 }

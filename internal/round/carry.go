@@ -10,7 +10,9 @@ import (
 // alone carries out r, which has only c.
 func (g *Group[K, Q, A]) alone(ctx context.Context, c *Call[K, Q, A], r *round[K, Q, A]) (A, error) {
 	g.run(ctx, c.key, c.self[:])
-	g.spawn(g.finish(r, time.Since(r.Started)))
+	took := time.Since(r.Started)
+	g.record(r, took, c.Outcome)
+	g.spawn(g.finish(r, took))
 	return g.answer(c)
 }
 
@@ -96,7 +98,9 @@ func (g *Group[K, Q, A]) carryOut(r *round[K, Q, A]) *round[K, Q, A] {
 	f := calls[0].flight
 	g.run(f.ctx, r.Key, calls)
 	f.cancel()
-	next := g.finish(r, time.Since(r.Started))
+	took := time.Since(r.Started)
+	g.record(r, took, calls[0].Outcome)
+	next := g.finish(r, took)
 	for _, c := range calls {
 		c.done <- struct{}{}
 	}

@@ -19,12 +19,14 @@ import (
 )
 
 // Call is one caller's part of a round: Q is what it asks. Whoever carries out
-// the round sets A, or Err, of each.
+// the round sets A, or Err, of each, and Outcome of the first, for the journal.
 type Call[K comparable, Q, A any] struct {
 	Q      Q
 	Member collective.Member
 	A      A
 	Err    error
+
+	Outcome collective.Outcome
 
 	key    K
 	self   [1]*Call[K, Q, A]
@@ -44,18 +46,22 @@ type round[K comparable, Q, A any] = collective.Round[K, *Call[K, Q, A]]
 type decision[K comparable, Q, A any] = collective.Decision[K, *Call[K, Q, A]]
 
 // Options says how the rounds of a Group are formed. The zero value is useful.
-type Options[Q any] struct {
+type Options[K comparable, Q any] struct {
 	Rounds collective.RoundOptions
 	Bytes  func(Q) int64 // what a call adds to the size of its round; nil: nothing
 	// OneAtATime says that a member makes one call at a time, so that a call of
 	// one key tells that it does not come to another where it is expected.
 	OneAtATime bool
+	// Journal, if not nil, takes in what was done, and Name says for it what a
+	// key is: what is asked for, and the handle of the object.
+	Journal *Journal
+	Name    func(K) (op string, object uint64)
 }
 
 // Group makes rounds of the calls of one kind. A key names what is called for:
 // only calls of the same key become one round.
 type Group[K comparable, Q, A any] struct {
-	opts    Options[Q]
+	opts    Options[K, Q]
 	run     func(ctx context.Context, key K, calls []*Call[K, Q, A])
 	pool    sync.Pool // of *Call
 	flights errgroup.Group
@@ -70,7 +76,7 @@ type Group[K comparable, Q, A any] struct {
 // returns. The ctx of a round of one call is its caller's; of a round of several,
 // one that ends when none of the callers waits any more. It panics if opts makes
 // no sense.
-func New[K comparable, Q, A any](opts Options[Q], run func(ctx context.Context, key K, calls []*Call[K, Q, A])) *Group[K, Q, A] {
+func New[K comparable, Q, A any](opts Options[K, Q], run func(ctx context.Context, key K, calls []*Call[K, Q, A])) *Group[K, Q, A] {
 	rounds, err := collective.NewRounds[K, *Call[K, Q, A]](opts.Rounds)
 	if err != nil {
 		panic(err)

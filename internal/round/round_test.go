@@ -42,7 +42,7 @@ func double(took time.Duration, sizes *[]int) func(context.Context, string, []*c
 func TestBatchBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sizes []int
-		g := New(Options[int]{}, double(time.Millisecond, &sizes))
+		g := New(Options[string, int]{}, double(time.Millisecond, &sizes))
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
@@ -60,7 +60,7 @@ func TestBatchBehind(t *testing.T) {
 
 func TestKeysDoNotWaitForEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := New(Options[int]{}, double(time.Second, nil))
+		g := New(Options[string, int]{}, double(time.Second, nil))
 		start := time.Now()
 		var all sync.WaitGroup
 		for i := range 10 {
@@ -77,7 +77,7 @@ func TestKeysDoNotWaitForEachOther(t *testing.T) {
 func TestErrorsAreOfOneMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		odd := errors.New("odd")
-		g := New(Options[int]{}, func(_ context.Context, _ string, calls []*call) {
+		g := New(Options[string, int]{}, func(_ context.Context, _ string, calls []*call) {
 			time.Sleep(time.Millisecond)
 			for _, c := range calls {
 				if c.Q%2 == 1 {
@@ -101,7 +101,7 @@ func TestErrorsAreOfOneMember(t *testing.T) {
 func TestCancelFreesTheCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sizes []int
-		g := New(Options[int]{}, double(10*time.Millisecond, &sizes))
+		g := New(Options[string, int]{}, double(10*time.Millisecond, &sizes))
 		do := func(ctx context.Context, q int) (time.Duration, error) {
 			start := time.Now()
 			_, err := g.Do(ctx, "k", collective.Member{}, q)
@@ -137,7 +137,7 @@ func TestRoundEndsWithItsLastCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended []time.Duration
 		start := time.Now()
-		g := New(Options[int]{}, func(ctx context.Context, _ string, calls []*call) {
+		g := New(Options[string, int]{}, func(ctx context.Context, _ string, calls []*call) {
 			select {
 			case <-ctx.Done():
 			case <-time.After(time.Second):
@@ -162,7 +162,7 @@ func TestRoundEndsWithItsLastCaller(t *testing.T) {
 func TestHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sizes []int
-		g := New(Options[int]{OneAtATime: true}, double(8*time.Millisecond, &sizes))
+		g := New(Options[string, int]{OneAtATime: true}, double(8*time.Millisecond, &sizes))
 		epoch := func(ranks int, last string) time.Duration {
 			start := time.Now()
 			var all sync.WaitGroup
@@ -195,7 +195,7 @@ func TestHold(t *testing.T) {
 }
 
 func TestAloneCostsNoAllocation(t *testing.T) {
-	g := New(Options[int]{}, func(_ context.Context, _ string, calls []*call) { calls[0].A = calls[0].Q })
+	g := New(Options[string, int]{}, func(_ context.Context, _ string, calls []*call) { calls[0].A = calls[0].Q })
 	ctx := t.Context()
 	got := testing.AllocsPerRun(1000, func() {
 		if a, err := g.Do(ctx, "k", collective.Member{Job: 1, Rank: 3}, 7); a != 7 || err != nil {
@@ -212,7 +212,7 @@ func TestRandom(t *testing.T) {
 	t.Logf("seed %d", seed)
 	synctest.Test(t, func(t *testing.T) {
 		var clock, ran atomic.Int64
-		g := New(Options[int]{Rounds: collective.RoundOptions{Members: 5, Flights: 2}}, func(_ context.Context, _ string, calls []*call) {
+		g := New(Options[string, int]{Rounds: collective.RoundOptions{Members: 5, Flights: 2}}, func(_ context.Context, _ string, calls []*call) {
 			now := clock.Add(1)
 			time.Sleep(time.Duration(now%5) * time.Millisecond)
 			for _, c := range calls {
@@ -249,8 +249,48 @@ func TestRandom(t *testing.T) {
 	})
 }
 
+// TestJournal: a Group records what it did, one caller alone at no cost.
+func TestJournal(t *testing.T) {
+	j := NewJournal(10)
+	g := New(Options[string, int]{
+		Journal: j, Name: func(string) (string, uint64) { return "read", 7 },
+		Bytes: func(q int) int64 { return int64(q) },
+	}, func(_ context.Context, _ string, calls []*call) {
+		calls[0].Outcome = collective.Outcome{Requests: 1}
+	})
+	got := testing.AllocsPerRun(99, func() {
+		g.Do(t.Context(), "k", collective.Member{Job: 1, Rank: 3}, 7)
+	})
+	require.Zero(t, got)
+	recs := j.Select(7, 1)
+	require.Len(t, recs, 1)
+	require.Equal(t, 100, recs[0].Calls)
+	require.EqualValues(t, 700, recs[0].Bytes)
+	require.Equal(t, 100, recs[0].Requests)
+	require.Empty(t, j.Select(8, 0))
+
+	synctest.Test(t, func(t *testing.T) {
+		g := New(Options[string, int]{Journal: j, Name: g.opts.Name}, double(time.Millisecond, nil))
+		var all sync.WaitGroup
+		for i := range 5 {
+			all.Go(func() { g.Do(t.Context(), "k", collective.Member{Job: 2, Rank: collective.Rank(i)}, i) })
+		}
+		all.Wait()
+		g.Wait()
+	})
+	recs = j.Select(0, 2)
+	require.Len(t, recs, 2)
+	require.Equal(t, "read", recs[1].Op)
+	require.Equal(t, 4, recs[1].Members[0].Count)
+	require.Equal(t, collective.Behind, recs[1].Why)
+
+	j = nil
+	j.Add(collective.Record{})
+	require.Empty(t, j.Select(0, 0))
+}
+
 func BenchmarkAlone(b *testing.B) {
-	g := New(Options[int]{}, func(context.Context, string, []*call) {})
+	g := New(Options[string, int]{}, func(context.Context, string, []*call) {})
 	b.ReportAllocs()
 	for b.Loop() {
 		g.Do(b.Context(), "k", collective.Member{}, 1)

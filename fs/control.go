@@ -1,10 +1,14 @@
 package fs
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
+	"syscall"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
 )
 
 // Attributes of the root directory by which a mount tells about itself. They
@@ -13,6 +17,7 @@ const (
 	statsXattr  = "user.zoidfs.stats"       // a Snapshot
 	statusXattr = "user.zoidfs.status"      // a Status
 	resetXattr  = "user.zoidfs.stats.reset" // set to anything: count anew
+	traceXattr  = "user.zoidfs.trace"       // a TraceStatus; set to a TraceRequest
 )
 
 // controlSlack is added to the size that a probe is told, as numbers may have
@@ -59,6 +64,8 @@ func (n *node) control(name string) ([]byte, bool) {
 		v = n.m.snapshot()
 	case statusXattr:
 		v = n.m.status()
+	case traceXattr:
+		v = n.m.tracer.show()
 	default:
 		return nil, false
 	}
@@ -111,4 +118,21 @@ func (m *mount) status() Status {
 		s.IONs = append(s.IONs, ion)
 	}
 	return s
+}
+
+// setTrace begins a trace, or ends it. The file is made with the rights of this
+// process, so who else could ask for it may not.
+func (n *node) setTrace(ctx context.Context, value []byte) syscall.Errno {
+	if uid, _ := caller(ctx); uid != 0 && int(uid) != os.Geteuid() {
+		return syscall.EPERM
+	}
+	var q TraceRequest
+	if err := json.Unmarshal(value, &q); err != nil {
+		return syscall.EINVAL
+	}
+	if err := n.m.tracer.record(n.m, q); err != nil {
+		n.m.log.Warn("trace", "err", err)
+		return errno.Of(err)
+	}
+	return 0
 }

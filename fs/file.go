@@ -17,7 +17,10 @@ const fileOpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
 
 // openFile is an open file description. The home counts it, the kernel keeps
 // its flags.
-type openFile struct{ *holder.Handle }
+type openFile struct {
+	*holder.Handle
+	id uint64 // of the mount's opens
+}
 
 // openFlags are those that the kernel is told. It keeps pages of its own only of
 // a file that does not change.
@@ -139,7 +142,8 @@ func (n *node) Write(ctx context.Context, fh fusefs.FileHandle, data []byte, pac
 	}
 	done, err := len(data), error(nil)
 	if f.atEnd {
-		done, err = fh.(*openFile).Append(c, data, flags)
+		off, done, err = fh.(*openFile).Append(c, data, flags)
+		c.placedAt(off)
 	} else {
 		err = fh.(*openFile).Write(c, off, data, flags)
 	}

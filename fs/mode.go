@@ -53,7 +53,7 @@ func (o *openModes) of(handle uint64) map[consistency.Mode]int {
 func (m *mount) opened(name string, a *ionclient.Attr, mayWrite bool) *openFile {
 	mode, _ := consistency.InForce(name, a.Consistency, m.opts.Consistency)
 	m.open.add(a.Handle, mode)
-	return &openFile{m.held.Open(a, mode, mayWrite)}
+	return &openFile{m.held.Open(a, mode, mayWrite), m.opens.Add(1)}
 }
 
 func (m *mount) closed(handle uint64, f *openFile) { m.open.drop(handle, f.Mode()) }

@@ -144,9 +144,9 @@ func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
 }
 
 func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
-	to, ok := newParent.(*node)
+	to := nodeOf(newParent)
 	switch {
-	case !ok:
+	case to == nil:
 		return syscall.EXDEV
 	case flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0: // RENAME_WHITEOUT
 		return syscall.EINVAL

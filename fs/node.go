@@ -38,6 +38,8 @@ type mount struct {
 	calls  calls
 	stats  stats
 	open   openModes
+	opens  atomic.Uint64 // numbers open files
+	tracer *tracer
 
 	mu   sync.Mutex
 	base AppStats // counts at the last reset; guarded by mu
@@ -74,36 +76,36 @@ func (n *node) saw(a *ionclient.Attr) {
 // The node API asks for these; what is not here it refuses by itself
 // (fallocate with EOPNOTSUPP, ioctl with ENOTTY).
 var (
-	_ fusefs.NodeLookuper       = (*node)(nil)
-	_ fusefs.NodeGetattrer      = (*node)(nil)
-	_ fusefs.NodeSetattrer      = (*node)(nil)
-	_ fusefs.NodeStatfser       = (*node)(nil)
-	_ fusefs.NodeReadlinker     = (*node)(nil)
-	_ fusefs.NodeSymlinker      = (*node)(nil)
-	_ fusefs.NodeMknoder        = (*node)(nil)
-	_ fusefs.NodeMkdirer        = (*node)(nil)
-	_ fusefs.NodeUnlinker       = (*node)(nil)
-	_ fusefs.NodeRmdirer        = (*node)(nil)
-	_ fusefs.NodeRenamer        = (*node)(nil)
-	_ fusefs.NodeLinker         = (*node)(nil)
-	_ fusefs.NodeTmpfiler       = (*node)(nil)
-	_ fusefs.NodeCreater        = (*node)(nil)
-	_ fusefs.NodeOpener         = (*node)(nil)
-	_ fusefs.NodeReader         = (*node)(nil)
-	_ fusefs.NodeWriter         = (*node)(nil)
-	_ fusefs.NodeCopyFileRanger = (*node)(nil)
-	_ fusefs.NodeLseeker        = (*node)(nil)
-	_ fusefs.NodeFlusher        = (*node)(nil)
-	_ fusefs.NodeFsyncer        = (*node)(nil)
-	_ fusefs.NodeReleaser       = (*node)(nil)
-	_ fusefs.NodeOpendirHandler = (*node)(nil)
-	_ fusefs.NodeGetxattrer     = (*node)(nil)
-	_ fusefs.NodeSetxattrer     = (*node)(nil)
-	_ fusefs.NodeListxattrer    = (*node)(nil)
-	_ fusefs.NodeRemovexattrer  = (*node)(nil)
-	_ fusefs.NodeGetlker        = (*node)(nil)
-	_ fusefs.NodeSetlker        = (*node)(nil)
-	_ fusefs.NodeSetlkwer       = (*node)(nil)
+	_ fusefs.NodeLookuper       = (*traced)(nil)
+	_ fusefs.NodeGetattrer      = (*traced)(nil)
+	_ fusefs.NodeSetattrer      = (*traced)(nil)
+	_ fusefs.NodeStatfser       = (*traced)(nil)
+	_ fusefs.NodeReadlinker     = (*traced)(nil)
+	_ fusefs.NodeSymlinker      = (*traced)(nil)
+	_ fusefs.NodeMknoder        = (*traced)(nil)
+	_ fusefs.NodeMkdirer        = (*traced)(nil)
+	_ fusefs.NodeUnlinker       = (*traced)(nil)
+	_ fusefs.NodeRmdirer        = (*traced)(nil)
+	_ fusefs.NodeRenamer        = (*traced)(nil)
+	_ fusefs.NodeLinker         = (*traced)(nil)
+	_ fusefs.NodeTmpfiler       = (*traced)(nil)
+	_ fusefs.NodeCreater        = (*traced)(nil)
+	_ fusefs.NodeOpener         = (*traced)(nil)
+	_ fusefs.NodeReader         = (*traced)(nil)
+	_ fusefs.NodeWriter         = (*traced)(nil)
+	_ fusefs.NodeCopyFileRanger = (*traced)(nil)
+	_ fusefs.NodeLseeker        = (*traced)(nil)
+	_ fusefs.NodeFlusher        = (*traced)(nil)
+	_ fusefs.NodeFsyncer        = (*traced)(nil)
+	_ fusefs.NodeReleaser       = (*traced)(nil)
+	_ fusefs.NodeOpendirHandler = (*traced)(nil)
+	_ fusefs.NodeGetxattrer     = (*traced)(nil)
+	_ fusefs.NodeSetxattrer     = (*traced)(nil)
+	_ fusefs.NodeListxattrer    = (*traced)(nil)
+	_ fusefs.NodeRemovexattrer  = (*traced)(nil)
+	_ fusefs.NodeGetlker        = (*traced)(nil)
+	_ fusefs.NodeSetlker        = (*traced)(nil)
+	_ fusefs.NodeSetlkwer       = (*traced)(nil)
 )
 
 // begin counts one call of an application and returns the context for it.
@@ -141,7 +143,7 @@ func (n *node) child(ctx context.Context, name string, a *ionclient.Attr, out *f
 	if known := n.GetChild(name); known != nil && known.StableAttr() == id {
 		return known
 	}
-	return n.NewInode(ctx, &node{m: n.m, handle: a.Handle}, id)
+	return n.NewInode(ctx, newNode(n.m, a.Handle), id)
 }
 
 // fillAttr translates attributes.

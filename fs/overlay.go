@@ -40,9 +40,7 @@ func (n *node) setAttr(c *call, set ionclient.SetAttr) (a ionclient.Attr, err er
 // known returns the node that a name meant when it was last seen, or nil.
 func (n *node) known(name string) *node {
 	if child := n.GetChild(name); child != nil {
-		if k, ok := child.Operations().(*node); ok {
-			return k
-		}
+		return nodeOf(child.Operations())
 	}
 	return nil
 }

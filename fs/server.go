@@ -62,7 +62,7 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &mount{client: opt.Client, known: known, held: held, log: opt.Logger, opts: opt}
+	m := &mount{client: opt.Client, known: known, held: held, log: opt.Logger, opts: opt, tracer: newTracer()}
 	s := newServer(m)
 	if s.fuse, err = fuse.NewServer(s.raw, point, m.mountOptions()); err != nil {
 		held.Close()
@@ -75,7 +75,7 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 func newServer(m *mount) *Server {
 	var none time.Duration // the kernel may cache nothing: every answer can be old at once
 	root := m.client.View().Root
-	bridge := fusefs.NewNodeFS(&node{m: m, handle: root}, &fusefs.Options{
+	bridge := fusefs.NewNodeFS(newNode(m, root), &fusefs.Options{
 		EntryTimeout:    &none,
 		AttrTimeout:     &none,
 		NullPermissions: true, // mode 0 is mode 0
@@ -163,6 +163,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return s.m.calls.run(life) })
 	g.Go(func() error { return s.m.held.Run(life) })
+	g.Go(func() error { return s.m.tracer.run(life) })
 	select {
 	case <-life.Done():
 	case <-ctx.Done():

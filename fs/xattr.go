@@ -65,6 +65,9 @@ func (n *node) Setxattr(ctx context.Context, name string, value []byte, flags ui
 		n.m.resetStats()
 		return 0
 	}
+	if n.IsRoot() && name == traceXattr {
+		return n.setTrace(ctx, value)
+	}
 	if e := writableXattr(name); e != 0 {
 		return e
 	}
@@ -101,7 +104,7 @@ func (n *node) Removexattr(ctx context.Context, name string) syscall.Errno {
 // writableXattr is xattrErrno for a change.
 func writableXattr(name string) syscall.Errno {
 	switch name {
-	case viewXattr, statsXattr, statusXattr, resetXattr, consistency.HereXattr:
+	case viewXattr, statsXattr, statusXattr, resetXattr, traceXattr, consistency.HereXattr:
 		return syscall.EPERM
 	}
 	e := xattrErrno(name)

@@ -217,7 +217,7 @@ func TestL15(t *testing.T) {
 		for _, f := range []*fd{p, q} {
 			group.Go(func() {
 				for i := range 20 {
-					n, err := f.Append(context.Background(), fmt.Appendf(nil, "%02d;", i), 0)
+					_, n, err := f.Append(context.Background(), fmt.Appendf(nil, "%02d;", i), 0)
 					if err != nil || n != 3 {
 						t.Errorf("appended %d: %v", n, err)
 					}

@@ -110,15 +110,15 @@ func total(pieces [][]byte) (n int64) {
 	return n
 }
 
-// Append writes p at the end of the file, wherever that is, and returns how much
-// of it was written; flags are as for Write. It is visible everywhere at once,
+// Append writes p at the end of the file, and returns where that is and how much
+// of p was written; flags are as for Write. It is visible everywhere at once,
 // in every mode.
-func (h *Handle) Append(ctx context.Context, p []byte, flags uint32) (int, error) {
+func (h *Handle) Append(ctx context.Context, p []byte, flags uint32) (off int64, n int, err error) {
 	f := h.file
 	if err := f.publish(ctx, everything); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	off, n, err := f.h.client.Append(ctx, f.handle, p, flags)
+	off, n, err = f.h.client.Append(ctx, f.handle, p, flags)
 	if n > 0 {
 		// What lay there before, and was cut off since, must not show.
 		e := extent.Extent{Off: off, Len: int64(n)}
@@ -128,5 +128,5 @@ func (h *Handle) Append(ctx context.Context, p []byte, flags uint32) (int, error
 			release()
 		}
 	}
-	return n, err
+	return off, n, err
 }

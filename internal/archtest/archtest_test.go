@@ -42,6 +42,7 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":               {"pvfs/pvfsd"},
 	"github.com/spf13/cobra":         {"cmd"},
 	"github.com/anishathalye":        {"internal/history"},
+	"github.com/klauspost/compress":  {"internal/trace"},
 }
 
 // free may import any room: they measure or test the whole.

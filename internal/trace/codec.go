@@ -201,6 +201,3 @@ func (t *Writer) Close(f Footer) error {
 	f.Calls = t.calls
 	return errors.Join(t.json(kindEnd, f), t.zip.Close())
 }
-
-// Abandon frees memory without ending the trace.
-func (t *Writer) Abandon() { t.zip.Reset(io.Discard) }

@@ -197,3 +197,34 @@ func (f *File) DirtyExtents(ext extent.Extent) (out []extent.Extent) {
 	}
 	return out
 }
+
+// Part is what is dirty, and not flying, of a part of a file.
+type Part struct {
+	extent.Extent           // the part
+	Dirty         int64     // how many bytes, at least one
+	Since         time.Time // when the oldest of them was written
+}
+
+// Whole reports whether all bytes of the part are dirty.
+func (p Part) Whole() bool { return p.Dirty == p.Len }
+
+// DirtyParts cuts the file into parts of size bytes, a multiple of the store's
+// blocks, and lists those with dirty bytes, in order.
+func (f *File) DirtyParts(size int64) (out []Part) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, b := range f.unclean {
+		n := extent.Total(b.dirty)
+		if n == 0 {
+			continue
+		}
+		off := b.index * f.store.size / size * size
+		if len(out) == 0 || out[len(out)-1].Off != off {
+			out = append(out, Part{Extent: extent.Extent{Off: off, Len: size}})
+		}
+		p := &out[len(out)-1]
+		p.Dirty += n
+		p.Since = earlier(p.Since, b.written)
+	}
+	return out
+}

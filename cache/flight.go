@@ -12,19 +12,27 @@ type flight struct {
 	left set // bytes of the view that were not discarded since
 }
 
-// Take returns a snapshot of dirty bytes of ext for the caller to write below,
-// at most so many: whole runs of dirty bytes, the lowest first. Only a
-// single run longer than that is cut, at the end of a block if it has one there.
-// Until Done the bytes are flying: not dirty, but not dropped either. Bytes
-// that are flying already are not taken, even if they were written again or
-// discarded, so that two versions of a byte never overtake each other. Take
-// returns nil if there is nothing to take. It needs no RangeLock: writers that
-// hold one may be waiting for the room it makes.
-func (f *File) Take(ext extent.Extent, most int64) *View {
+// Take is TakeFrom of one extent.
+func (f *File) Take(ext extent.Extent, most int64) *View { return f.TakeFrom([]extent.Extent{ext}, most) }
+
+// TakeFrom returns a snapshot of dirty bytes of exts, which are sorted and do
+// not overlap, for the caller to write below: at most so many, the lowest first.
+// Where that cuts a run of dirty bytes, it does so at the end of a block, unless
+// there would be nothing left to take. Until Done the bytes are flying: not
+// dirty, but not dropped either. Bytes that are flying already are not taken,
+// even if they were written again or discarded, so that two versions of a byte
+// never overtake each other. TakeFrom returns nil if there is nothing to take.
+// It needs no RangeLock: writers that hold one may be waiting for the room it
+// makes.
+func (f *File) TakeFrom(exts []extent.Extent, most int64) *View {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	runs := f.runsLocked(ext, most)
-	if len(runs) == 0 {
+	var runs []extent.Extent
+	total := int64(0)
+	for _, e := range exts {
+		runs, total = f.runsLocked(runs, total, e, most)
+	}
+	if runs = f.store.cut(runs, total-most); len(runs) == 0 {
 		return nil
 	}
 	n := 0
@@ -53,13 +61,10 @@ func (f *File) Take(ext extent.Extent, most int64) *View {
 	return v
 }
 
-// runsLocked chooses what Take takes.
-func (f *File) runsLocked(ext extent.Extent, most int64) (runs []extent.Extent) {
-	total := int64(0)
+// runsLocked appends to runs, which have total bytes, what TakeFrom may take of
+// ext, until there is more than most.
+func (f *File) runsLocked(runs []extent.Extent, total int64, ext extent.Extent, most int64) ([]extent.Extent, int64) {
 	var parts, free []extent.Extent
-	if most <= 0 {
-		return nil
-	}
 	for _, b := range f.unclean[f.uncleanIndexLocked(ext.Off/f.store.size):] {
 		if b.index*f.store.size >= ext.End() || total > most {
 			break
@@ -73,17 +78,32 @@ func (f *File) runsLocked(ext extent.Extent, most int64) (runs []extent.Extent) 
 			}
 		}
 	}
-	for total > most && len(runs) > 1 {
-		total -= runs[len(runs)-1].Len
+	return runs, total
+}
+
+// cut takes at least the last n bytes off runs; more, so that the last run ends
+// where a block does, if that leaves something.
+func (s *Store) cut(runs []extent.Extent, n int64) []extent.Extent {
+	if n <= 0 {
+		return runs
+	}
+	for len(runs) > 0 && runs[len(runs)-1].Len <= n {
+		n -= runs[len(runs)-1].Len
 		runs = runs[:len(runs)-1]
 	}
-	if total > most {
-		e := &runs[0]
-		cut := e.Off + most
-		if edge := cut - cut%f.store.size; edge > e.Off {
-			cut = edge
-		}
-		e.Len = cut - e.Off
+	if len(runs) == 0 {
+		return nil
+	}
+	last := &runs[len(runs)-1]
+	end := last.End() - n
+	switch edge := end - end%s.size; {
+	case n == 0:
+	case edge > last.Off:
+		last.Len = edge - last.Off
+	case len(runs) > 1:
+		runs = runs[:len(runs)-1]
+	default:
+		last.Len = end - last.Off
 	}
 	return runs
 }

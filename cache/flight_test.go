@@ -32,7 +32,7 @@ func TestViewsDoNotChange(t *testing.T) {
 	require.Panics(t, func() { v.Release() })
 }
 
-func TestTakeTakesWholeRuns(t *testing.T) {
+func TestTake(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		dirty []extent.Extent
@@ -41,7 +41,9 @@ func TestTakeTakesWholeRuns(t *testing.T) {
 		want  []extent.Extent
 	}{
 		{"all", []extent.Extent{{Off: 0, Len: 10}, {Off: 20, Len: 1000}}, extent.ToEnd(0), 1 << 20, []extent.Extent{{Off: 0, Len: 10}, {Off: 20, Len: 1000}}},
-		{"those that fit", []extent.Extent{{Off: 0, Len: 10}, {Off: 20, Len: 1000}}, extent.ToEnd(0), 1000, []extent.Extent{{Off: 0, Len: 10}}},
+		{"those that fit", []extent.Extent{{Off: 0, Len: 10}, {Off: 20, Len: 480}}, extent.ToEnd(0), 480, []extent.Extent{{Off: 0, Len: 10}}},
+		{"just", []extent.Extent{{Off: 0, Len: 10}, {Off: 20, Len: 480}}, extent.ToEnd(0), 490, []extent.Extent{{Off: 0, Len: 10}, {Off: 20, Len: 480}}},
+		{"up to the end of a block", []extent.Extent{{Off: 0, Len: 10}, {Off: 20, Len: 1000}}, extent.ToEnd(0), 1000, []extent.Extent{{Off: 0, Len: 10}, {Off: 20, Len: 492}}},
 		{"one too long", []extent.Extent{{Off: 20, Len: 2000}}, extent.ToEnd(0), 1100, []extent.Extent{{Off: 20, Len: 1004}}},
 		{"one too long in its block", []extent.Extent{{Off: 20, Len: 2000}}, extent.ToEnd(0), 100, []extent.Extent{{Off: 20, Len: 100}}},
 		{"part of the file", []extent.Extent{{Off: 0, Len: 2000}}, extent.Extent{Off: 100, Len: 600}, 1 << 20, []extent.Extent{{Off: 100, Len: 600}}},
@@ -134,5 +136,41 @@ func TestDirtySince(t *testing.T) {
 		f.Done(v, false)
 		v.Release()
 		require.Equal(t, 3*time.Second, since())
+	})
+}
+
+// TestTakeFrom takes of several places at once, and not what lies between.
+func TestTakeFrom(t *testing.T) {
+	f := newFile(t, 32, 16)
+	mustWrite(t, f, 0, 1, 4096)
+	from := []extent.Extent{{Off: 100, Len: 50}, {Off: 1024, Len: 512}, {Off: 3000, Len: 2000}}
+	v := f.TakeFrom(from, 1<<20)
+	require.Equal(t, []extent.Extent{{Off: 100, Len: 50}, {Off: 1024, Len: 512}, {Off: 3000, Len: 1096}}, v.Extents())
+	f.Done(v, false)
+	v.Release()
+	v = f.TakeFrom(from, 1000)
+	require.Equal(t, []extent.Extent{{Off: 100, Len: 50}, {Off: 1024, Len: 512}, {Off: 3000, Len: 72}}, v.Extents())
+	f.Done(v, true)
+	v.Release()
+	require.Equal(t, []extent.Extent{{Off: 0, Len: 100}, {Off: 150, Len: 874}, {Off: 1536, Len: 1464}, {Off: 3072, Len: 1024}}, f.DirtyExtents(extent.ToEnd(0)))
+}
+
+func TestDirtyParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t, 32, 16)
+		begin := time.Now()
+		mustWrite(t, f, 1100, 1, 100)
+		time.Sleep(time.Second)
+		mustWrite(t, f, 0, 1, 1024)
+		mustWrite(t, f, 1500, 1, 100)
+		require.Equal(t, []Part{
+			{extent.Extent{Off: 0, Len: 1024}, 1024, begin.Add(time.Second)},
+			{extent.Extent{Off: 1024, Len: 1024}, 200, begin},
+		}, f.DirtyParts(1024))
+		v := f.Take(extent.Extent{Off: 1024, Len: 1024}, 1024)
+		require.Len(t, f.DirtyParts(1024), 1, "what flies does not count")
+		f.Done(v, true)
+		v.Release()
+		require.True(t, f.DirtyParts(1024)[0].Whole())
 	})
 }

@@ -13,7 +13,9 @@ type flight struct {
 }
 
 // Take is TakeFrom of one extent.
-func (f *File) Take(ext extent.Extent, most int64) *View { return f.TakeFrom([]extent.Extent{ext}, most) }
+func (f *File) Take(ext extent.Extent, most int64) *View {
+	return f.TakeFrom([]extent.Extent{ext}, most)
+}
 
 // TakeFrom returns a snapshot of dirty bytes of exts, which are sorted and do
 // not overlap, for the caller to write below: at most so many, the lowest first.

@@ -32,8 +32,9 @@
 //
 // # Write-behind
 //
-// What is unstable is written back by age, when there is much, and when an
-// FSYNC, a COMMIT or a fence asks; see writeBackAll. The mounts that wrote it
+// What is unstable is written back in rounds of a long flow to each server: when
+// enough domains are whole, by age, when memory runs short, and when an FSYNC, a
+// COMMIT or a fence asks; see writeBackAll and backlog. The mounts that wrote it
 // keep it, too, until STABLE tells them that it is at the servers: in two steps
 // where they are several, see unstable. After a crash they REPLAY it, see
 // replayed. What is durable at once and must not be undone by that (a

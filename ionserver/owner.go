@@ -49,6 +49,7 @@ type ownedFile struct {
 	data   *cache.File
 	back   chan struct{} // capacity 1: whoever writes back has its place
 	eager  atomic.Bool   // is in owner.full, or just being seen to
+	fresh  atomic.Int64  // bytes written since consider last looked
 
 	refs int       // guarded by owner.mu
 	gone bool      // guarded by owner.mu; destroyed: not kept beyond the last put
@@ -66,11 +67,12 @@ type ownedFile struct {
 	failed    int64      // guarded by mu; what stamp was when the write-back failed that the mounts know of; 0: the last one did not
 	collected int64      // guarded by mu; the stamp that the home has seen
 
-	floor    int64                    // guarded by mu; the file ends there or behind, while it is being cut
-	leases   leaseTable               // guarded by mu
-	revoking map[uint64]chan struct{} // guarded by mu; by session; closed when it has answered
-	unstable unstable                 // guarded by mu
-	replayed *replayed                // guarded by mu; during the grace
+	floor     int64                    // guarded by mu; the file ends there or behind, while it is being cut
+	leases    leaseTable               // guarded by mu
+	revoking  map[uint64]chan struct{} // guarded by mu; by session; closed when it has answered
+	unstable  unstable                 // guarded by mu
+	informing int                      // guarded by mu; STABLEs that are to be told, or being told
+	replayed  *replayed                // guarded by mu; during the grace
 }
 
 func newOwner(s *Server, store *cache.Store) *owner {

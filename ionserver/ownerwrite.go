@@ -59,7 +59,7 @@ func (c *call) put(f *ownedFile, ext extent.Extent) (*rpc.Frame, error) {
 		}
 	}
 	stamp := f.wrote(time.Now(), c.sess.id, true)
-	o.consider(f)
+	o.consider(f, ext.Len)
 	return &rpc.Frame{Off: stamp, Len: ext.Len}, nil
 }
 

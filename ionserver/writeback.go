@@ -2,9 +2,6 @@ package ionserver
 
 import (
 	"context"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -16,42 +13,25 @@ import (
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
 
-// What is written back at a time, and when without being asked.
 const (
-	maxFlight  = 32 << 20 // bytes of one noncontiguous request to all servers
-	eagerBytes = 16 << 20 // unstable bytes of a file at which whole domains go
-	backFiles  = 8        // files that are written back at the same time
+	// flowSize is how many bytes of a file one request takes to one server, where
+	// there are as many. A flow costs a server the same few messages whatever its
+	// length, and this is long enough to make little of them.
+	flowSize = 4 << 20
 
-	lastWord = time.Second // for mounts to hear what was written back at the end, or what could not be
+	backFiles = 8           // files that are written back at the same time
+	lastWord  = time.Second // for mounts to hear what was written back at the end, or what could not be
 )
-
-// spaceInterval is how often the free space is looked at while bytes are
-// unstable, and spaceReserve what must be free beyond them.
-const (
-	spaceInterval = 5 * time.Second
-	spaceReserve  = 64 << 20
-)
-
-// space is whether what is acknowledged may be expected to fit. When it may
-// not, writes go through to the servers, which say so at once.
-type space struct {
-	scarce atomic.Bool
-	stuck  atomic.Bool // a write-back has met ENOSPC, and none succeeded since
-}
-
-func (s *space) low() bool { return s.scarce.Load() || s.stuck.Load() }
-
-// look asks how much is free.
-func (o *owner) look(ctx context.Context) {
-	st, err := o.srv.pvfs.StatFS(ctx)
-	if err == nil {
-		o.space.scarce.Store(st.Free < o.store.Snapshot().BytesDirty+spaceReserve)
-	}
-}
 
 // writeBack returns when every byte of ext that was written before is at the
 // PVFS2 servers. Those that are written meanwhile may be too.
 func (o *owner) writeBack(w waiter, ctx context.Context, f *ownedFile, ext extent.Extent) error {
+	return o.writeBackParts(w, ctx, f, func() []extent.Extent { return []extent.Extent{ext} })
+}
+
+// writeBackParts writes back what next says, in as many rounds as it takes, and
+// asks it again, until there is nothing left to be written of what it says.
+func (o *owner) writeBackParts(w waiter, ctx context.Context, f *ownedFile, next func() []extent.Extent) error {
 	if dirty, _, _ := f.data.Dirty(); dirty == 0 {
 		return nil
 	}
@@ -60,30 +40,59 @@ func (o *owner) writeBack(w waiter, ctx context.Context, f *ownedFile, ext exten
 		return err
 	}
 	defer leave()
-	f.mu.Lock()
-	stamp := f.stamp
-	f.mu.Unlock()
-	for {
-		v := f.data.Take(ext, maxFlight)
-		if v == nil {
-			break
-		}
-		err := o.flyHome(ctx, f, v.Extents(), v.Slices())
-		f.data.Done(v, err == nil)
-		v.Release()
+	for exts := next(); len(exts) > 0; exts = next() {
+		more, err := o.round(w, ctx, f, exts)
 		if err != nil {
-			o.failed(w, ctx, f, err)
 			return err
+		}
+		if !more {
+			break
 		}
 	}
 	o.space.stuck.Store(false)
-	f.mu.Lock()
-	f.failed = 0
-	f.mu.Unlock()
-	if dirty, _, _ := f.data.Dirty(); dirty == 0 || ext == extent.ToEnd(0) {
-		o.saved(f, stamp)
+	if dirty, _, _ := f.data.Dirty(); dirty == 0 {
+		f.mu.Lock()
+		f.failed = 0
+		f.mu.Unlock()
 	}
 	return nil
+}
+
+// round carries out one noncontiguous write of unstable bytes of exts, and has
+// the mounts told. It reports whether there were any. The caller has the
+// file's place of who writes back, so that whatever is not dirty is stable.
+func (o *owner) round(w waiter, ctx context.Context, f *ownedFile, exts []extent.Extent) (more bool, err error) {
+	began := time.Now()
+	f.mu.Lock()
+	stamp := f.stamp // of the bytes that the view has, and of those that are stable
+	f.mu.Unlock()
+	v := f.data.TakeFrom(exts, o.roundSize(f))
+	if v == nil {
+		return false, nil
+	}
+	wrote := v.Extents()
+	err = o.flyHome(ctx, f, wrote, v.Slices())
+	f.data.Done(v, err == nil)
+	v.Release()
+	if err != nil {
+		o.failed(w, ctx, f, err)
+		return false, err
+	}
+	o.saved(f, began, stamp, wrote)
+	return true, nil
+}
+
+// roundSize is how many bytes of a file are written at a time: a flow to each
+// of its servers, as far as memory can spare it.
+func (o *owner) roundSize(f *ownedFile) int64 {
+	f.mu.Lock()
+	layout := f.layout
+	f.mu.Unlock()
+	servers := len(o.srv.pvfs.Servers())
+	if layout != nil && !layout.Layout().Stuffed {
+		servers = len(layout.Layout().DFiles)
+	}
+	return min(int64(servers)*flowSize, o.srv.opt.CacheBytes/8)
 }
 
 // takeBack waits until nobody else writes the file back.
@@ -165,130 +174,6 @@ func (o *owner) failed(w waiter, ctx context.Context, f *ownedFile, err error) {
 	})
 }
 
-func noSpace(err error) bool {
-	e := errno.Of(err)
-	return e == syscall.ENOSPC || e == syscall.EDQUOT
-}
-
-// saved has the mounts drop what was written up to stamp.
-func (o *owner) saved(f *ownedFile, stamp int64) {
-	o.tell(f, &ionpb.StableReq{Stamp: stamp, Drop: true})
-}
-
-// forgotten has the mounts drop everything of a file that is gone.
-func (o *owner) forgotten(f *ownedFile) {
-	f.mu.Lock()
-	stamp := f.stamp
-	f.mu.Unlock()
-	o.saved(f, stamp)
-}
-
-// telling is what a file's mounts are to be told; the last word counts.
-type telling struct {
-	f *ownedFile
-	m *ionpb.StableReq
-}
-
-// tell has m told to the mounts that keep bytes of f, soon.
-func (o *owner) tell(f *ownedFile, m *ionpb.StableReq) {
-	f.mu.Lock()
-	none := f.unstable.none()
-	f.mu.Unlock()
-	if none {
-		return
-	}
-	o.mu.Lock()
-	f.refs++
-	o.mu.Unlock()
-	o.news.add(telling{f, m})
-}
-
-// news is the queue of what mounts are to be told.
-type news struct {
-	mu   sync.Mutex
-	todo []telling     // guarded by mu; bounded by the files that are written back
-	wake chan struct{} // capacity 1
-}
-
-func (n *news) add(t telling) {
-	n.mu.Lock()
-	n.todo = append(n.todo, t)
-	n.mu.Unlock()
-	select {
-	case n.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (n *news) take() []telling {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	out := n.todo
-	n.todo = nil
-	return out
-}
-
-// spread tells mounts what there is to tell until ctx ends.
-func (o *owner) spread(ctx context.Context) error {
-	var g errgroup.Group
-	defer g.Wait()
-	for {
-		select {
-		case <-ctx.Done():
-			for _, t := range o.news.take() {
-				o.put(t.f)
-			}
-			return nil
-		case <-o.news.wake:
-		}
-		for _, t := range o.news.take() {
-			g.Go(func() error {
-				defer o.put(t.f)
-				_ = o.inform(ctx, t) // who was not told keeps the bytes until the next time
-				return nil
-			})
-		}
-	}
-}
-
-// inform tells the mounts that keep bytes of a file what has become of them,
-// in two steps if they are several, see unstable.
-func (o *owner) inform(ctx context.Context, t telling) error {
-	t.f.mu.Lock()
-	to := t.f.unstable.sessions()
-	t.f.mu.Unlock()
-	if t.m.Drop && len(to) > 1 {
-		if err := o.informAll(ctx, t.f, to, &ionpb.StableReq{Stamp: t.m.Stamp}); err != nil {
-			return err
-		}
-	}
-	return o.informAll(ctx, t.f, to, t.m)
-}
-
-func (o *owner) informAll(ctx context.Context, f *ownedFile, to []uint64, m *ionpb.StableReq) error {
-	var g errgroup.Group
-	for _, id := range to {
-		sess := o.srv.sessions.get(id)
-		if sess == nil {
-			continue
-		}
-		g.Go(func() error {
-			frame := &rpc.Frame{Op: ionpb.Op_STABLE, Handle: f.handle}
-			frame.Encode(m)
-			if _, err := sess.push(ctx, frame); err != nil {
-				return err
-			}
-			if m.Drop {
-				f.mu.Lock()
-				f.unstable.dropped(id, m.Stamp)
-				f.mu.Unlock()
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
 // makeRoom has unstable bytes written back because writers wait for memory.
 func (o *owner) makeRoom() {
 	select {
@@ -297,10 +182,18 @@ func (o *owner) makeRoom() {
 	}
 }
 
-// consider has whole domains of a file written back when there are many.
-func (o *owner) consider(f *ownedFile) {
-	dirty, _, _ := f.data.Dirty()
-	if dirty < eagerBytes || f.eager.Swap(true) {
+// lookEvery is after how many written bytes it is worth while to look whether
+// enough domains of a file have been written whole.
+const lookEvery = 1 << 20
+
+// consider has whole domains of a file written back when there are many. n bytes
+// were just written.
+func (o *owner) consider(f *ownedFile, n int64) {
+	if f.fresh.Add(n) < lookEvery {
+		return
+	}
+	f.fresh.Store(0)
+	if dirty, _, _ := f.data.Dirty(); dirty < o.roundSize(f) || f.eager.Swap(true) {
 		return
 	}
 	select {
@@ -326,81 +219,67 @@ func (o *owner) writeBackAll(ctx context.Context) error {
 			f := o.get(h)
 			g.Go(func() error {
 				defer o.put(f)
-				f.eager.Store(false)
-				o.wholeDomains(ctx, f)
+				defer f.eager.Store(false)
+				o.writeBackSome(ctx, f, func(b backlog) []extent.Extent { return b.full(o.roundSize(f)) })
 				return nil
 			})
-			continue
 		case <-o.store.Pressure():
+			o.relieve(ctx, g)
 		case <-o.urge:
+			o.relieve(ctx, g)
 		case now := <-tick.C:
 			if now.Sub(looked) >= spaceInterval && o.store.Snapshot().BytesDirty > 0 {
 				looked = now
 				g.Go(func() error { o.look(ctx); return nil })
 			}
 			o.writeBackOld(ctx, g, now)
-			continue
 		}
-		o.writeBackMuch(ctx, g)
 	}
 }
 
-// writeBackOld writes back the files whose oldest unstable byte is old enough.
+// writeBackSome writes back what choose takes of what there is. What fails is
+// told and tried again.
+func (o *owner) writeBackSome(ctx context.Context, f *ownedFile, choose func(backlog) []extent.Extent) {
+	_ = o.writeBackParts(background{}, ctx, f, func() []extent.Extent {
+		return choose(f.data.DirtyParts(o.srv.placement.DomainSize()))
+	})
+}
+
+// writeBackOld writes back the domains whose oldest unstable byte is old enough.
 func (o *owner) writeBackOld(ctx context.Context, g *errgroup.Group, now time.Time) {
+	due, along := now.Add(-o.srv.opt.WriteBack*4/5), now.Add(-o.srv.opt.WriteBack*2/5)
 	for _, f := range o.all() {
-		dirty, _, since := f.data.Dirty()
-		if dirty == 0 || now.Sub(since) < o.srv.opt.WriteBack*4/5 {
+		o.remind(f, now)
+		if dirty, _, since := f.data.Dirty(); dirty == 0 || since.After(due) {
 			o.put(f)
 			continue
 		}
 		g.Go(func() error {
 			defer o.put(f)
-			_ = o.writeBack(background{}, ctx, f, extent.ToEnd(0)) // is told and tried again
+			o.writeBackSome(ctx, f, func(b backlog) []extent.Extent { return b.old(due, along) })
 			return nil
 		})
 	}
 }
 
-// writeBackMuch writes back the files with the most unstable bytes: half of
-// all there is.
-func (o *owner) writeBackMuch(ctx context.Context, g *errgroup.Group) {
-	type load struct {
-		f     *ownedFile
-		bytes int64
+// relieve writes back half of all there is.
+func (o *owner) relieve(ctx context.Context, g *errgroup.Group) {
+	files := o.all()
+	var all []backlog
+	for _, f := range files {
+		all = append(all, f.data.DirtyParts(o.srv.placement.DomainSize()))
 	}
-	var loads []load
-	var total int64
-	for _, f := range o.all() {
-		dirty, _, _ := f.data.Dirty()
-		loads = append(loads, load{f, dirty})
-		total += dirty
-	}
-	slices.SortStableFunc(loads, func(a, b load) int { return int(min(max(b.bytes-a.bytes, -1), 1)) })
-	for rest := total / 2; len(loads) > 0; loads = loads[1:] {
-		l := loads[0]
-		if l.bytes == 0 || rest < 0 {
-			o.put(l.f)
+	for i, exts := range half(all) {
+		f := files[i]
+		if len(exts) == 0 {
+			o.put(f)
 			continue
 		}
-		rest -= l.bytes
 		g.Go(func() error {
-			defer o.put(l.f)
-			_ = o.writeBack(background{}, ctx, l.f, extent.ToEnd(0))
+			defer o.put(f)
+			_ = o.writeBackParts(background{}, ctx, f, func() []extent.Extent { return exts })
 			return nil
 		})
-	}
-}
-
-// wholeDomains writes back the domains of a file that have been written whole.
-func (o *owner) wholeDomains(ctx context.Context, f *ownedFile) {
-	size := o.srv.placement.DomainSize()
-	for _, e := range f.data.DirtyExtents(extent.ToEnd(0)) {
-		first, end := (e.Off+size-1)/size*size, e.End()/size*size
-		if first < end {
-			if o.writeBack(background{}, ctx, f, extent.Extent{Off: first, Len: end - first}) != nil {
-				return
-			}
-		}
 	}
 }
 
@@ -453,8 +332,7 @@ func (o *owner) finish(ctx context.Context, timeout time.Duration) {
 	defer cancelNews()
 	for _, t := range o.news.take() {
 		g.Go(func() error {
-			defer o.put(t.f)
-			_ = o.inform(ctx, t)
+			o.carry(ctx, t)
 			return nil
 		})
 	}

@@ -3,6 +3,7 @@ package holder
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"syscall"
 
@@ -31,7 +32,37 @@ type unstable struct {
 	committing bool // a COMMIT is under way
 
 	// What STABLE has told: it may come before the answer to the WRITE.
-	prepared, dropped int64
+	all     stable           // of all domains
+	domains map[int64]stable // by offset, where more is known than of all
+}
+
+// stable is the stamps up to which bytes are prepared, and may be dropped.
+type stable struct{ prepared, dropped int64 }
+
+func (s stable) with(o stable) stable {
+	return stable{max(s.prepared, o.prepared), max(s.dropped, o.dropped)}
+}
+
+// of is what is known of the domain at off.
+func (u *unstable) of(off int64) stable { return u.all.with(u.domains[off]) }
+
+// learn takes over what STABLE tells.
+func (u *unstable) learn(s ionclient.Stable) {
+	told := stable{prepared: s.Stamp}
+	if s.Drop {
+		told.dropped = s.Stamp
+	}
+	if len(s.Domains) == 0 {
+		u.all = u.all.with(told)
+		maps.DeleteFunc(u.domains, func(_ int64, d stable) bool { return u.all == u.all.with(d) })
+		return
+	}
+	if u.domains == nil {
+		u.domains = make(map[int64]stable)
+	}
+	for _, off := range s.Domains {
+		u.domains[off] = u.domains[off].with(told)
+	}
 }
 
 // retain keeps r until its owner says that it is stable.
@@ -40,17 +71,19 @@ func (f *File) retain(r retained, t ionclient.Tenure) {
 		return
 	}
 	h := f.h
+	size := h.client.View().DomainSize
 	f.mu.Lock()
 	u := f.unstable[t.Addr()]
 	if u == nil {
 		u = new(unstable)
 		f.unstable[t.Addr()] = u
 	}
-	if r.stamp <= u.dropped {
+	known := u.of(domainAt(r.run.ext.Off, size).Off)
+	if r.stamp <= known.dropped {
 		f.mu.Unlock()
 		return
 	}
-	r.prepared = r.stamp <= u.prepared
+	r.prepared = r.stamp <= known.prepared
 	r.view.Ref()
 	u.list = append(u.list, r)
 	u.bytes += r.run.ext.Len
@@ -89,24 +122,23 @@ func (h *Holder) Stable(addr string, handle uint64, s ionclient.Stable) {
 	if f == nil {
 		return
 	}
+	size := h.client.View().DomainSize
 	f.mu.Lock()
 	u := f.unstable[addr]
 	if u == nil {
 		u = new(unstable)
 		f.unstable[addr] = u
 	}
-	u.prepared = max(u.prepared, s.Stamp)
-	if s.Drop {
-		u.dropped = max(u.dropped, s.Stamp)
-	}
+	u.learn(s)
 	var old, keep []retained
 	for _, r := range u.list {
-		if r.stamp <= u.dropped {
+		known := u.of(domainAt(r.run.ext.Off, size).Off)
+		if r.stamp <= known.dropped {
 			old = append(old, r)
 			u.bytes -= r.run.ext.Len
 			continue
 		}
-		r.prepared = r.stamp <= u.prepared
+		r.prepared = r.stamp <= known.prepared
 		keep = append(keep, r)
 	}
 	u.list = keep

@@ -41,7 +41,11 @@ type Keeper interface {
 type Stable struct {
 	Stamp int64 // what was written up to here is at the PVFS2 servers
 	Drop  bool  // and need not be kept; else only call it prepared
-	Err   error // why newer bytes could not be written; nil if nothing failed
+
+	// Domains are the offsets of the domains that Stamp is about; nil: all.
+	Domains []int64
+
+	Err error // why newer bytes could not be written; nil if nothing failed
 }
 
 // Loss says what else is gone when an I/O node has forgotten a mount.
@@ -116,7 +120,7 @@ func (s *session) carryOut(ctx context.Context, f *rpc.Frame) (proto.Message, er
 		if err := f.Decode(&m); err != nil {
 			return nil, err
 		}
-		st := Stable{Stamp: m.Stamp, Drop: m.Drop}
+		st := Stable{Stamp: m.Stamp, Drop: m.Drop, Domains: m.Domains}
 		if m.Errno != 0 {
 			st.Err = errno.Wrap("ion.write_back", syscall.Errno(m.Errno), errors.New(m.Text))
 		}

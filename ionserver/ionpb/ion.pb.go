@@ -2887,9 +2887,10 @@ type StableReq struct {
 	// They need not be kept any more. Else they are to be kept, and to be called
 	// prepared if they have to be replayed, until the next STABLE: older bytes of
 	// other mounts may have been written over, and must not be replayed without.
-	Drop          bool   `protobuf:"varint,2,opt,name=drop,proto3" json:"drop,omitempty"`
-	Errno         uint32 `protobuf:"varint,3,opt,name=errno,proto3" json:"errno,omitempty"` // why newer bytes could not be written; 0 if nothing failed
-	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	Drop          bool    `protobuf:"varint,2,opt,name=drop,proto3" json:"drop,omitempty"`
+	Errno         uint32  `protobuf:"varint,3,opt,name=errno,proto3" json:"errno,omitempty"` // why newer bytes could not be written; 0 if nothing failed
+	Text          string  `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	Domains       []int64 `protobuf:"varint,5,rep,packed,name=domains,proto3" json:"domains,omitempty"` // if any: stamp is about these alone, by offset, sorted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2950,6 +2951,13 @@ func (x *StableReq) GetText() string {
 		return x.Text
 	}
 	return ""
+}
+
+func (x *StableReq) GetDomains() []int64 {
+	if x != nil {
+		return x.Domains
+	}
+	return nil
 }
 
 type PublishResp struct {
@@ -4539,12 +4547,13 @@ const file_ion_proto_rawDesc = "" +
 	"\x05quiet\x18\x01 \x01(\bR\x05quiet\"=\n" +
 	"\tReplayReq\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x1a\n" +
-	"\bprepared\x18\x02 \x01(\bR\bprepared\"_\n" +
+	"\bprepared\x18\x02 \x01(\bR\bprepared\"y\n" +
 	"\tStableReq\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x12\n" +
 	"\x04drop\x18\x02 \x01(\bR\x04drop\x12\x14\n" +
 	"\x05errno\x18\x03 \x01(\rR\x05errno\x12\x12\n" +
-	"\x04text\x18\x04 \x01(\tR\x04text\"#\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\x12\x18\n" +
+	"\adomains\x18\x05 \x03(\x03R\adomains\"#\n" +
 	"\vPublishResp\x12\x14\n" +
 	"\x05clean\x18\x01 \x01(\bR\x05clean\"\xc6\x01\n" +
 	"\aLockReq\x12\x14\n" +

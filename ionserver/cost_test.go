@@ -1,0 +1,75 @@
+package ionserver
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+)
+
+// patient is an I/O node that writes nothing back for its age.
+func patient(_ int, o *Options) { o.WriteBack = time.Hour }
+
+// asked is how many requests of a kind all nodes have sent to PVFS2 servers.
+func (s *system) asked(kind string) (n int64) {
+	for _, n1 := range s.nodes {
+		n += n1.client.Stats().Requests[kind]
+	}
+	return n
+}
+
+// TestCostOfWriting: however many ranks write however small pieces in whatever
+// order, the servers get the file in flows of full length.
+func TestCostOfWriting(t *testing.T) {
+	const size, piece, ranks, servers = 64 << 20, 32 << 10, 8, 4
+	for name, order := range map[string]func(rank, i int) int{
+		"one after the other": func(rank, i int) int { return rank*(size/piece/ranks) + i },
+		"interleaved":         func(rank, i int) int { return i*ranks + rank },
+		"blocks of 4":         func(rank, i int) int { return (i/4*ranks+rank)*4 + i%4 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startSystem(t, 2, servers, patient)
+			ms := []*mount{s.mount(t), s.mount(t)}
+			h := ms[0].file(ms[0].root, "f")
+			data := pattern(piece, 7)
+			var ranksDone sync.WaitGroup
+			for r := range ranks {
+				ranksDone.Go(func() {
+					m, rng := ms[r%2], rand.New(rand.NewPCG(uint64(r), 1))
+					var ahead []int // ranks are not in step
+					for i := range size / piece / ranks {
+						if ahead = append(ahead, i); len(ahead) > 8 {
+							at := rng.IntN(len(ahead))
+							writePiece(m, h, order(r, ahead[at]), data)
+							ahead = append(ahead[:at], ahead[at+1:]...)
+						}
+					}
+					for _, i := range ahead {
+						writePiece(m, h, order(r, i), data)
+					}
+				})
+			}
+			ranksDone.Wait()
+			for _, m := range ms {
+				require.NoError(t, m.atHome(ionpb.Op_FSYNC, h, &ionpb.FsyncReq{}, nil))
+			}
+			ios, least := s.asked("io"), int64(size/flowSize)
+			t.Logf("%d requests, at least %d", ios, least)
+			require.LessOrEqual(t, ios, least*11/10+servers)
+			require.EqualValues(t, size, s.stored(h))
+			require.EqualValues(t, size, s.nodes[0].client.Stats().BytesWritten+s.nodes[1].client.Stats().BytesWritten)
+			until(t, "mounts may drop it", func() bool { return s.keeps(h, ms[0]) == 0 && s.keeps(h, ms[1]) == 0 })
+		})
+	}
+}
+
+func writePiece(m *mount, h uint64, i int, data []byte) {
+	if err := m.write(h, int64(i*len(data)), data, 0); err != nil {
+		panic(fmt.Sprintf("piece %d: %v", i, err))
+	}
+}

@@ -80,7 +80,7 @@ func (b *below) fetch(ctx context.Context, exts []extent.Extent, bufs [][]byte) 
 
 func mustRead(t *testing.T, f *File, b *below, off, n int64) []byte {
 	t.Helper()
-	v, err := f.Read(t.Context(), extent.Extent{Off: off, Len: n}, b.fetch)
+	v, err := f.Read(t.Context(), []extent.Extent{{Off: off, Len: n}}, b.fetch)
 	require.NoError(t, err)
 	defer v.Release()
 	return flat(v)
@@ -181,7 +181,7 @@ func TestReadsOfTheSameFetchOnce(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		wg.Go(func() {
-			_, err := f.Read(ctx, extent.Extent{Off: 0, Len: 10}, b.fetch)
+			_, err := f.Read(ctx, []extent.Extent{{Off: 0, Len: 10}}, b.fetch)
 			require.ErrorIs(t, err, context.Canceled)
 		})
 		synctest.Wait()
@@ -204,7 +204,7 @@ func TestReadAfterAFailedOne(t *testing.T) {
 		b := &below{data: bytes.Repeat([]byte{7}, 3000), hold: make(chan struct{}), err: errors.New("broken")}
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			_, err := f.Read(t.Context(), extent.Extent{Off: 0, Len: 10}, b.fetch)
+			_, err := f.Read(t.Context(), []extent.Extent{{Off: 0, Len: 10}}, b.fetch)
 			require.ErrorIs(t, err, b.err)
 		})
 		synctest.Wait()
@@ -295,7 +295,7 @@ func TestViewsHoldRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFile(t, 8, 8)
 		b := &below{data: make([]byte, 8*512)}
-		v, err := f.Read(t.Context(), extent.Extent{Off: 0, Len: 8 * 512}, b.fetch)
+		v, err := f.Read(t.Context(), []extent.Extent{{Off: 0, Len: 8 * 512}}, b.fetch)
 		require.NoError(t, err)
 		var wg sync.WaitGroup
 		wg.Go(func() { mustWrite(t, f, 100*512, 1, 512) })

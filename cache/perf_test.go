@@ -73,7 +73,7 @@ var hotPaths = []struct {
 }
 
 func readBack(ctx context.Context, f *File, off, n int64) error {
-	v, err := f.Read(ctx, extent.Extent{Off: off, Len: n}, noFetch)
+	v, err := f.Read(ctx, []extent.Extent{{Off: off, Len: n}}, noFetch)
 	if err == nil {
 		v.Release()
 	}
@@ -144,7 +144,7 @@ func BenchmarkMiss(b *testing.B) {
 	b.SetBytes(1 << 20)
 	b.ReportAllocs()
 	for i := int64(0); b.Loop(); i++ {
-		v, err := f.Read(b.Context(), extent.Extent{Off: i % 1024 << 20, Len: 1 << 20}, fetch)
+		v, err := f.Read(b.Context(), []extent.Extent{{Off: i % 1024 << 20, Len: 1 << 20}}, fetch)
 		if err != nil {
 			b.Fatal(err)
 		}

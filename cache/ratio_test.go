@@ -61,7 +61,7 @@ func TestHitRatio(t *testing.T) {
 			for i := range reads {
 				file, block := c.next(r, i)
 				missed = false
-				v, err := files[file].Read(t.Context(), extent.Extent{Off: block * 512, Len: 512}, fetch)
+				v, err := files[file].Read(t.Context(), []extent.Extent{{Off: block * 512, Len: 512}}, fetch)
 				require.NoError(t, err)
 				v.Release()
 				_, found := other.GetIfPresent(file<<32 | block)

@@ -14,17 +14,22 @@ import (
 // without any lock held.
 type Fetch func(ctx context.Context, exts []extent.Extent, bufs [][]byte) (n int64, err error)
 
-// Peek returns what is known of ext, and what is not (sorted, none touch).
-func (f *File) Peek(ext extent.Extent) (*View, []extent.Extent) {
+// Peek returns what is known of exts, and what is not; all of them are sorted
+// and none touch.
+func (f *File) Peek(exts ...extent.Extent) (*View, []extent.Extent) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.peekLocked(ext)
+	return f.peekLocked(exts...)
 }
 
-func (f *File) peekLocked(ext extent.Extent) (v *View, missing []extent.Extent) {
+func (f *File) peekLocked(exts ...extent.Extent) (v *View, missing []extent.Extent) {
 	s := f.store
-	v = s.newView(int(min(int64(len(f.blocks)), int64(s.blocksOf(ext)))))
-	f.walkLocked(ext, func(b *block, part extent.Extent) {
+	n := 0
+	for _, e := range exts {
+		n += min(len(f.blocks), s.blocksOf(e))
+	}
+	v = s.newView(n)
+	look := func(b *block, part extent.Extent) {
 		switch {
 		case b == nil:
 			missing = link(missing, part)
@@ -44,21 +49,24 @@ func (f *File) peekLocked(ext extent.Extent) (v *View, missing []extent.Extent) 
 		if b.clean.Load() {
 			f.countedLocked(b)
 		}
-	})
+	}
+	for _, e := range exts {
+		f.walkLocked(e, look)
+	}
 	return v, missing
 }
 
-// Read returns the bytes of ext as one extent from ext.Off, and fetches those
-// that are not known. What another Read is just fetching is not fetched again.
-// Only what fetch returned is kept, and only as far as there are free blocks
-// and nobody has written, dropped or discarded it meanwhile. If fetch comes to
-// the end of the file, the view ends there, or at the last byte of ext that is
-// known nonetheless, with zeros in between.
-func (f *File) Read(ctx context.Context, ext extent.Extent, fetch Fetch) (*View, error) {
+// Read returns the bytes of exts (sorted, none touch, none empty), and fetches
+// those that are not known, at once. What another Read is just fetching is not
+// fetched again. Only what fetch returned is kept, and only as far as there are
+// free blocks and nobody has written, dropped or discarded it meanwhile. If
+// fetch comes to the end of the file, the view ends there, or at the last byte
+// of exts that is known nonetheless, with zeros in between.
+func (f *File) Read(ctx context.Context, exts []extent.Extent, fetch Fetch) (*View, error) {
 	s := f.store
 	for {
 		f.mu.Lock()
-		v, missing := f.peekLocked(ext)
+		v, missing := f.peekLocked(exts...)
 		if len(missing) == 0 {
 			f.mu.Unlock()
 			s.stats.hits.Add(1)
@@ -81,7 +89,7 @@ func (f *File) Read(ctx context.Context, ext extent.Extent, fetch Fetch) (*View,
 			v.Release()
 			return own.x.result, nil
 		}
-		return s.overlay(ext, v, got), nil
+		return s.overlay(exts, v, got), nil
 	}
 }
 
@@ -121,7 +129,7 @@ func (f *File) gather(ctx context.Context, own share, joined []share, fetch Fetc
 
 // overlay puts together what was known and what was fetched. It takes over the
 // caller's holdings.
-func (s *Store) overlay(ext extent.Extent, known *View, got []share) *View {
+func (s *Store) overlay(exts []extent.Extent, known *View, got []share) *View {
 	type piece struct {
 		e   extent.Extent
 		mem []byte
@@ -140,13 +148,13 @@ func (s *Store) overlay(ext extent.Extent, known *View, got []share) *View {
 	slices.SortFunc(pieces, func(a, b piece) int { return cmp.Compare(a.e.Off, b.e.Off) })
 	v := s.newView(len(pieces) + 1)
 	v.under = append(under, known)
-	at := ext.Off
+	at := exts[0].Off
 	for _, p := range pieces {
-		for at < p.e.Off {
-			n := min(p.e.Off-at, s.size)
-			v.append(extent.Extent{Off: at, Len: n}, s.zeros[:n])
-			at += n
+		for ; exts[0].End() <= p.e.Off; at = exts[0].Off {
+			v.appendZeros(at, exts[0].End())
+			exts = exts[1:]
 		}
+		v.appendZeros(at, p.e.Off)
 		v.append(p.e, p.mem)
 		at = p.e.End()
 	}

@@ -50,7 +50,7 @@ func TestMemoryIsWhatWasConfigured(t *testing.T) {
 	p := [][]byte{bytes.Repeat([]byte{2}, step)}
 	most := int64(0)
 	for off := int64(0); off < 8*size; off += 2 * step {
-		v, err := f.Read(t.Context(), extent.Extent{Off: off, Len: step}, fetch)
+		v, err := f.Read(t.Context(), []extent.Extent{{Off: off, Len: step}}, fetch)
 		require.NoError(t, err)
 		v.Release()
 		if !f.TryWrite(off+step, p) {

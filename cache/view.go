@@ -93,6 +93,15 @@ func (v *View) append(e extent.Extent, mem []byte) {
 	v.size += len(mem)
 }
 
+// appendZeros adds zeros from at to end.
+func (v *View) appendZeros(at, end int64) {
+	for zeros := v.store.zeros; at < end; {
+		n := min(end-at, int64(len(zeros)))
+		v.append(extent.Extent{Off: at, Len: n}, zeros[:n])
+		at += n
+	}
+}
+
 // showLocked adds bytes of a block of f.
 func (f *File) showLocked(v *View, b *block, e extent.Extent) {
 	b.show(e)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 )
@@ -67,7 +68,7 @@ func (p *peer) size(h uint64) int64 {
 
 func (p *peer) write(h uint64, off int64, n int) {
 	p.t.Helper()
-	_, _, err := p.client.Write(p.t.Context(), h, off, [][]byte{make([]byte, n)}, 0)
+	_, _, err := p.client.Write(p.t.Context(), h, []extent.Extent{{Off: off, Len: int64(n)}}, [][]byte{make([]byte, n)}, 0)
 	require.NoError(p.t, err)
 }
 
@@ -333,7 +334,7 @@ func (p *peer) anything(ctx context.Context, dir uint64, rnd *rand.Rand) (err er
 		}
 	case 5:
 		if lookErr == nil {
-			_, _, err = p.client.Write(ctx, a.Handle, rnd.Int64N(1000), [][]byte{[]byte("x")}, 0)
+			_, _, err = p.client.Write(ctx, a.Handle, []extent.Extent{{Off: rnd.Int64N(1000), Len: 1}}, [][]byte{[]byte("x")}, 0)
 		}
 	}
 	for _, e := range []syscall.Errno{syscall.ENOENT, syscall.EEXIST, syscall.ESTALE} {

@@ -2,11 +2,13 @@ package ionserver
 
 import (
 	"context"
+	"fmt"
 	"syscall"
 	"time"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
 
@@ -56,6 +58,59 @@ func (c *call) leave(f *ownedFile, a access, reply *rpc.Frame) {
 	if given := f.leases.End(a, want, time.Now()); reply != nil {
 		reply.Flags |= given
 	}
+}
+
+// spread is the bytes that a READ, a WRITE or a REPLAY concerns.
+type spread struct {
+	hull  extent.Extent   // from the first to the last
+	exts  []extent.Extent // sorted, none touch; hull alone if there are no holes
+	bytes int64           // of exts
+}
+
+// before is how many of the bytes lie before end.
+func (s spread) before(end int64) (n int64) {
+	for _, e := range s.exts {
+		n += min(max(end-e.Off, 0), e.Len)
+	}
+	return n
+}
+
+// pieces is the Pieces that are the body of a READ or WRITE; nil if it has none.
+func (c *call) pieces() (*ionpb.Pieces, error) {
+	if len(c.Body) == 0 {
+		return nil, nil
+	}
+	p := new(ionpb.Pieces)
+	if err := c.Decode(p); err != nil {
+		return nil, errno.Wrap("ionserver.pieces", syscall.EINVAL, err)
+	}
+	return p, nil
+}
+
+// spread is what the call concerns: the pieces p or, if that is nil, n bytes at
+// its offset.
+func (c *call) spread(p *ionpb.Pieces, n int64) (spread, error) {
+	if p == nil {
+		ext, err := c.dataExtent(n)
+		return spread{ext, []extent.Extent{ext}, n}, err
+	}
+	exts, err := p.Extents()
+	if err != nil {
+		return spread{}, err
+	}
+	s := spread{extent.Extent{Off: exts[0].Off, Len: exts[len(exts)-1].End() - exts[0].Off}, exts, extent.Total(exts)}
+	if s.hull.Off != c.Off || s.hull.Len != c.Len {
+		return spread{}, errno.New("ionserver: the pieces are not those of offset and length", syscall.EINVAL)
+	}
+	return s, nil
+}
+
+// payload is the bytes of the call's data, which are those of s.
+func (c *call) payload(s spread) ([][]byte, error) {
+	if n := int64(c.Data.Len()); n != s.bytes {
+		return nil, errno.Wrap("ionserver", syscall.EINVAL, fmt.Errorf("%d bytes of data for pieces of %d", n, s.bytes))
+	}
+	return c.Data.Append(nil), nil
 }
 
 // lockRange takes the range lock of ext, without a worker if it has to wait.

@@ -39,7 +39,7 @@ func (c *call) append() (*rpc.Frame, error) {
 		return nil, err
 	}
 	var off int64
-	var n int
+	var n int64
 	for done := false; !done; {
 		size, err := c.size()
 		if err != nil {
@@ -49,7 +49,7 @@ func (c *call) append() (*rpc.Frame, error) {
 			return nil, err
 		}
 	}
-	return &rpc.Frame{Off: off, Len: int64(n)}, nil
+	return &rpc.Frame{Off: off, Len: n}, nil
 }
 
 // size is that of the file with everything that was written when the call
@@ -74,7 +74,7 @@ func (c *call) size() (int64, error) {
 
 // appendAt writes the call's data at size, if that is still the size once
 // nobody else can write there; else done is false.
-func (c *call) appendAt(size int64) (off int64, n int, done bool, err error) {
+func (c *call) appendAt(size int64) (off, n int64, done bool, err error) {
 	s := c.srv
 	total := int64(c.Data.Len())
 	if total > math.MaxInt64-size {
@@ -115,14 +115,14 @@ func (c *call) appendAt(size int64) (off int64, n int, done bool, err error) {
 	pieces := c.Data.Append(nil)
 	for _, p := range parts {
 		head := takePieces(&pieces, p.ext.Len)
-		var m int
+		var m int64
 		if p.token == nil {
 			m, err = s.owner.writeFenced(c, c.ctx, c.Handle, p.ext.Off, head, c.Flags)
 		} else {
 			m, err = c.writeAt(p.token, p.ext.Off, head)
 		}
 		n += m
-		if err != nil || int64(m) < p.ext.Len {
+		if err != nil || m < p.ext.Len {
 			break
 		}
 	}
@@ -137,7 +137,7 @@ func (c *call) appendAt(size int64) (off int64, n int, done bool, err error) {
 }
 
 // writeAt writes at another owner, within a fence there.
-func (c *call) writeAt(t *token, off int64, pieces [][]byte) (n int, err error) {
+func (c *call) writeAt(t *token, off int64, pieces [][]byte) (n int64, err error) {
 	err = c.wait(func() error {
 		b := c.srv.pool.New(int(piecesLen(pieces)))
 		at := b.Bytes()
@@ -147,7 +147,7 @@ func (c *call) writeAt(t *token, off int64, pieces [][]byte) (n int, err error) 
 		r, err := t.link.callOn(c.ctx, t.conn, rpc.Frame{Op: ionpb.Op_FENCED_WRITE, Handle: c.Handle, Off: off, Flags: c.Flags, Data: rpc.Pooled(b)},
 			&ionpb.TokenReq{Token: t.id}, nil)
 		if err == nil {
-			n = int(r.Len)
+			n = r.Len
 		}
 		return err
 	})

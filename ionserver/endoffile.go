@@ -51,10 +51,11 @@ func (s *Server) quiet(handle uint64) quiet {
 	return q
 }
 
-// hole returns how many zeros follow, within ext, the bytes below end that are
-// known here. reach, the end of what was not written back here, and before are
-// looks from before they were read. errKeptBack: a mount keeps writes back here.
-func (c *call) hole(f *ownedFile, ext extent.Extent, end, reach int64, before quiet) (int64, error) {
+// reach returns an end of the file, for bytes of ext that were not found: what
+// lies before it is a hole. reach, the end of what was not written back here,
+// and before are looks from before they were read. errKeptBack: a mount keeps
+// writes back here.
+func (c *call) reach(f *ownedFile, ext extent.Extent, reach int64, before quiet) (int64, error) {
 	behind := extent.ToEnd(ext.End())
 	f.mu.Lock()
 	kept := len(f.leases.Conflicts(c.sess.id, behind, false)) > 0
@@ -78,7 +79,7 @@ func (c *call) hole(f *ownedFile, ext extent.Extent, end, reach int64, before qu
 		}
 		reach = max(reach, others, size)
 	}
-	return max(min(reach, ext.End())-end, 0), nil
+	return reach, nil
 }
 
 // reachOfOthers is the end of the bytes at other owners that PVFS2 may not

@@ -116,8 +116,9 @@ func (f *ownedFile) closeTo(ext extent.Extent, shared bool, session uint64) bool
 
 // writeFenced writes within a fence that the caller holds, through to the
 // PVFS2 servers.
-func (o *owner) writeFenced(w waiter, ctx context.Context, handle uint64, off int64, pieces [][]byte, flags uint32) (int, error) {
+func (o *owner) writeFenced(w waiter, ctx context.Context, handle uint64, off int64, pieces [][]byte, flags uint32) (int64, error) {
 	f := o.get(handle)
 	defer o.put(f)
-	return o.writeThrough(w, ctx, f, extent.Extent{Off: off, Len: piecesLen(pieces)}, pieces, flags)
+	ext := extent.Extent{Off: off, Len: piecesLen(pieces)}
+	return o.writeThrough(w, ctx, f, spread{ext, []extent.Extent{ext}, ext.Len}, pieces, flags)
 }

@@ -11,29 +11,33 @@ import (
 
 // read answers READ: with less than was asked for only at the end of the file.
 func (c *call) read() (reply *rpc.Frame, err error) {
-	ext, err := c.dataExtent(c.Len)
+	p, err := c.pieces()
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkOwner(ext); err != nil {
+	s, err := c.spread(p, c.Len)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkOwner(s.hull); err != nil {
 		return nil, err
 	}
 	o := c.srv.owner
 	f := o.get(c.Handle)
 	defer o.put(f)
-	if ext.Empty() {
+	if s.hull.Empty() {
 		return &rpc.Frame{}, nil
 	}
-	a, err := c.enter(f, ext, false)
+	a, err := c.enter(f, s.hull, false)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { c.leave(f, a, reply) }()
 	for {
-		if reply, err = c.readLocked(f, ext); err != errKeptBack {
+		if reply, err = c.readLocked(f, s); err != errKeptBack {
 			return reply, err
 		}
-		if err := c.awaitLeases(c.ctx, f, extent.ToEnd(ext.End()), false, c.sess.id); err != nil {
+		if err := c.awaitLeases(c.ctx, f, extent.ToEnd(s.hull.End()), false, c.sess.id); err != nil {
 			return nil, err
 		}
 	}
@@ -45,27 +49,28 @@ func (c *call) read() (reply *rpc.Frame, err error) {
 var errKeptBack = errors.New("ionserver: writes are kept back")
 
 // readLocked reads under the range lock.
-func (c *call) readLocked(f *ownedFile, ext extent.Extent) (*rpc.Frame, error) {
+func (c *call) readLocked(f *ownedFile, s spread) (*rpc.Frame, error) {
 	o := c.srv.owner
-	release, err := c.lockRange(c.ctx, f, ext, false)
+	release, err := c.lockRange(c.ctx, f, s.hull, false)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	before := c.srv.quiet(c.Handle)
 	reach := f.reach() // what is written back while we read may be missed there
-	v, err := f.data.Read(c.ctx, ext, o.fetch(f))
+	v, err := f.data.Read(c.ctx, s.exts, o.fetch(f))
 	if err != nil {
 		return nil, stale(err)
 	}
 	n, pieces := int64(v.Len()), v.Slices()
-	if n < ext.Len {
-		hole, err := c.hole(f, ext, ext.Off+n, reach, before)
+	if n < s.bytes {
+		reach, err := c.reach(f, s.hull, reach, before)
 		if err != nil {
 			v.Release()
 			return nil, err
 		}
-		n, pieces = n+hole, withZeros(pieces[:len(pieces):len(pieces)], hole)
+		hole := s.before(reach) - n
+		n, pieces = max(n, n+hole), withZeros(pieces[:len(pieces):len(pieces)], hole)
 	}
 	return &rpc.Frame{Data: rpc.Lent(pieces, v.Release), Len: n}, nil
 }

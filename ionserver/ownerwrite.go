@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
@@ -12,20 +11,28 @@ import (
 // write answers WRITE: with the stamp of the write, and when everybody sees
 // the bytes.
 func (c *call) write() (reply *rpc.Frame, err error) {
-	ext, err := c.dataExtent(int64(c.Data.Len()))
+	p, err := c.pieces()
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkOwner(ext); err != nil {
+	s, err := c.spread(p, int64(c.Data.Len()))
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkOwner(s.hull); err != nil {
+		return nil, err
+	}
+	data, err := c.payload(s)
+	if err != nil {
 		return nil, err
 	}
 	o := c.srv.owner
 	f := o.get(c.Handle)
 	defer o.put(f)
-	if ext.Empty() {
+	if s.hull.Empty() {
 		return &rpc.Frame{}, nil
 	}
-	a, err := c.enter(f, ext, true)
+	a, err := c.enter(f, s.hull, true)
 	if err != nil {
 		return nil, err
 	}
@@ -34,62 +41,73 @@ func (c *call) write() (reply *rpc.Frame, err error) {
 		return nil, err
 	}
 	defer f.endWrite()
-	release, err := c.lockRange(c.ctx, f, ext, true)
+	release, err := c.lockRange(c.ctx, f, s.hull, true)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	return c.put(f, ext)
+	return c.put(f, s, data)
 }
 
-// put writes the call's data to ext. The caller holds the range lock.
-func (c *call) put(f *ownedFile, ext extent.Extent) (*rpc.Frame, error) {
+// put writes data to s. The caller holds the range lock.
+func (c *call) put(f *ownedFile, s spread, data [][]byte) (*rpc.Frame, error) {
 	o := c.srv.owner
 	if _, err := o.file(c.ctx, f); err != nil { // it is a file, and there
 		return nil, err
 	}
-	pieces := c.Data.Append(nil)
 	if c.Flags&uint32(ionpb.Flag_SYNC) != 0 || o.space.low() {
-		return c.putThrough(f, ext, pieces)
+		return c.putThrough(f, s, data)
 	}
-	if !f.data.TryWrite(ext.Off, pieces) {
-		o.makeRoom()
-		if err := c.wait(func() error { return f.data.Write(c.ctx, ext.Off, pieces) }); err != nil {
+	for _, e := range s.exts {
+		if err := c.keep(f, e.Off, takePieces(&data, e.Len)); err != nil {
 			return nil, err
 		}
 	}
 	stamp := f.wrote(time.Now(), c.sess.id, true)
-	o.consider(f, ext.Len)
-	return &rpc.Frame{Off: stamp, Len: ext.Len}, nil
+	o.consider(f, s.bytes)
+	return &rpc.Frame{Off: stamp, Len: s.bytes}, nil
+}
+
+// keep writes pieces to off in the owner's memory, when there is room.
+func (c *call) keep(f *ownedFile, off int64, pieces [][]byte) error {
+	if f.data.TryWrite(off, pieces) {
+		return nil
+	}
+	c.srv.owner.makeRoom()
+	return c.wait(func() error { return f.data.Write(c.ctx, off, pieces) })
 }
 
 // putThrough is put for what has to be at the PVFS2 servers.
-func (c *call) putThrough(f *ownedFile, ext extent.Extent, pieces [][]byte) (*rpc.Frame, error) {
-	n, err := c.srv.owner.writeThrough(c, c.ctx, f, ext, pieces, c.Flags)
+func (c *call) putThrough(f *ownedFile, s spread, data [][]byte) (*rpc.Frame, error) {
+	n, err := c.srv.owner.writeThrough(c, c.ctx, f, s, data, c.Flags)
 	stamp := f.wrote(time.Now(), c.sess.id, false)
 	if err != nil {
 		return nil, err
 	}
-	f.data.Insert(ext.Off, pieces)
-	return &rpc.Frame{Off: stamp, Len: int64(n), Flags: uint32(ionpb.Flag_STABLE_WRITE)}, nil
+	for _, e := range s.exts {
+		f.data.Insert(e.Off, takePieces(&data, e.Len))
+	}
+	return &rpc.Frame{Off: stamp, Len: n, Flags: uint32(ionpb.Flag_STABLE_WRITE)}, nil
 }
 
-// writeThrough writes to the PVFS2 servers, behind what was written to ext
+// writeThrough writes data to the PVFS2 servers, behind what was written to s
 // before, and returns how much. With SYNC it is durable then. The caller has
-// locked ext, or fenced it.
-func (o *owner) writeThrough(w waiter, ctx context.Context, f *ownedFile, ext extent.Extent, pieces [][]byte, flags uint32) (int, error) {
+// locked the hull of s, or fenced it.
+func (o *owner) writeThrough(w waiter, ctx context.Context, f *ownedFile, s spread, data [][]byte, flags uint32) (int64, error) {
 	if err := o.stabilise(w, ctx, f); err != nil {
 		return 0, err
 	}
-	if err := o.writeBack(w, ctx, f, ext); err != nil {
+	if err := o.writeBack(w, ctx, f, s.hull); err != nil {
 		return 0, err
 	}
 	file, err := o.file(ctx, f)
 	if err != nil {
 		return 0, err
 	}
-	n, err := file.WriteAt(ctx, pieces, ext.Off)
-	f.data.Drop(ext)
+	n, err := file.WriteExtents(ctx, s.exts, data)
+	for _, e := range s.exts {
+		f.data.Drop(e)
+	}
 	if err == nil && flags&uint32(ionpb.Flag_SYNC) != 0 {
 		err = file.Flush(ctx)
 	}

@@ -404,7 +404,7 @@ func (c *call) peerFencedWrite() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &rpc.Frame{Len: int64(n)}, nil
+	return &rpc.Frame{Len: n}, nil
 }
 
 func (c *call) peerOrphan() (*rpc.Frame, error) {

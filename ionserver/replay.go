@@ -81,11 +81,15 @@ func (c *call) replay() (*rpc.Frame, error) {
 	if err := c.Decode(&m); err != nil {
 		return nil, err
 	}
-	ext, err := c.dataExtent(int64(c.Data.Len()))
+	s, err := c.spread(m.Pieces, int64(c.Data.Len()))
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkOwner(ext); err != nil {
+	if err := c.checkOwner(s.hull); err != nil {
+		return nil, err
+	}
+	data, err := c.payload(s)
+	if err != nil {
 		return nil, err
 	}
 	if m.Stamp <= 0 {
@@ -101,7 +105,7 @@ func (c *call) replay() (*rpc.Frame, error) {
 		return nil, err
 	}
 	defer f.endWrite()
-	release, err := c.lockRange(c.ctx, f, ext, true)
+	release, err := c.lockRange(c.ctx, f, s.hull, true)
 	if err != nil {
 		return nil, err
 	}
@@ -109,14 +113,8 @@ func (c *call) replay() (*rpc.Frame, error) {
 	if _, err := o.file(c.ctx, f); err != nil {
 		return nil, err
 	}
-	f.mu.Lock()
-	if f.replayed == nil {
-		f.replayed = new(replayed)
-	}
-	write := f.replayed.Admit(ext, m.Stamp, m.Prepared)
-	f.mu.Unlock()
-	for _, e := range write {
-		if err := c.putPart(f, ext.Off, e); err != nil {
+	for _, e := range s.exts {
+		if err := c.replayPart(f, e, takePieces(&data, e.Len), &m); err != nil {
 			return nil, err
 		}
 	}
@@ -127,15 +125,21 @@ func (c *call) replay() (*rpc.Frame, error) {
 	return okay(nil)
 }
 
-// putPart writes that part of the call's data, which begins at off, that lies
-// in e.
-func (c *call) putPart(f *ownedFile, off int64, e extent.Extent) error {
-	pieces := c.Data.Append(nil)
-	takePieces(&pieces, e.Off-off)
-	part := takePieces(&pieces, e.Len)
-	if f.data.TryWrite(e.Off, part) {
-		return nil
+// replayPart writes what of ext has no later value than pieces, which m is about.
+func (c *call) replayPart(f *ownedFile, ext extent.Extent, pieces [][]byte, m *ionpb.ReplayReq) error {
+	f.mu.Lock()
+	if f.replayed == nil {
+		f.replayed = new(replayed)
 	}
-	c.srv.owner.makeRoom()
-	return c.wait(func() error { return f.data.Write(c.ctx, e.Off, part) })
+	write := f.replayed.Admit(ext, m.Stamp, m.Prepared)
+	f.mu.Unlock()
+	for at := ext.Off; len(write) > 0; write = write[1:] {
+		e := write[0]
+		takePieces(&pieces, e.Off-at)
+		if err := c.keep(f, e.Off, takePieces(&pieces, e.Len)); err != nil {
+			return err
+		}
+		at = e.End()
+	}
+	return nil
 }

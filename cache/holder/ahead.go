@@ -11,9 +11,9 @@ func (h *Handle) readAhead(e extent.Extent) {
 	f := h.file
 	d := f.domain(e.Off)
 	d.mu.RLock()
-	giving := d.giving
+	denied := d.denied
 	d.mu.RUnlock()
-	if !giving {
+	if denied {
 		return
 	}
 	h.streamMu.Lock()
@@ -35,9 +35,11 @@ func (f *File) prefetch(e extent.Extent, r right) {
 		return
 	}
 	defer release()
-	out := new(Bytes)
-	defer out.Release()
-	if _, err := f.readPart(f.h.life, e, r, out); err != nil {
+	v, got, err := f.gather(f.h.life, []extent.Extent{e}, r)
+	if err != nil {
 		f.h.opt.Logger.Debug("read ahead", "handle", f.handle, "err", err)
+		return
 	}
+	v.Release()
+	got.Release()
 }

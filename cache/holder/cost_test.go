@@ -61,6 +61,32 @@ func TestSmallWritesBecomeLargeOnes(t *testing.T) {
 	}
 }
 
+// TestInterleavedWritesAreOne: small pieces that two nodes write in turn cost
+// each of them one request a chunk, whatever lies in between.
+func TestInterleavedWritesAreOne(t *testing.T) {
+	r := newRig(t, ionserver.Options{})
+	p, q := r.nodes()
+	for _, m := range []consistency.Mode{consistency.Commit, consistency.Session, consistency.Eventual} {
+		t.Run(m.String(), func(t *testing.T) {
+			h := p.file()
+			fds := []*fd{p.open(h, m, rw), q.open(h, m, rw)}
+			want := make([]byte, 4*mib)
+			rand.NewChaCha8([32]byte{9}).Read(want)
+			write := func(k int) {
+				for at := k * 4 * kib; at < len(want); at += 8 * kib {
+					fds[k].write(int64(at), string(want[at:at+4*kib]))
+				}
+				fds[k].close()
+			}
+			require.LessOrEqual(t, p.sent("write", func() { write(0) }), 4)
+			require.LessOrEqual(t, q.sent("write", func() { write(1) }), 4)
+			x := p.open(h, m, syscall.O_RDONLY)
+			defer x.close()
+			x.requireContent(want)
+		})
+	}
+}
+
 // TestRereadIsFree: what was read or written is read again without a request,
 // until somebody else writes.
 func TestRereadIsFree(t *testing.T) {

@@ -1,6 +1,8 @@
 package holder
 
 import (
+	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,14 +25,14 @@ type domain struct {
 	tenure ionclient.Tenure
 	era    uint64    // guarded by mu
 	filled time.Time // guarded by mu; when the oldest clean bytes came; zero: there are none
-	giving bool      // guarded by mu; the last answer came with a right to keep it
+	denied bool      // guarded by mu; the last answer came without a right to keep it
 
 	fetches []*fetch // guarded by mu; READs under way
 }
 
 // fetch is a READ under way.
 type fetch struct {
-	ext  extent.Extent
+	exts []extent.Extent
 	done chan struct{}
 }
 
@@ -121,15 +123,15 @@ func (d *domain) mayUse(r right, now time.Time) bool {
 }
 
 // insert caches what a READ of that era has brought, if there is a right to.
-func (d *domain) insert(era uint64, r right, g ionclient.Grant, off int64, pieces [][]byte) {
+func (d *domain) insert(era uint64, r right, g ionclient.Grant, exts []extent.Extent, pieces [][]byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	leased := d.grantLocked(era, g)
-	d.giving = d.era == era && (leased || r != byLease)
-	if !d.giving {
+	d.denied = d.era != era || !leased && r == byLease
+	if d.denied {
 		return
 	}
-	d.f.data.Insert(off, pieces)
+	byExtent(exts, pieces, d.f.data.Insert)
 	d.filledLocked()
 }
 
@@ -139,24 +141,45 @@ func (d *domain) filledLocked() {
 	}
 }
 
-// join returns a READ under way that overlaps e, if waiting for it may save one.
-func (d *domain) join(e extent.Extent) *fetch {
+// await waits for READs under way that overlap exts, if that may save one, and
+// reports whether there were any.
+func (d *domain) await(ctx context.Context, exts []extent.Extent) bool {
 	d.mu.RLock()
-	defer d.mu.RUnlock()
-	if !d.giving {
-		return nil
-	}
+	var waits []*fetch
 	for _, x := range d.fetches {
-		if x.ext.Overlaps(e) {
-			return x
+		if !d.denied && x.overlaps(exts) {
+			waits = append(waits, x)
 		}
 	}
-	return nil
+	d.mu.RUnlock()
+	for _, x := range waits {
+		select {
+		case <-x.done:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return len(waits) > 0
+}
+
+// overlaps reports whether x brings a byte of exts; both are sorted.
+func (x *fetch) overlaps(exts []extent.Extent) bool {
+	for mine := x.exts; len(mine) > 0 && len(exts) > 0; {
+		switch {
+		case mine[0].Overlaps(exts[0]):
+			return true
+		case mine[0].Off < exts[0].Off:
+			mine = mine[1:]
+		default:
+			exts = exts[1:]
+		}
+	}
+	return false
 }
 
 // fetching registers a READ; done ends it.
-func (d *domain) fetching(e extent.Extent) (x *fetch, era uint64) {
-	x = &fetch{ext: e, done: make(chan struct{})}
+func (d *domain) fetching(exts []extent.Extent) (x *fetch, era uint64) {
+	x = &fetch{exts: exts, done: make(chan struct{})}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fetches = append(d.fetches, x)
@@ -166,11 +189,6 @@ func (d *domain) fetching(e extent.Extent) (x *fetch, era uint64) {
 func (d *domain) fetched(x *fetch) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for i, y := range d.fetches {
-		if x == y {
-			d.fetches = append(d.fetches[:i], d.fetches[i+1:]...)
-			break
-		}
-	}
+	d.fetches = slices.DeleteFunc(d.fetches, func(y *fetch) bool { return x == y })
 	close(x.done)
 }

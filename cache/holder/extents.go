@@ -52,15 +52,68 @@ func runsOf(v *cache.View) []run {
 	return out
 }
 
-// clip appends to dst what pieces, which begin at the offset at, have of e.
-func clip(dst [][]byte, at int64, pieces [][]byte, e extent.Extent) [][]byte {
-	for _, p := range pieces {
-		here := extent.Extent{Off: at, Len: int64(len(p))}
-		if in := here.Intersect(e); !in.Empty() {
-			dst = append(dst, p[in.Off-at:][:in.Len])
+// load is what one request carries of a View: its extents, and their bytes in
+// order.
+type load struct {
+	exts   []extent.Extent
+	pieces [][]byte
+}
+
+func (l load) len() int64 { return extent.Total(l.exts) }
+
+// loadsOf divides v into loads of at most so many extents.
+func loadsOf(v *cache.View, most int) (out []load) {
+	runs, pieces := runsOf(v), v.Slices()
+	for exts := v.Extents(); len(exts) > 0; {
+		k := min(len(exts), most)
+		n := 0
+		for _, r := range runs[:k] {
+			n += len(r.pieces)
 		}
-		at += int64(len(p))
+		out = append(out, load{exts[:k:k], pieces[:n:n]})
+		exts, runs, pieces = exts[k:], runs[k:], pieces[n:]
 	}
+	return out
+}
+
+// byExtent calls f for each of exts with its pieces; those at the end may have
+// fewer, or none.
+func byExtent(exts []extent.Extent, pieces [][]byte, f func(off int64, pieces [][]byte)) {
+	if len(exts) == 1 {
+		f(exts[0].Off, pieces)
+		return
+	}
+	var mine [][]byte
+	used := 0 // of pieces[0]
+	for _, e := range exts {
+		mine = mine[:0]
+		for rest := e.Len; rest > 0 && len(pieces) > 0; {
+			p := pieces[0][used:]
+			if int64(len(p)) <= rest {
+				pieces, used = pieces[1:], 0
+			} else {
+				p = p[:rest]
+				used += len(p)
+			}
+			mine, rest = append(mine, p), rest-int64(len(p))
+		}
+		if len(mine) > 0 {
+			f(e.Off, mine)
+		}
+	}
+}
+
+// clip appends to dst what pieces, which are the bytes of exts, have of e.
+func clip(dst [][]byte, exts []extent.Extent, pieces [][]byte, e extent.Extent) [][]byte {
+	byExtent(exts, pieces, func(at int64, pieces [][]byte) {
+		for _, p := range pieces {
+			here := extent.Extent{Off: at, Len: int64(len(p))}
+			if in := here.Intersect(e); !in.Empty() {
+				dst = append(dst, p[in.Off-at:][:in.Len])
+			}
+			at += here.Len
+		}
+	})
 	return dst
 }
 

@@ -28,6 +28,9 @@ func TestReplay(t *testing.T) {
 			w.flush()
 			w.write(5, "bcd")
 			w.write(2*mib, "efg")
+			for at := int64(mib); at < 2*mib; at += 8 * kib { // retained as one write of many pieces
+				w.write(at+100, "hij")
+			}
 			w.flush()
 			w.write(mib, "not published in a weak mode")
 			r.crash(0)
@@ -39,6 +42,9 @@ func TestReplay(t *testing.T) {
 			require.Equal(t, "aefga", x.read(2*mib-1, 5))
 			require.Equal(t, "anot published in a weak modea", x.read(mib-1, 30))
 			require.Equal(t, "a", x.read(3*mib-1, 10))
+			for at := int64(mib); at < 2*mib; at += 8 * kib {
+				require.Equal(t, "ahija", x.read(at+99, 5))
+			}
 		})
 	}
 }

@@ -286,10 +286,10 @@ func hopeless(err error) bool {
 	return false
 }
 
-// maxRuns is how many WRITEs of a batch are under way at a time.
-const maxRuns = 16
+// maxLoads is how many WRITEs of a batch are under way at a time.
+const maxLoads = 16
 
-// sendBatch sends what is dirty of e.
+// sendBatch sends what is dirty of e, as one WRITE if nothing forbids it.
 func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error {
 	if !how.kept { // an I/O node may be waiting for what was kept back
 		f.h.sends <- struct{}{}
@@ -303,22 +303,22 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 	if how.kept {
 		how.flags |= ionclient.Recalled
 	}
-	runs := runsOf(v)
+	loads := loadsOf(v, f.h.maxPieces())
 	d := f.domain(e.Off)
 	era := d.begin()
 	var mu sync.Mutex
 	var first error
 	leased := false
-	limit := make(chan struct{}, maxRuns)
-	each(len(runs), func(i int) {
+	limit := make(chan struct{}, maxLoads)
+	each(len(loads), func(i int) {
 		limit <- struct{}{}
-		_, g, err := f.h.client.Write(ctx, f.handle, runs[i].ext.Off, runs[i].pieces, how.flags)
+		_, g, err := f.h.client.Write(ctx, f.handle, loads[i].exts, loads[i].pieces, how.flags)
 		<-limit
 		mu.Lock()
 		defer mu.Unlock()
 		if err == nil {
 			leased = d.grant(era, g)
-			f.retain(retained{view: v, run: runs[i], stamp: g.Stamp}, g.Tenure)
+			f.retain(retained{view: v, load: loads[i], stamp: g.Stamp}, g.Tenure)
 		}
 		first = cmp.Or(first, err)
 	})
@@ -332,11 +332,19 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 	case first == nil:
 		d.published(v.Extents(), leased)
 	case hopeless(first):
-		for _, r := range runs {
-			f.data.Discard(r.ext)
+		for _, e := range v.Extents() {
+			f.data.Discard(e)
 		}
 	}
 	return first
+}
+
+// maxPieces is how many extents one WRITE carries.
+func (h *Holder) maxPieces() int {
+	if h.opt.NoCollective {
+		return 1
+	}
+	return ionclient.MaxPieces
 }
 
 // each runs f for every index below n, at once if there are several.

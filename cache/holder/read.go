@@ -3,11 +3,11 @@ package holder
 import (
 	"cmp"
 	"context"
+	"math"
 	"sync"
 	"time"
 
 	"github.com/zoidfs/zoidfs/cache"
-	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
@@ -102,64 +102,87 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 
 // readPart reads e, which one READ can carry, from the cache or its owner.
 func (f *File) readPart(ctx context.Context, e extent.Extent, r right, out *Bytes) (part, error) {
-	d := f.domain(e.Off)
+	v, got, err := f.gather(ctx, []extent.Extent{e}, r)
+	if err != nil {
+		return part{}, err
+	}
+	out.keep(v)
+	out.keep(got)
+	return lay(e, v, got), nil
+}
+
+// gather returns what is known of exts, which one READ can carry, and what such
+// a READ has brought of the rest. Both are to be released.
+func (f *File) gather(ctx context.Context, exts []extent.Extent, r right) (*cache.View, brought, error) {
+	d := f.domain(exts[0].Off)
 	for patient := true; ; patient = false {
 		era := d.begin()
 		if !d.mayUse(r, time.Now()) {
-			f.data.Drop(e)
-		}
-		v, missing := f.data.Peek(e)
-		if len(missing) == 0 {
-			out.keep(v)
-			return part{e, e.End(), v.Slices()}, nil
-		}
-		hull := extent.Extent{Off: missing[0].Off, Len: missing[len(missing)-1].End() - missing[0].Off}
-		if x := d.join(hull); patient && x != nil {
-			v.Release()
-			select {
-			case <-x.done:
-				continue
-			case <-ctx.Done():
-				return part{}, errno.Wrap("cache.holder", errno.Of(context.Cause(ctx)), context.Cause(ctx))
+			for _, e := range exts {
+				f.data.Drop(e)
 			}
 		}
-		data, err := d.fetch(ctx, hull, r)
+		v, missing := f.data.Peek(exts...)
+		if len(missing) == 0 {
+			return v, brought{}, nil
+		}
+		if patient && d.await(ctx, missing) {
+			v.Release()
+			continue
+		}
+		got, err := d.fetch(ctx, missing, r)
 		if err != nil {
 			v.Release()
-			return part{}, err
+			return nil, brought{}, err
 		}
 		if v.Len() > 0 && r == byLease && d.begin() != era { // what was cached may be older than what came
 			v.Release()
-			data.Release()
+			got.Release()
 			continue
 		}
-		out.keep(v)
-		out.keep(data)
-		return lay(e, v, hull.Off, data), nil
+		return v, got, nil
 	}
 }
 
-// fetch reads e from the owner, and caches it if there is a right to.
-func (d *domain) fetch(ctx context.Context, e extent.Extent, r right) (ionclient.Data, error) {
-	x, era := d.fetching(e)
+// brought is what a READ of exts has brought.
+type brought struct {
+	ionclient.Data
+	exts []extent.Extent
+}
+
+// end is where the file ends, or something behind exts if it does not end there.
+func (b brought) end() int64 {
+	rest := int64(b.Len())
+	for _, e := range b.exts {
+		if rest < e.Len {
+			return e.Off + rest
+		}
+		rest -= e.Len
+	}
+	return math.MaxInt64
+}
+
+// fetch reads exts from the owner, and caches them if there is a right to.
+func (d *domain) fetch(ctx context.Context, exts []extent.Extent, r right) (brought, error) {
+	x, era := d.fetching(exts)
 	defer d.fetched(x)
-	data, g, err := d.f.h.client.Read(ctx, d.f.handle, e, r.asks())
+	data, g, err := d.f.h.client.Read(ctx, d.f.handle, exts, r.asks())
 	if err != nil {
-		return data, err
+		return brought{}, err
 	}
-	d.insert(era, r, g, e.Off, data.Slices())
-	return data, nil
+	d.insert(era, r, g, exts, data.Slices())
+	return brought{data, exts}, nil
 }
 
-// lay puts the bytes of v, which are newer, over data, which begins at off. Where
-// nobody knows of a byte before one of v lies a hole.
-func lay(e extent.Extent, v *cache.View, off int64, data ionclient.Data) part {
+// lay puts the bytes of v, which are newer, over those that came. Where nobody
+// knows of a byte before one of v lies a hole.
+func lay(e extent.Extent, v *cache.View, got brought) part {
 	p := part{ext: e, end: e.Off}
-	pieces, dataEnd := data.Slices(), off+int64(data.Len())
+	pieces, gotEnd := got.Slices(), got.end()
 	gap := func(end int64) {
 		g := extent.Extent{Off: p.end, Len: end - p.end}
-		p.slices = clip(p.slices, off, pieces, g)
-		p.end = max(p.end, min(end, dataEnd))
+		p.slices = clip(p.slices, got.exts, pieces, g)
+		p.end = max(p.end, min(end, gotEnd))
 	}
 	for _, r := range runsOf(v) {
 		gap(r.ext.Off)

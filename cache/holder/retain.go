@@ -20,7 +20,7 @@ import (
 // Source: RFC 1813 §4.8 (unstable writes and commit).
 type retained struct {
 	view     *cache.View
-	run      run
+	load     load
 	stamp    int64
 	prepared bool // they are stable, but older ones of others may not be
 }
@@ -78,7 +78,7 @@ func (f *File) retain(r retained, t ionclient.Tenure) {
 		u = new(unstable)
 		f.unstable[t.Addr()] = u
 	}
-	known := u.of(domainAt(r.run.ext.Off, size).Off)
+	known := u.of(domainAt(r.load.exts[0].Off, size).Off)
 	if r.stamp <= known.dropped {
 		f.mu.Unlock()
 		return
@@ -86,9 +86,9 @@ func (f *File) retain(r retained, t ionclient.Tenure) {
 	r.prepared = r.stamp <= known.prepared
 	r.view.Ref()
 	u.list = append(u.list, r)
-	u.bytes += r.run.ext.Len
+	u.bytes += r.load.len()
 	f.mu.Unlock()
-	if h.retained.Add(r.run.ext.Len) > h.opt.Bytes/4 {
+	if h.retained.Add(r.load.len()) > h.opt.Bytes/4 {
 		select {
 		case h.full <- struct{}{}:
 		default:
@@ -111,7 +111,7 @@ func (f *File) unretainLocked(addr string) []retained {
 // release lets go of what was retained.
 func (h *Holder) release(old []retained) {
 	for _, r := range old {
-		h.retained.Add(-r.run.ext.Len)
+		h.retained.Add(-r.load.len())
 		r.view.Release()
 	}
 }
@@ -132,10 +132,10 @@ func (h *Holder) Stable(addr string, handle uint64, s ionclient.Stable) {
 	u.learn(s)
 	var old, keep []retained
 	for _, r := range u.list {
-		known := u.of(domainAt(r.run.ext.Off, size).Off)
+		known := u.of(domainAt(r.load.exts[0].Off, size).Off)
 		if r.stamp <= known.dropped {
 			old = append(old, r)
-			u.bytes -= r.run.ext.Len
+			u.bytes -= r.load.len()
 			continue
 		}
 		r.prepared = r.stamp <= known.prepared
@@ -159,7 +159,7 @@ func (h *Holder) commit() {
 				continue
 			}
 			u.committing = true
-			off := u.list[0].run.ext.Off
+			off := u.list[0].load.exts[0].Off
 			h.spawn(func() {
 				if err := h.client.Commit(h.life, f.handle, off); err != nil {
 					h.opt.Logger.Debug("commit", "handle", f.handle, "err", err)
@@ -287,8 +287,8 @@ func (f *File) replay(ctx context.Context, addr string, r *ionclient.Reclaim) er
 	slices.SortFunc(list, func(a, b retained) int { return cmp.Compare(a.stamp, b.stamp) })
 	var err error
 	for _, x := range list {
-		if err == nil && r.Owns(f.handle, x.run.ext.Off) {
-			err = r.Replay(ctx, f.handle, x.run.ext.Off, x.run.pieces, x.stamp, x.prepared)
+		if err == nil && r.Owns(f.handle, x.load.exts[0].Off) {
+			err = r.Replay(ctx, f.handle, x.load.exts, x.load.pieces, x.stamp, x.prepared)
 		}
 		x.view.Release()
 	}
@@ -305,13 +305,13 @@ func (f *File) resend(ctx context.Context, c *chunk, r *ionclient.Reclaim) error
 	}
 	defer v.Release()
 	var first error
-	for _, x := range runsOf(v) {
-		_, g, err := r.Write(ctx, f.handle, x.ext.Off, x.pieces, ionclient.Recalled)
+	for _, x := range loadsOf(v, f.h.maxPieces()) {
+		_, g, err := r.Write(ctx, f.handle, x.exts, x.pieces, ionclient.Recalled)
 		if err != nil {
 			first = cmp.Or(first, err)
 			continue
 		}
-		f.retain(retained{view: v, run: x, stamp: g.Stamp}, g.Tenure)
+		f.retain(retained{view: v, load: x, stamp: g.Stamp}, g.Tenure)
 	}
 	f.data.Done(v, first == nil)
 	return first

@@ -85,7 +85,7 @@ func TestBytesAcrossOwners(t *testing.T) {
 		want := model[min(off, len(model)):min(off+n, len(model))]
 		require.True(t, bytes.Equal(want, got))
 	}
-	_, _, err := c.Read(t.Context(), 77, extent.Extent{Off: -1, Len: 5}, 0)
+	_, _, err := c.Read(t.Context(), 77, []extent.Extent{{Off: -1, Len: 5}}, 0)
 	require.ErrorIs(t, err, syscall.EINVAL)
 }
 

@@ -61,67 +61,96 @@ func checkRange(op string, e extent.Extent) error {
 	return nil
 }
 
-// Read reads e, which must be one that Split returns, or part of one. It
-// returns fewer bytes than asked for, perhaps none, only at the end of the file.
-// flags are LeaseData, to ask for it.
-func (c *Client) Read(ctx context.Context, h uint64, e extent.Extent, flags uint32) (Data, Grant, error) {
-	if err := checkRange("Read", e); err != nil {
-		return Data{}, Grant{}, err
+// MaxPieces is how many extents one request may name.
+const MaxPieces = ionpb.MaxPieces
+
+// hullOf is the extent from the first to the last of exts, which must be
+// sorted, and none touch or be empty; there are at most MaxPieces.
+func hullOf(op string, exts []extent.Extent) (extent.Extent, error) {
+	if len(exts) == 0 || len(exts) > MaxPieces {
+		return extent.Extent{}, errno.Wrap("ionclient."+op, syscall.EINVAL, fmt.Errorf("%d extents", len(exts)))
 	}
-	var t Tenure
-	reply, err := c.do(ctx, request{
-		to: owner(h, e.Off), frame: rpc.Frame{Op: ionpb.Op_READ, Handle: h, Off: e.Off, Len: e.Len, Flags: flags}, tenure: &t,
-	})
+	last := exts[len(exts)-1]
+	if err := checkRange(op, last); err != nil {
+		return extent.Extent{}, err
+	}
+	hull := extent.Extent{Off: exts[0].Off, Len: last.End() - exts[0].Off}
+	return hull, checkRange(op, hull)
+}
+
+// dataFrame is the READ, WRITE or REPLAY of exts, without its body if it needs a
+// message of its own.
+func dataFrame(op ionpb.Op, h uint64, exts []extent.Extent, hull extent.Extent, flags uint32) rpc.Frame {
+	f := rpc.Frame{Op: op, Handle: h, Off: hull.Off, Flags: flags}
+	if op == ionpb.Op_READ || len(exts) > 1 {
+		f.Len = hull.Len
+	}
+	if p := ionpb.PiecesOf(exts); p != nil && op != ionpb.Op_REPLAY {
+		f.Encode(p)
+	}
+	return f
+}
+
+// Read reads exts: sorted, none empty, none touching another, at most MaxPieces,
+// all within one extent that Split returns. The bytes come one after the other;
+// they are fewer than asked for, perhaps none, only at the end of the file. flags
+// are LeaseData, to ask for it.
+func (c *Client) Read(ctx context.Context, h uint64, exts []extent.Extent, flags uint32) (Data, Grant, error) {
+	hull, err := hullOf("Read", exts)
 	if err != nil {
 		return Data{}, Grant{}, err
 	}
-	if got := int64(reply.Data.Len()); got > e.Len {
+	var t Tenure
+	reply, err := c.do(ctx, request{to: owner(h, hull.Off), frame: dataFrame(ionpb.Op_READ, h, exts, hull, flags), tenure: &t})
+	if err != nil {
+		return Data{}, Grant{}, err
+	}
+	if got, want := int64(reply.Data.Len()), extent.Total(exts); got > want {
 		reply.Data.Release()
-		return Data{}, Grant{}, errno.Wrap("ionclient.Read", syscall.EPROTO, fmt.Errorf("asked for %d bytes, got %d", e.Len, got))
+		return Data{}, Grant{}, errno.Wrap("ionclient.Read", syscall.EPROTO, fmt.Errorf("asked for %d bytes, got %d", want, got))
 	}
 	g := grantOf(reply, t)
 	g.Stamp = 0
 	return Data{reply.Data}, g, nil
 }
 
-// Write writes the pieces at off, which together must be one that Split
-// returns, or part of one, and returns when every node sees them; flags are
-// KillPriv, Sync, Recalled and the leases to ask for. The pieces are not
+// Write writes pieces, one after the other, to exts, which are as for Read and
+// have as many bytes, as one write: it returns when every node sees them. flags
+// are KillPriv, Sync, Recalled and the leases to ask for. The pieces are not
 // touched after the return. If n is less than all there is an error, and the
 // first n bytes are written.
-func (c *Client) Write(ctx context.Context, h uint64, off int64, pieces [][]byte, flags uint32) (n int64, g Grant, err error) {
-	e := extent.Extent{Off: off, Len: lenOf(pieces)}
-	if err := checkRange("Write", e); err != nil {
+func (c *Client) Write(ctx context.Context, h uint64, exts []extent.Extent, pieces [][]byte, flags uint32) (n int64, g Grant, err error) {
+	hull, err := hullOf("Write", exts)
+	if err != nil {
 		return 0, Grant{}, err
 	}
 	var t Tenure
 	done := c.writing(h)
 	reply, err := c.do(ctx, request{
-		to: owner(h, off), frame: rpc.Frame{Op: ionpb.Op_WRITE, Handle: h, Off: off, Flags: flags}, pieces: pieces, tenure: &t,
+		to: owner(h, hull.Off), frame: dataFrame(ionpb.Op_WRITE, h, exts, hull, flags), pieces: pieces, tenure: &t,
 	})
 	if err != nil {
 		done(0, 0, ctx.Err() != nil)
 		return 0, Grant{}, err
 	}
-	done(off+wrote(reply, e), reply.Off, false)
-	return wrote(reply, e), grantOf(reply, t), shortWrite(reply, e)
+	n, err = wrote(reply, exts, done)
+	return n, grantOf(reply, t), err
 }
 
-// wrote is how much of e a reply says was written.
-func wrote(reply *rpc.Frame, e extent.Extent) int64 { return min(max(reply.Len, 0), e.Len) }
-
-func shortWrite(reply *rpc.Frame, e extent.Extent) error {
-	if reply.Len == e.Len {
-		return nil
+// wrote tells done how much of exts a reply says was written, and returns it.
+func wrote(reply *rpc.Frame, exts []extent.Extent, done func(end, at int64, lost bool)) (int64, error) {
+	total := extent.Total(exts)
+	n := min(max(reply.Len, 0), total)
+	end := exts[0].Off
+	for rest := n; rest > 0; exts = exts[1:] {
+		part := min(rest, exts[0].Len)
+		end, rest = exts[0].Off+part, rest-part
 	}
-	return errno.Wrap("ionclient.Write", syscall.EIO, fmt.Errorf("wrote %d of %d bytes", reply.Len, e.Len))
-}
-
-func lenOf(pieces [][]byte) (n int64) {
-	for _, p := range pieces {
-		n += int64(len(p))
+	done(end, reply.Off, false)
+	if n < total {
+		return n, errno.Wrap("ionclient.Write", syscall.EIO, fmt.Errorf("wrote %d of %d bytes", reply.Len, total))
 	}
-	return n
+	return n, nil
 }
 
 // Append writes p at the end of the file, wherever that is when it is carried

@@ -64,7 +64,7 @@ func (d *diary) Reclaim(ctx context.Context, _ string, r *Reclaim) error {
 	if refuse {
 		return rpc.ErrBroken
 	}
-	return r.Replay(ctx, 77, 0, d.retained, 5, true)
+	return r.Replay(ctx, 77, []extent.Extent{{Len: 8}}, d.retained, 5, true)
 }
 
 func (d *diary) Holds(h uint64) bool { return h == 77 }
@@ -221,7 +221,7 @@ func TestTenure(t *testing.T) {
 	bubble(t, func(t *testing.T, n *calling, c *Client) {
 		var g Grant
 		var err error
-		_, g, err = c.Write(t.Context(), 77, 0, [][]byte{[]byte("x")}, LeaseWrite)
+		_, g, err = c.Write(t.Context(), 77, []extent.Extent{{Len: 1}}, [][]byte{[]byte("x")}, LeaseWrite)
 		require.NoError(t, err)
 		require.False(t, Tenure{}.Valid())
 		require.True(t, g.Tenure.Valid())
@@ -238,7 +238,7 @@ func TestTenure(t *testing.T) {
 		n.ion.mu.Lock()
 		clear(n.sessions)
 		n.ion.mu.Unlock()
-		_, again, err := c.Write(t.Context(), 77, 0, [][]byte{[]byte("x")}, LeaseWrite)
+		_, again, err := c.Write(t.Context(), 77, []extent.Extent{{Len: 1}}, [][]byte{[]byte("x")}, LeaseWrite)
 		require.NoError(t, err)
 		require.False(t, g.Tenure.Valid(), "the I/O node has forgotten what it gave")
 		require.True(t, again.Tenure.Valid())

@@ -87,22 +87,30 @@ func (r *Reclaim) Owns(h uint64, off int64) bool { return owner(h, off)(r.p) == 
 
 // Replay sends bytes that were written but not stable, with the stamp that they
 // had; prepared as Stable told. It fails only if the connection does.
-func (r *Reclaim) Replay(ctx context.Context, h uint64, off int64, pieces [][]byte, stamp int64, prepared bool) error {
-	_, err := r.call(ctx, rpc.Frame{Op: ionpb.Op_REPLAY, Handle: h, Off: off}, &ionpb.ReplayReq{Stamp: stamp, Prepared: prepared}, pieces)
+func (r *Reclaim) Replay(ctx context.Context, h uint64, exts []extent.Extent, pieces [][]byte, stamp int64, prepared bool) error {
+	hull, err := hullOf("Replay", exts)
+	if err != nil {
+		return err
+	}
+	m := &ionpb.ReplayReq{Stamp: stamp, Prepared: prepared, Pieces: ionpb.PiecesOf(exts)}
+	_, err = r.call(ctx, dataFrame(ionpb.Op_REPLAY, h, exts, hull, 0), m, pieces)
 	return r.c().refused("replay", h, err)
 }
 
 // Write is Client.Write.
-func (r *Reclaim) Write(ctx context.Context, h uint64, off int64, pieces [][]byte, flags uint32) (int64, Grant, error) {
-	e := extent.Extent{Off: off, Len: lenOf(pieces)}
+func (r *Reclaim) Write(ctx context.Context, h uint64, exts []extent.Extent, pieces [][]byte, flags uint32) (int64, Grant, error) {
+	hull, err := hullOf("Write", exts)
+	if err != nil {
+		return 0, Grant{}, err
+	}
 	done := r.c().writing(h)
-	reply, err := r.call(ctx, rpc.Frame{Op: ionpb.Op_WRITE, Handle: h, Off: off, Flags: flags}, nil, pieces)
+	reply, err := r.call(ctx, dataFrame(ionpb.Op_WRITE, h, exts, hull, flags), nil, pieces)
 	if err != nil {
 		done(0, 0, false)
 		return 0, Grant{}, err
 	}
-	done(off+wrote(reply, e), reply.Off, false)
-	return wrote(reply, e), grantOf(reply, Tenure{r.s, r.l.fresh, r.p.view.Epoch}), shortWrite(reply, e)
+	n, err := wrote(reply, exts, done)
+	return n, grantOf(reply, Tenure{r.s, r.l.fresh, r.p.view.Epoch}), err
 }
 
 func (r *Reclaim) c() *Client { return r.s.c }

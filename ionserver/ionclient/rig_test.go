@@ -587,7 +587,7 @@ const toEOF = math.MaxInt64
 // write writes p at off, one request a piece.
 func write(ctx context.Context, c *Client, h uint64, off int64, p []byte) (n int64, err error) {
 	for _, e := range c.Split(extent.Extent{Off: off, Len: int64(len(p))}) {
-		got, _, err := c.Write(ctx, h, e.Off, [][]byte{p[e.Off-off:][:e.Len]}, 0)
+		got, _, err := c.Write(ctx, h, []extent.Extent{e}, [][]byte{p[e.Off-off:][:e.Len]}, 0)
 		if n += got; err != nil {
 			return n, err
 		}
@@ -598,7 +598,7 @@ func write(ctx context.Context, c *Client, h uint64, off int64, p []byte) (n int
 // read reads up to n bytes at off.
 func read(ctx context.Context, c *Client, h uint64, off, n int64) (p []byte, err error) {
 	for _, e := range c.Split(extent.Extent{Off: off, Len: n}) {
-		d, _, err := c.Read(ctx, h, e, 0)
+		d, _, err := c.Read(ctx, h, []extent.Extent{e}, 0)
 		if err != nil {
 			return p, err
 		}

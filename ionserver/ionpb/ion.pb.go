@@ -81,9 +81,9 @@ const (
 	// Data, on data connections, at the owner of the file domain of off; a
 	// request never crosses the border of a domain. APPEND goes to the home.
 	// A READ or WRITE with a body is noncontiguous: off, len is the hull of the
-	// pieces, and data (of the reply, of the request) their bytes in order. Such a
-	// READ is answered with fewer bytes only if a piece lies at the end of file.
-	Op_READ   Op = 40 // off, len, Pieces or nothing -> data, shorter than len only at end of file
+	// pieces, and data (of the reply, of the request) their bytes in order. It
+	// counts as one access of its hull: one lock, one stamp, one lease.
+	Op_READ   Op = 40 // off, len, Pieces or nothing -> data, less than asked for only at end of file
 	Op_WRITE  Op = 41 // R off, data, flags, Pieces or nothing -> len written
 	Op_APPEND Op = 42 // R data, flags -> off where the data went, len
 	// Everything that was written to this owner's domains of the file before
@@ -91,7 +91,7 @@ const (
 	Op_COMMIT Op = 43 // off ->
 	// After a restart: bytes that were written but not yet stable, with the
 	// stamp that they had. In order of stamps within one mount.
-	Op_REPLAY Op = 44 // off, data, ReplayReq ->
+	Op_REPLAY Op = 44 // off, len, data, ReplayReq ->
 	// From an I/O node to a mount, on a control connection, with CALLBACK. A
 	// mount answers each; one that is sent again is simply done again.
 	Op_REVOKE  Op = 50 // off, len, flags -> ; the leases that flags name end
@@ -2830,7 +2830,8 @@ type ReplayReq struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Stamp int64                  `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"`
 	// They are known to be stable, and only count against older ones of others.
-	Prepared      bool `protobuf:"varint,2,opt,name=prepared,proto3" json:"prepared,omitempty"`
+	Prepared      bool    `protobuf:"varint,2,opt,name=prepared,proto3" json:"prepared,omitempty"`
+	Pieces        *Pieces `protobuf:"bytes,3,opt,name=pieces,proto3" json:"pieces,omitempty"` // as in WRITE; absent: contiguous
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2877,6 +2878,13 @@ func (x *ReplayReq) GetPrepared() bool {
 		return x.Prepared
 	}
 	return false
+}
+
+func (x *ReplayReq) GetPieces() *Pieces {
+	if x != nil {
+		return x.Pieces
+	}
+	return nil
 }
 
 // StableReq tells a mount about the bytes that it wrote to one owner's domains
@@ -4544,10 +4552,11 @@ const file_ion_proto_rawDesc = "" +
 	"\x05clean\x18\x02 \x01(\bR\x05clean\"\"\n" +
 	"\n" +
 	"RecallResp\x12\x14\n" +
-	"\x05quiet\x18\x01 \x01(\bR\x05quiet\"=\n" +
+	"\x05quiet\x18\x01 \x01(\bR\x05quiet\"h\n" +
 	"\tReplayReq\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x1a\n" +
-	"\bprepared\x18\x02 \x01(\bR\bprepared\"y\n" +
+	"\bprepared\x18\x02 \x01(\bR\bprepared\x12)\n" +
+	"\x06pieces\x18\x03 \x01(\v2\x11.zoidfs.v1.PiecesR\x06pieces\"y\n" +
 	"\tStableReq\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x12\n" +
 	"\x04drop\x18\x02 \x01(\bR\x04drop\x12\x14\n" +
@@ -4872,27 +4881,28 @@ var file_ion_proto_depIdxs = []int32{
 	14, // 5: zoidfs.v1.EntryResp.attr:type_name -> zoidfs.v1.Attr
 	25, // 6: zoidfs.v1.ReadDirResp.entries:type_name -> zoidfs.v1.Dirent
 	2,  // 7: zoidfs.v1.Dirent.type:type_name -> zoidfs.v1.ObjType
-	4,  // 8: zoidfs.v1.LockReq.type:type_name -> zoidfs.v1.LockType
-	4,  // 9: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
-	8,  // 10: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
-	8,  // 11: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
-	61, // 12: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	62, // 13: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
-	8,  // 14: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	58, // 15: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	59, // 16: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	60, // 17: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
-	5,  // 18: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	54, // 19: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	56, // 20: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
-	5,  // 21: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	55, // 22: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	57, // 23: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
-	21, // [21:24] is the sub-list for method output_type
-	18, // [18:21] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	32, // 8: zoidfs.v1.ReplayReq.pieces:type_name -> zoidfs.v1.Pieces
+	4,  // 9: zoidfs.v1.LockReq.type:type_name -> zoidfs.v1.LockType
+	4,  // 10: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
+	8,  // 11: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
+	8,  // 12: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
+	61, // 13: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	62, // 14: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	8,  // 15: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
+	58, // 16: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	59, // 17: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	60, // 18: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	5,  // 19: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
+	54, // 20: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	56, // 21: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	5,  // 22: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
+	55, // 23: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	57, // 24: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	22, // [22:25] is the sub-list for method output_type
+	19, // [19:22] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_ion_proto_init() }

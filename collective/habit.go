@@ -45,6 +45,11 @@ func (h *habit) arrive(rank Rank, now time.Time, bound time.Duration, may bool) 
 		h.add(rank)
 		return nil
 	}
+	return h.open(rank, now, bound, may)
+}
+
+// open ends the epoch and begins the next one with rank, like arrive.
+func (h *habit) open(rank Rank, now time.Time, bound time.Duration, may bool) []Rank {
 	if !h.began.IsZero() {
 		h.judge()
 		h.remember()
@@ -130,11 +135,13 @@ func (h *habit) remember() {
 	h.sets[0] = set
 }
 
-// habits keeps the habits of the keys and jobs that were used last. The zero
-// value is ready.
+// habits keeps the habits of the keys and jobs that were used last. For each job
+// there is one more habit, of the first epochs of its keys: a job that opens
+// one file after the other together is expected to open the next one together.
+// The zero value is ready.
 type habits[K comparable] struct {
-	byName map[habitName[K]]*list.Element
-	order  list.List // of *namedHabit[K], the last used first
+	known recent[habitName[K], habit]
+	fresh recent[JobID, freshHabit[K]]
 }
 
 type habitName[K comparable] struct {
@@ -142,26 +149,59 @@ type habitName[K comparable] struct {
 	job JobID
 }
 
-type namedHabit[K comparable] struct {
-	name habitName[K]
+// freshHabit is the habit of a job with keys that are new. Each of them begins
+// an epoch, and ends that of the one before.
+type freshHabit[K comparable] struct {
 	habit
+	of K // whose first epoch it is
 }
 
-// get returns the habit of the job with the key, a new one if there is none.
-func (s *habits[K]) get(key K, job JobID) *habit {
-	name := habitName[K]{key, job}
-	if e, ok := s.byName[name]; ok {
-		s.order.MoveToFront(e)
-		return &e.Value.(*namedHabit[K]).habit
+// arrive takes note of a call of m and returns whom to wait for, like
+// habit.arrive.
+func (s *habits[K]) arrive(key K, m Member, now time.Time, bound time.Duration, may bool) []Rank {
+	h := s.known.get(habitName[K]{key, m.Job})
+	isNew := h.began.IsZero()
+	set := h.arrive(m.Rank, now, bound, may)
+	if len(h.sets) > 0 { // not its first epoch
+		return set
 	}
-	if s.byName == nil {
-		s.byName = make(map[habitName[K]]*list.Element)
+	f := s.fresh.get(m.Job)
+	if isNew {
+		f.of = key
+		return f.open(m.Rank, now, bound, may)
 	}
-	h := &namedHabit[K]{name: name}
-	s.byName[name] = s.order.PushFront(h)
-	if s.order.Len() > maxHabits {
-		last := s.order.Remove(s.order.Back()).(*namedHabit[K])
-		delete(s.byName, last.name)
+	if f.of == key {
+		f.add(m.Rank)
 	}
-	return &h.habit
+	return nil
+}
+
+// recent keeps what was asked for last, of at most maxHabits names. The zero
+// value is ready.
+type recent[N comparable, V any] struct {
+	byName map[N]*list.Element
+	order  list.List // of *named[N, V], the last used first
+}
+
+type named[N comparable, V any] struct {
+	name  N
+	value V
+}
+
+// get returns the value of name, a zero one if there is none.
+func (r *recent[N, V]) get(name N) *V {
+	if e, ok := r.byName[name]; ok {
+		r.order.MoveToFront(e)
+		return &e.Value.(*named[N, V]).value
+	}
+	if r.byName == nil {
+		r.byName = make(map[N]*list.Element)
+	}
+	n := &named[N, V]{name: name}
+	r.byName[name] = r.order.PushFront(n)
+	if r.order.Len() > maxHabits {
+		last := r.order.Remove(r.order.Back()).(*named[N, V])
+		delete(r.byName, last.name)
+	}
+	return &n.value
 }

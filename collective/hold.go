@@ -61,7 +61,7 @@ func (h *hold) reset() { *h = hold{awaited: h.awaited, jobs: h.jobs} }
 func (r *Rounds[K, T]) expect(now time.Time, l *line[K, T], m Member) {
 	var set []Rank
 	if m.Job != 0 && !r.opts.Hold.Off {
-		set = r.habits.get(l.key, m.Job).arrive(m.Rank, now, r.bound(), r.took.n > 0)
+		set = r.habits.arrive(l.key, m, now, r.bound(), r.took.n > 0)
 	}
 	h := &l.hold
 	if _, ok := h.awaited[m]; ok {

@@ -1,6 +1,8 @@
 // Package collective decides how the calls of many ranks are carried out
 // together: where the bytes of a file meet (Placement: file domains and their
-// owners), and which calls become one (Rounds).
+// owners), which calls become one (Rounds), what the accesses of all ranks
+// together look like (Pattern), and how they are best carried out (Fetch, Store,
+// by Costs).
 //
 // The package is pure: no I/O, no goroutine, no lock, no clock. Every decision
 // is a function of the events so far and of the times given with them, so that a

@@ -1,7 +1,6 @@
 package collective
 
 import (
-	"container/list"
 	"slices"
 	"time"
 )
@@ -174,34 +173,4 @@ func (s *habits[K]) arrive(key K, m Member, now time.Time, bound time.Duration, 
 		f.add(m.Rank)
 	}
 	return nil
-}
-
-// recent keeps what was asked for last, of at most maxHabits names. The zero
-// value is ready.
-type recent[N comparable, V any] struct {
-	byName map[N]*list.Element
-	order  list.List // of *named[N, V], the last used first
-}
-
-type named[N comparable, V any] struct {
-	name  N
-	value V
-}
-
-// get returns the value of name, a zero one if there is none.
-func (r *recent[N, V]) get(name N) *V {
-	if e, ok := r.byName[name]; ok {
-		r.order.MoveToFront(e)
-		return &e.Value.(*named[N, V]).value
-	}
-	if r.byName == nil {
-		r.byName = make(map[N]*list.Element)
-	}
-	n := &named[N, V]{name: name}
-	r.byName[name] = r.order.PushFront(n)
-	if r.order.Len() > maxHabits {
-		last := r.order.Remove(r.order.Back()).(*named[N, V])
-		delete(r.byName, last.name)
-	}
-	return &n.value
 }

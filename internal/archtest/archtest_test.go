@@ -17,13 +17,14 @@ const module = "github.com/zoidfs/zoidfs"
 // longest prefix that matches a package rules it; a package of its own room
 // is always allowed unless a longer prefix says otherwise.
 var arrows = map[string][]string{
-	"cmd":                 {"cmd", "fs", "ionserver", "pvfs", "internal"},
+	"cmd":                 {"cmd", "fs", "ionserver", "pvfs", "collective", "internal"},
 	"fs":                  {"fs", "collective", "cache", "ionserver/ionclient", "ionserver/ionpb", "internal"},
 	"ionserver":           {"ionserver/ionpb", "ionserver/rpc", "collective", "cache", "pvfs", "internal"},
 	"ionserver/ionpb":     {"internal"},
 	"ionserver/rpc":       {"ionserver/ionpb", "internal"},
 	"ionserver/ionclient": {"ionserver/ionpb", "ionserver/rpc", "collective", "internal"},
 	"collective":          {"internal/extent"},
+	"collective/sim":      {"collective", "internal/extent"},
 	"cache":               {"internal"},
 	"cache/holder":        {"cache", "ionserver/ionclient", "internal"},
 	"pvfs":                {"pvfs", "internal"},

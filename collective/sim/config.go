@@ -94,24 +94,24 @@ func (c Config) Validate() error {
 		{"bytes of a buffer", c.CBBuffer},
 	} {
 		if n.value < 1 {
-			return fmt.Errorf("simulate: %d %s", n.value, n.what)
+			return fmt.Errorf("%d %s cannot be simulated", n.value, n.what)
 		}
 	}
 	switch {
 	case c.Ranks > maxRanks || c.Ranks*c.Calls > maxCalls:
-		return fmt.Errorf("simulate: %d ranks with %d calls each are too many: at most %d ranks and %d calls", c.Ranks, c.Calls, maxRanks, maxCalls)
+		return fmt.Errorf("%d ranks with %d calls each are too many: at most %d ranks and %d calls", c.Ranks, c.Calls, maxRanks, maxCalls)
 	case c.Nodes > c.Ranks:
-		return fmt.Errorf("simulate: %d nodes for %d ranks", c.Nodes, c.Ranks)
+		return fmt.Errorf("%d nodes for %d ranks", c.Nodes, c.Ranks)
 	case c.Pattern >= Pattern(len(patterns)):
-		return fmt.Errorf("simulate: no such pattern: %d", c.Pattern)
+		return fmt.Errorf("no such pattern: %d", c.Pattern)
 	case c.Absent < 0 || c.Absent >= 1:
-		return fmt.Errorf("simulate: a share of %g of the ranks cannot be absent", c.Absent)
+		return fmt.Errorf("a share of %g of the ranks cannot be absent", c.Absent)
 	case c.Jitter < 0:
-		return fmt.Errorf("simulate: a jitter of %v", c.Jitter)
+		return fmt.Errorf("a jitter of %v", c.Jitter)
 	case c.Size > c.Domain:
-		return fmt.Errorf("simulate: a call of %d bytes is larger than a domain of %d", c.Size, c.Domain)
+		return fmt.Errorf("a call of %d bytes is larger than a domain of %d", c.Size, c.Domain)
 	case c.Size > (1<<62)/int64(c.Ranks)/int64(c.Calls):
-		return errors.New("simulate: the file would be larger than files can be")
+		return errors.New("the file would be larger than files can be")
 	}
 	if err := c.Model.validate(); err != nil {
 		return err
@@ -121,11 +121,11 @@ func (c Config) Validate() error {
 
 func (m Model) validate() error {
 	if m.NodeBandwidth <= 0 || m.IONBandwidth <= 0 || m.ServerBandwidth <= 0 {
-		return errors.New("simulate: a bandwidth is not positive")
+		return errors.New("a bandwidth is not positive")
 	}
 	for _, d := range []time.Duration{m.NetLatency, m.CallTime, m.IONTime, m.ServerTime, m.ServerMetaTime, m.ServerExtentTime} {
 		if d < 0 {
-			return fmt.Errorf("simulate: %v is no time that anything takes", d)
+			return fmt.Errorf("%v is no time that anything takes", d)
 		}
 	}
 	return nil

@@ -78,10 +78,12 @@ func (g *group) start(r *round) {
 
 // Tally sums up rounds.
 type Tally struct {
-	Rounds, Calls, Largest int
-	Held                   int           // rounds of which the start was put off
-	Vain                   int           // of these, for members that did not come
-	HeldFor                time.Duration // in all
+	Rounds  int           `json:"rounds"`
+	Calls   int           `json:"calls"`
+	Largest int           `json:"largest"`     // calls of a round
+	Held    int           `json:"held"`        // rounds of which the start was put off
+	Vain    int           `json:"vain"`        // of these, for members that did not come
+	HeldFor time.Duration `json:"held_for_ns"` // in all
 }
 
 func (t *Tally) add(calls int, held time.Duration, why collective.Why) {

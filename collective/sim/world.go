@@ -21,20 +21,23 @@ const (
 
 var wayNames = [...]string{"zoidfs", "plain", "two-phase"}
 
+// Ways are all there are.
+func Ways() []Way { return []Way{Plain, Merged, TwoPhase} }
+
 func (w Way) String() string { return wayNames[min(int(w), len(wayNames)-1)] }
 
 // Result is what came out.
 type Result struct {
-	Way            Way
-	Calls          int   // of ranks
-	IONRequests    int   // from nodes to I/O nodes; of TwoPhase, from ranks to aggregators
-	ServerRequests int   // from I/O nodes to servers
-	IONBytes       int64 // between nodes and I/O nodes
-	ServerBytes    int64 // between I/O nodes and servers
-	IONMemory      int64 // the most that one I/O node held at a time that it could not drop
-	Time           time.Duration
-	Node, ION      Tally // rounds of the nodes, of the I/O nodes
-	Events         int   // that were simulated
+	Calls          int           `json:"calls"`           // of ranks
+	IONRequests    int           `json:"ion_requests"`    // from nodes to I/O nodes; of TwoPhase, from ranks to aggregators
+	ServerRequests int           `json:"server_requests"` // from I/O nodes to servers
+	IONBytes       int64         `json:"ion_bytes"`       // between nodes and I/O nodes
+	ServerBytes    int64         `json:"server_bytes"`    // between I/O nodes and servers
+	IONMemory      int64         `json:"ion_memory"`      // the most bytes that one I/O node held at a time and could not drop
+	Time           time.Duration `json:"time_ns"`         // until everything is at the servers
+	Node           Tally         `json:"node_rounds"`     // of the nodes
+	ION            Tally         `json:"ion_rounds"`      // of the I/O nodes
+	Events         int           `json:"events"`          // that were simulated
 }
 
 // world is one run.
@@ -61,7 +64,7 @@ func Run(c Config, way Way) (Result, error) {
 	if err := c.Validate(); err != nil {
 		return Result{}, err
 	}
-	w := &world{cfg: c, way: way, servers: make([]resource, c.Servers), res: Result{Way: way}}
+	w := &world{cfg: c, way: way, servers: make([]resource, c.Servers)}
 	r := rand.New(rand.NewPCG(c.Seed, 0))
 	for rank := range c.Ranks {
 		if r.Float64() >= c.Absent {

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,8 @@ var ErrInUse = errors.New("programs still have files open there")
 // that still have files open there get ENOTCONN or EIO. It must be called
 // exactly once.
 //
-// It returns after the last call ended. Only where there is no way to cut off
+// It returns after the last call ended, with an error if something could not be
+// written back. Only where there is no way to cut off
 // programs that use the mount, in other mount namespaces or because the user is
 // not root, it returns ErrInUse while they still can.
 func (s *Server) Run(ctx context.Context) error {
@@ -167,35 +169,46 @@ func (s *Server) Run(ctx context.Context) error {
 	select {
 	case <-life.Done():
 	case <-ctx.Done():
-		if err := s.stop(life, &g); err != nil {
-			return err // there still is something to serve
+		pages, held := s.flush(life, &g)
+		if err := s.unmount(life); err != nil {
+			return cmp.Or(pages, held, err) // there still is something to serve
 		}
+		return cmp.Or(pages, g.Wait()) // the holder has tried again
 	}
 	return g.Wait()
 }
 
-// stop unmounts. life ends when the kernel has let go of the mount.
-func (s *Server) stop(life context.Context, g *errgroup.Group) error {
-	point := s.Mountpoint()
-	flushed := make(chan error, 1)
+// flush writes everything back: mapped pages, and what is held. It gives up after
+// a while, or when life ends, which is when the kernel has let go of the mount.
+func (s *Server) flush(life context.Context, g *errgroup.Group) (pages, held error) {
+	flushed := make(chan struct{})
+	var pagesErr, heldErr error
 	g.Go(func() error {
-		err := s.flushPages()
-		s.m.held.Flush(life)
-		flushed <- err
+		defer close(flushed)
+		pagesErr, heldErr = s.flushPages(), s.m.held.Flush(life)
 		return nil
 	})
 	timeout := time.NewTimer(flushWait)
 	defer timeout.Stop()
 	select {
-	case err := <-flushed:
-		if err != nil {
-			s.m.log.Warn("flush at unmount", "err", err)
+	case <-flushed:
+		if pagesErr != nil {
+			pagesErr = fmt.Errorf("flush of mapped pages: %w", pagesErr)
 		}
+		return pagesErr, heldErr
 	case <-timeout.C:
-		s.m.log.Error("I/O nodes do not answer: mapped pages may be lost")
+		return errors.New("I/O nodes do not answer: mapped pages may be lost"), nil
 	case <-life.Done():
+		return nil, nil
+	}
+}
+
+// unmount takes the mount away. life ends when the kernel has let go of it.
+func (s *Server) unmount(life context.Context) error {
+	if life.Err() != nil {
 		return nil
 	}
+	point := s.Mountpoint()
 	err := unmount(context.WithoutCancel(life), point, false)
 	if errors.Is(err, syscall.EBUSY) {
 		s.m.log.Warn("mount is in use and is taken away from its users", "mountpoint", point)
@@ -205,7 +218,8 @@ func (s *Server) stop(life context.Context, g *errgroup.Group) error {
 	if err != nil && life.Err() == nil {
 		return fmt.Errorf("unmount %s: %w", point, err)
 	}
-	timeout.Reset(letGoWait)
+	timeout := time.NewTimer(letGoWait)
+	defer timeout.Stop()
 	select {
 	case <-life.Done():
 		return nil

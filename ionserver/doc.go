@@ -37,9 +37,9 @@
 // COMMIT or a fence asks; see writeBackAll and backlog. The mounts that wrote it
 // keep it, too, until STABLE tells them that it is at the servers: in two steps
 // where they are several, see unstable. After a crash they REPLAY it, see
-// replayed. What is durable at once and must not be undone by that (a
-// truncation, an append, a write with SYNC) waits until no mount keeps bytes of
-// the file any more, see stabilise. A write-back that fails leaves its bytes
+// replayed. What is durable at once and must not be undone by that (an append, a
+// write with SYNC) waits until no mount keeps bytes of the file any more, see
+// stabilise; a truncation until none keeps what it cuts off, see cutOff. A write-back that fails leaves its bytes
 // where they are; STABLE tells the mounts why, and it is tried again.
 //
 // # Leases of owners

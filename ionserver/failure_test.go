@@ -27,6 +27,15 @@ func (m *mount) offOwnedBy(h uint64, at int) int64 {
 	}
 }
 
+// briefGrace is for a node that is restarted and whose mounts of before do not
+// reclaim: it does not wait for them as long as their leases lasted.
+func briefGrace(edit func(i int, o *Options)) func(i int, o *Options) {
+	return func(i int, o *Options) {
+		edit(i, o)
+		o.Lease = 2 * time.Second
+	}
+}
+
 // TestWriteWaitsForItsHome: an owner whose file's home is away answers when
 // the home is back.
 func TestWriteWaitsForItsHome(t *testing.T) {
@@ -43,7 +52,7 @@ func TestWriteWaitsForItsHome(t *testing.T) {
 		t.Fatalf("written without the home: %v", err)
 	case <-time.After(100 * time.Millisecond):
 	}
-	s.restart(1, fast)
+	s.restart(1, briefGrace(fast))
 	require.NoError(t, <-wrote)
 	at, err := s.mount(t).stat(h)
 	require.NoError(t, err)
@@ -63,7 +72,7 @@ func TestTimesOutliveTheHome(t *testing.T) {
 	before := time.Now().Unix()
 	require.NoError(t, m.write(h, m.offOwnedBy(h, 0), []byte("x"), 0))
 	s.crash(1)
-	s.restart(1, slow)
+	s.restart(1, briefGrace(slow))
 	m = s.mount(t)
 	until(t, "the owner announces again", func() bool { return s.nodes[1].home.dirty(h) })
 	at, err := m.stat(h)
@@ -82,7 +91,7 @@ func TestStopSavesTimes(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, m.write(h, 0, []byte("x"), 0))
 	s.stop(0)
-	s.restart(0, slow)
+	s.restart(0, briefGrace(slow))
 	at, err := s.mount(t).stat(h)
 	require.NoError(t, err)
 	require.Greater(t, at.Mtime, past)

@@ -76,12 +76,7 @@ func (o *owner) clear(c *call, ctx context.Context, f *ownedFile, x fencing) err
 	f.setFloor(x.ext.Off) // where PVFS2 will show the end when it has cut the file, and nobody before
 	f.data.Discard(x.ext)
 	leave()
-	// Nobody must replay what was cut off. But a file system that is full must
-	// not keep a file from becoming shorter.
-	if err := o.stabilise(c, ctx, f); err != nil && !noSpace(err) {
-		return err
-	}
-	return nil
+	return o.cutOff(c, ctx, f, x.ext.Off) // nobody must replay it
 }
 
 // awaitLeases waits until no leases of others are in the way of a fence.

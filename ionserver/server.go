@@ -190,8 +190,9 @@ func New(opt Options) (*Server, error) {
 func (s *Server) Addr() net.Addr { return s.opt.Listener.Addr() }
 
 // Run serves until ctx ends. Then it takes no more requests, lets those at
-// work finish for the Drain time, saves modification times and returns when
-// all its goroutines have ended. It returns early, with an error, if the file
+// work finish for the Drain time, writes everything back, saves modification
+// times and returns when all its goroutines have ended; with an error if something
+// could not be written back. It returns early, with an error, if the file
 // system cannot be reached or served at all; a view that was taken over by
 // other I/O nodes does not end it (see Status).
 func (s *Server) Run(ctx context.Context) error {
@@ -241,11 +242,11 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.drain()
 	endBackground()
-	s.owner.finish(work, s.opt.Drain)
+	unsaved := s.owner.finish(work, s.opt.Drain)
 	s.home.persistAll(work, s.opt.Drain)
 	endServe()
 	endWork()
-	err := g.Wait()
+	err := errors.Join(g.Wait(), unsaved)
 	last, endLast := context.WithTimeout(context.WithoutCancel(ctx), s.opt.Drain)
 	defer endLast()
 	s.unmarkServing(last)

@@ -66,6 +66,20 @@ func (o *owner) forgotten(f *ownedFile) {
 	o.tell(f, &ionpb.StableReq{Stamp: stamp, Drop: true})
 }
 
+// cutOff returns when no mount keeps, for a replay, what was written to a file
+// from off on. The caller holds the range lock of that.
+func (o *owner) cutOff(w waiter, ctx context.Context, f *ownedFile, off int64) error {
+	f.mu.Lock()
+	none, stamp := f.unstable.none(), f.stamp
+	f.mu.Unlock()
+	if none {
+		return nil
+	}
+	return w.wait(func() error {
+		return o.inform(ctx, telling{f, &ionpb.StableReq{Stamp: stamp, Drop: true, Cut: &off}})
+	})
+}
+
 // telling is what a file's mounts are to be told; the last word counts.
 type telling struct {
 	f *ownedFile
@@ -152,7 +166,7 @@ func (o *owner) inform(ctx context.Context, t telling) error {
 	t.f.mu.Lock()
 	to := t.f.unstable.sessions()
 	t.f.mu.Unlock()
-	if t.m.Drop && len(to) > 1 {
+	if t.m.Drop && t.m.Cut == nil && len(to) > 1 {
 		if err := o.informAll(ctx, t.f, to, &ionpb.StableReq{Stamp: t.m.Stamp, Domains: t.m.Domains}); err != nil {
 			return err
 		}
@@ -173,7 +187,7 @@ func (o *owner) informAll(ctx context.Context, f *ownedFile, to []uint64, m *ion
 			if _, err := sess.push(ctx, frame); err != nil {
 				return err
 			}
-			if m.Drop && len(m.Domains) == 0 {
+			if m.Drop && len(m.Domains) == 0 && m.Cut == nil {
 				f.mu.Lock()
 				f.unstable.dropped(id, m.Stamp)
 				f.mu.Unlock()

@@ -2,6 +2,7 @@ package ionserver
 
 import (
 	"context"
+	"fmt"
 	"syscall"
 	"time"
 
@@ -314,16 +315,21 @@ func (c *call) writeBack(handle, mount uint64) (*ionpb.CollectResp, error) {
 }
 
 // finish writes everything back, as far as that can be done in time, and tells
-// the mounts.
-func (o *owner) finish(ctx context.Context, timeout time.Duration) {
+// the mounts, which keep what was not. The error names files of which something
+// is not at the PVFS2 servers, and why.
+func (o *owner) finish(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	files := o.all()
+	errs := make([]error, len(files))
 	var g errgroup.Group
 	g.SetLimit(backFiles)
-	for _, f := range o.all() {
+	for i, f := range files {
 		g.Go(func() error {
 			defer o.put(f)
-			_ = o.writeBack(background{}, ctx, f, extent.ToEnd(0)) // mounts keep what was not
+			if err := o.writeBack(background{}, ctx, f, extent.ToEnd(0)); err != nil && errno.Of(err) != syscall.ESTALE {
+				errs[i] = fmt.Errorf("file %d is not written back: %w", f.handle, err)
+			}
 			return nil
 		})
 	}
@@ -337,6 +343,7 @@ func (o *owner) finish(ctx context.Context, timeout time.Duration) {
 		})
 	}
 	_ = g.Wait()
+	return errno.Some(errs)
 }
 
 // close gives the memory back. Nothing is at work any more.

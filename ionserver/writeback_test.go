@@ -174,7 +174,6 @@ func TestNothingOlderIsKept(t *testing.T) {
 	s := startSystem(t, 1, 1, lazy)
 	a, b := s.mount(t), s.mount(t)
 	for name, change := range map[string]func(h uint64){
-		"truncate": func(h uint64) { require.NoError(t, b.truncate(h, 2)) },
 		"O_TRUNC": func(h uint64) {
 			_, err := b.open(h, syscall.O_TRUNC|syscall.O_RDWR)
 			require.NoError(t, err)
@@ -207,6 +206,37 @@ func TestNothingOlderIsKept(t *testing.T) {
 	}
 }
 
+// TestCutIsNotKept: when a truncation returns, no mount keeps what it has cut
+// off, also if nothing can be written back.
+func TestCutIsNotKept(t *testing.T) {
+	s := small(t, lazy)
+	a, b := s.mount(t), s.mount(t)
+	room, h := a.file(a.root, "room"), a.file(a.root, "f")
+	require.NoError(t, a.write(room, 0, pattern(16<<20, 1), 0))
+	require.NoError(t, a.commit(room))
+	b.put(h, 100, "late", 0)
+	for off := int64(1 << 20); off < 9<<20; off += 1 << 20 {
+		s.nodes[0].owner.space.scarce.Store(false)
+		if a.write(h, off, pattern(1<<20, 2), 0) != nil {
+			break
+		}
+	}
+	require.ErrorIs(t, a.commit(h), syscall.ENOSPC)
+	require.NoError(t, b.truncate(h, 102))
+	for _, m := range []*mount{a, b} {
+		last := m.stables(h)[len(m.stables(h))-1]
+		require.EqualValues(t, 102, last.GetCut())
+		require.True(t, last.Drop)
+		require.GreaterOrEqual(t, last.Stamp, s.keeps(h, m))
+		require.NotZero(t, s.keeps(h, m), "there is more to be kept")
+	}
+	b.reads(h, 100, "la")
+	_, err := a.unlink(a.root, "room")
+	require.NoError(t, err)
+	until(t, "there is room", func() bool { return a.commit(h) == nil })
+	require.EqualValues(t, 102, s.stored(h))
+}
+
 // TestStopWritesBack: what is unstable when a node is stopped is written back,
 // however short the time is for which it trusts its view.
 func TestStopWritesBack(t *testing.T) {
@@ -228,4 +258,27 @@ func TestStopWritesBack(t *testing.T) {
 	for _, h := range files {
 		require.EqualValues(t, len(data), s.stored(h))
 	}
+}
+
+// TestStopNamesWhatIsNotWritten: a node that ends says what it could not write
+// back, and why.
+func TestStopNamesWhatIsNotWritten(t *testing.T) {
+	s := small(t, lazy)
+	m := s.mount(t)
+	room, h := m.file(m.root, "room"), m.file(m.root, "f")
+	require.NoError(t, m.write(room, 0, pattern(16<<20, 1), 0))
+	require.NoError(t, m.commit(room))
+	s.nodes[0].owner.space.scarce.Store(false)
+	for off := int64(0); off < 8<<20; off += 1 << 20 {
+		if m.write(h, off, pattern(1<<20, 2), 0) != nil {
+			break
+		}
+	}
+	n := s.nodes[0]
+	s.nodes[0] = nil
+	n.stop()
+	err := <-n.done
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.ErrorContains(t, err, fmt.Sprintf("file %d is not written back", h))
+	require.NoError(t, n.client.Close())
 }

@@ -61,6 +61,21 @@ type load struct {
 
 func (l load) len() int64 { return extent.Total(l.exts) }
 
+// before is the part of l before off.
+func (l load) before(off int64) load {
+	if n := len(l.exts); n == 0 || l.exts[n-1].End() <= off {
+		return l
+	}
+	e := extent.Extent{Len: off}
+	out := load{pieces: clip(nil, l.exts, l.pieces, e)}
+	for _, x := range l.exts {
+		if part := x.Intersect(e); !part.Empty() {
+			out.exts = append(out.exts, part)
+		}
+	}
+	return out
+}
+
 // loadsOf divides v into loads of at most so many extents.
 func loadsOf(v *cache.View, most int) (out []load) {
 	runs, pieces := runsOf(v), v.Slices()

@@ -2,6 +2,7 @@ package holder
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver"
+	"github.com/zoidfs/zoidfs/pvfs"
 )
 
 // TestReplay: I/O nodes that die with everything that they had in memory lose
@@ -47,6 +49,29 @@ func TestReplay(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCutIsNotReplayed: what was cut off does not come back when the I/O nodes
+// that had it in memory die, also where an answer came late.
+func TestCutIsNotReplayed(t *testing.T) {
+	r := newRig(t, ionserver.Options{WriteBack: time.Hour, Drain: 50 * time.Millisecond})
+	p, q := r.nodes()
+	h := p.file()
+	a, b := p.open(h, consistency.Commit, rw), q.open(h, consistency.Commit, rw)
+	a.write(0, strings.Repeat("a", 2*mib))
+	a.flush()
+	b.write(5, "bbbbbbbbbb")
+	b.flush()
+	a.truncate(10)
+	r.crash(0)
+	r.crash(1)
+	a.truncate(mib)
+	for _, f := range []*fd{a, b} {
+		require.Equal(t, "aaaaabbbbb\x00\x00", f.read(0, 12))
+		require.Equal(t, strings.Repeat("\x00", 100), f.read(mib-100, 200))
+	}
+	a.close()
+	b.close()
 }
 
 // TestLostSession: a node that was away for longer than its lease has lost what
@@ -119,4 +144,33 @@ func TestDeferredErrors(t *testing.T) {
 		f.fsync()
 		f.release()
 	}
+}
+
+// TestFlush: what is unpublished or unstable reaches the servers, or is named.
+func TestFlush(t *testing.T) {
+	r := newRig(t, ionserver.Options{WriteBack: time.Hour})
+	p := r.node(Options{})
+	published, unpublished := p.file(), p.file()
+	a, b := p.open(published, consistency.Commit, rw), p.open(unpublished, consistency.Commit, rw)
+	a.write(0, "published")
+	a.flush()
+	b.write(0, "unpublished")
+	p.wire.set(true)
+	soon, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	err := p.held.Flush(soon)
+	require.ErrorContains(t, err, fmt.Sprint("file ", published))
+	require.ErrorContains(t, err, fmt.Sprint("file ", unpublished))
+	p.wire.set(false)
+	require.NoError(t, p.held.Flush(context.Background()))
+	for handle, want := range map[uint64]int64{published: 9, unpublished: 11} {
+		attr, err := r.ions[0].client.GetAttr(context.Background(), pvfs.Handle(handle))
+		require.NoError(t, err)
+		require.Equal(t, want, attr.Size)
+	}
+	a.close()
+	b.close()
+	_, _, err = p.client.Unlink(context.Background(), p.client.View().Root, "f1")
+	require.NoError(t, err)
+	require.NoError(t, p.held.Flush(context.Background()))
 }

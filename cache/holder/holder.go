@@ -1,14 +1,20 @@
 package holder
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/zoidfs/zoidfs/cache"
+	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
@@ -115,7 +121,7 @@ const closeTime = 10 * time.Second
 
 // Run looks after what gets old or too much until ctx is done. Then it publishes
 // what is left, and returns when nothing goes on any more; nothing may be
-// called after that.
+// called after that. The error is that of Flush.
 func (h *Holder) Run(ctx context.Context) error {
 	tick := time.NewTicker(min(time.Second, h.opt.Visibility/8+1))
 	defer tick.Stop()
@@ -133,22 +139,52 @@ func (h *Holder) Run(ctx context.Context) error {
 	}
 	last, cancel := context.WithTimeout(h.life, closeTime)
 	defer cancel()
-	h.Flush(last)
+	err := h.Flush(last)
 	h.Close()
-	return nil
+	return err
 }
 
-// Flush publishes what is left of all files, as far as it can before ctx ends.
-func (h *Holder) Flush(ctx context.Context) {
-	var group sync.WaitGroup
-	for _, f := range h.all() {
-		group.Go(func() {
-			if err := f.publish(ctx, everything); err != nil {
-				h.opt.Logger.Error("bytes are not published", "handle", f.handle, "err", err)
+// maxFlushes is how many files are flushed at a time.
+const maxFlushes = 64
+
+// Flush publishes what is left of all files and has their owners write it to
+// the PVFS2 servers, as far as that is done before ctx ends. The error names
+// files of which something is not there, and why.
+func (h *Holder) Flush(ctx context.Context) error {
+	files := h.all()
+	slices.SortFunc(files, func(a, b *File) int { return cmp.Compare(a.handle, b.handle) })
+	errs := make([]error, len(files))
+	var group errgroup.Group
+	group.SetLimit(maxFlushes)
+	for i, f := range files {
+		group.Go(func() error {
+			if err := f.flush(ctx); err != nil && !hopeless(err) {
+				h.opt.Logger.Error("not flushed", "handle", f.handle, "err", err)
+				errs[i] = fmt.Errorf("file %d is not flushed: %w", f.handle, err)
 			}
+			return nil
 		})
 	}
-	group.Wait()
+	_ = group.Wait() // errs has them
+	return errno.Some(errs)
+}
+
+// flush publishes what is unpublished, and has it reach the servers.
+func (f *File) flush(ctx context.Context) error {
+	if err := f.publish(ctx, everything); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	var owners []int64 // by an offset that each has
+	for _, u := range f.unstable {
+		if len(u.list) > 0 {
+			owners = append(owners, u.list[0].load.exts[0].Off)
+		}
+	}
+	f.mu.Unlock()
+	errs := make([]error, len(owners))
+	each(len(owners), func(i int) { errs[i] = f.h.client.Commit(ctx, f.handle, owners[i]) })
+	return cmp.Or(errs...)
 }
 
 // Close ends a Holder that does not Run.

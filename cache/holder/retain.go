@@ -34,7 +34,11 @@ type unstable struct {
 	// What STABLE has told: it may come before the answer to the WRITE.
 	all     stable           // of all domains
 	domains map[int64]stable // by offset, where more is known than of all
+	cuts    []cut
 }
+
+// cut is that bytes from off on that were written up to stamp were cut off.
+type cut struct{ off, stamp int64 }
 
 // stable is the stamps up to which bytes are prepared, and may be dropped.
 type stable struct{ prepared, dropped int64 }
@@ -52,9 +56,14 @@ func (u *unstable) learn(s ionclient.Stable) {
 	if s.Drop {
 		told.dropped = s.Stamp
 	}
+	if s.Cut != nil {
+		u.cuts = append(u.cuts, cut{*s.Cut, s.Stamp})
+		return
+	}
 	if len(s.Domains) == 0 {
 		u.all = u.all.with(told)
 		maps.DeleteFunc(u.domains, func(_ int64, d stable) bool { return u.all == u.all.with(d) })
+		u.cuts = slices.DeleteFunc(u.cuts, func(c cut) bool { return c.stamp <= u.all.dropped })
 		return
 	}
 	if u.domains == nil {
@@ -63,6 +72,22 @@ func (u *unstable) learn(s ionclient.Stable) {
 	for _, off := range s.Domains {
 		u.domains[off] = u.domains[off].with(told)
 	}
+}
+
+// left is what of r, which was written to the domain at off, is still to be kept;
+// without bytes if nothing is.
+func (u *unstable) left(r retained, off int64) retained {
+	known := u.of(off)
+	if r.stamp <= known.dropped {
+		r.load = load{}
+	}
+	r.prepared = r.stamp <= known.prepared
+	for _, c := range u.cuts {
+		if r.stamp <= c.stamp {
+			r.load = r.load.before(c.off)
+		}
+	}
+	return r
 }
 
 // retain keeps r until its owner says that it is stable.
@@ -78,12 +103,10 @@ func (f *File) retain(r retained, t ionclient.Tenure) {
 		u = new(unstable)
 		f.unstable[t.Addr()] = u
 	}
-	known := u.of(domainAt(r.load.exts[0].Off, size).Off)
-	if r.stamp <= known.dropped {
+	if r = u.left(r, domainAt(r.load.exts[0].Off, size).Off); r.load.len() == 0 {
 		f.mu.Unlock()
 		return
 	}
-	r.prepared = r.stamp <= known.prepared
 	r.view.Ref()
 	u.list = append(u.list, r)
 	u.bytes += r.load.len()
@@ -132,14 +155,15 @@ func (h *Holder) Stable(addr string, handle uint64, s ionclient.Stable) {
 	u.learn(s)
 	var old, keep []retained
 	for _, r := range u.list {
-		known := u.of(domainAt(r.load.exts[0].Off, size).Off)
-		if r.stamp <= known.dropped {
+		now := u.left(r, domainAt(r.load.exts[0].Off, size).Off)
+		gone := r.load.len() - now.load.len()
+		u.bytes -= gone
+		if now.load.len() == 0 {
 			old = append(old, r)
-			u.bytes -= r.load.len()
 			continue
 		}
-		r.prepared = r.stamp <= known.prepared
-		keep = append(keep, r)
+		h.retained.Add(-gone)
+		keep = append(keep, now)
 	}
 	u.list = keep
 	if s.Err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
@@ -28,4 +29,28 @@ func TestStableOfDomains(t *testing.T) {
 	u.learn(ionclient.Stable{Stamp: 6, Drop: true})
 	require.Equal(t, stable{6, 6}, u.of(300))
 	require.Empty(t, u.domains)
+}
+
+// TestStableOfCut: of what was written before a truncation only what lies before
+// the new end is kept.
+func TestStableOfCut(t *testing.T) {
+	at := int64(102)
+	var u unstable
+	u.learn(ionclient.Stable{Stamp: 5, Drop: true, Cut: &at})
+	left := func(stamp int64, exts ...extent.Extent) load {
+		var pieces [][]byte
+		for _, e := range exts {
+			pieces = append(pieces, []byte("a"), []byte("bcdefgh")[:e.Len-1])
+		}
+		return u.left(retained{load: load{exts, pieces}, stamp: stamp}, 0).load
+	}
+	require.Equal(t, load{[]extent.Extent{{Off: 100, Len: 2}}, [][]byte{{'a'}, {'b'}}}, left(5, extent.Extent{Off: 100, Len: 4}))
+	require.Equal(t, load{[]extent.Extent{{Off: 90, Len: 2}, {Off: 101, Len: 1}}, [][]byte{{'a'}, {'b'}, {'a'}}},
+		left(5, extent.Extent{Off: 90, Len: 2}, extent.Extent{Off: 101, Len: 4}, extent.Extent{Off: 107, Len: 4}))
+	require.EqualValues(t, 4, left(6, extent.Extent{Off: 100, Len: 4}).len(), "written after it")
+	require.Zero(t, left(5, extent.Extent{Off: 102, Len: 4}).len())
+	require.EqualValues(t, 2, left(5, extent.Extent{Off: 100, Len: 2}).len())
+	u.learn(ionclient.Stable{Stamp: 5, Drop: true})
+	require.Empty(t, u.cuts)
+	require.Zero(t, left(5, extent.Extent{Off: 100, Len: 2}).len())
 }

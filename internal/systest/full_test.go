@@ -2,6 +2,7 @@ package systest
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -33,7 +34,28 @@ func TestFullKeepsPromises(t *testing.T) {
 	for _, mode := range []history.Mode{history.Strong, history.Commit} {
 		t.Run(mode.String(), func(t *testing.T) { fillUp(t, c, disk, mode) })
 	}
+	t.Run("down", func(t *testing.T) { downWhenFull(t, c, disk) })
 	c.noPanics(t)
+}
+
+// downWhenFull: down says that something could not be flushed, and why.
+func downWhenFull(t *testing.T, c *cluster, disk string) {
+	name := filepath.Join(c.rig().dirs[0], "late")
+	require.NoError(t, os.WriteFile(name, fill(9, 8*mebi), 0o644))
+	var st unix.Stat_t
+	require.NoError(t, unix.Stat(name, &st))
+	filler, err := os.Create(filepath.Join(disk, "filler"))
+	require.NoError(t, err)
+	for p := fill(1, mebi); err == nil; {
+		_, err = filler.Write(p)
+	}
+	require.ErrorIs(t, err, unix.ENOSPC)
+	require.NoError(t, filler.Close())
+	out, err := c.try("down", "--dir", c.dir)
+	require.Error(t, err)
+	require.Contains(t, out, fmt.Sprintf("file %d", st.Ino))
+	require.Contains(t, out, "no space left on device")
+	require.NoError(t, os.Remove(filler.Name()))
 }
 
 const mebi = 1 << 20

@@ -44,6 +44,9 @@ type Stable struct {
 
 	// Domains are the offsets of the domains that Stamp is about; nil: all.
 	Domains []int64
+	// Cut, if not nil, is from where on bytes written up to Stamp were cut off.
+	// Stamp is about nothing else then.
+	Cut *int64
 
 	Err error // why newer bytes could not be written; nil if nothing failed
 }
@@ -120,7 +123,7 @@ func (s *session) carryOut(ctx context.Context, f *rpc.Frame) (proto.Message, er
 		if err := f.Decode(&m); err != nil {
 			return nil, err
 		}
-		st := Stable{Stamp: m.Stamp, Drop: m.Drop, Domains: m.Domains}
+		st := Stable{Stamp: m.Stamp, Drop: m.Drop, Domains: m.Domains, Cut: m.Cut}
 		if m.Errno != 0 {
 			st.Err = errno.Wrap("ion.write_back", syscall.Errno(m.Errno), errors.New(m.Text))
 		}

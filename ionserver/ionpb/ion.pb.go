@@ -2899,6 +2899,7 @@ type StableReq struct {
 	Errno         uint32  `protobuf:"varint,3,opt,name=errno,proto3" json:"errno,omitempty"` // why newer bytes could not be written; 0 if nothing failed
 	Text          string  `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
 	Domains       []int64 `protobuf:"varint,5,rep,packed,name=domains,proto3" json:"domains,omitempty"` // if any: stamp is about these alone, by offset, sorted
+	Cut           *int64  `protobuf:"varint,6,opt,name=cut,proto3,oneof" json:"cut,omitempty"`          // if there: stamp is about the bytes from there on alone, which were cut off
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2966,6 +2967,13 @@ func (x *StableReq) GetDomains() []int64 {
 		return x.Domains
 	}
 	return nil
+}
+
+func (x *StableReq) GetCut() int64 {
+	if x != nil && x.Cut != nil {
+		return *x.Cut
+	}
+	return 0
 }
 
 type PublishResp struct {
@@ -4556,13 +4564,15 @@ const file_ion_proto_rawDesc = "" +
 	"\tReplayReq\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x1a\n" +
 	"\bprepared\x18\x02 \x01(\bR\bprepared\x12)\n" +
-	"\x06pieces\x18\x03 \x01(\v2\x11.zoidfs.v1.PiecesR\x06pieces\"y\n" +
+	"\x06pieces\x18\x03 \x01(\v2\x11.zoidfs.v1.PiecesR\x06pieces\"\x98\x01\n" +
 	"\tStableReq\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x12\n" +
 	"\x04drop\x18\x02 \x01(\bR\x04drop\x12\x14\n" +
 	"\x05errno\x18\x03 \x01(\rR\x05errno\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x18\n" +
-	"\adomains\x18\x05 \x03(\x03R\adomains\"#\n" +
+	"\adomains\x18\x05 \x03(\x03R\adomains\x12\x15\n" +
+	"\x03cut\x18\x06 \x01(\x03H\x00R\x03cut\x88\x01\x01B\x06\n" +
+	"\x04_cut\"#\n" +
 	"\vPublishResp\x12\x14\n" +
 	"\x05clean\x18\x01 \x01(\bR\x05clean\"\xc6\x01\n" +
 	"\aLockReq\x12\x14\n" +
@@ -4911,6 +4921,7 @@ func file_ion_proto_init() {
 		return
 	}
 	file_ion_proto_msgTypes[21].OneofWrappers = []any{}
+	file_ion_proto_msgTypes[34].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

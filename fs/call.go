@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/zoidfs/zoidfs/collective"
+	"github.com/zoidfs/zoidfs/fs/ranks"
 )
 
 // How long an interrupted call goes on before the sweeper looks whether its
@@ -35,6 +38,9 @@ type call struct {
 	parent context.Context // go-fuse's; its Done is the interrupt
 	pid    uint32          // thread that waits; 0 is unknown
 	sure   bool            // not ended by signals: an unlock, a close
+
+	process *ranks.Process // on whose behalf; nil: nothing is known of it
+	caller  any            // process as a collective.Caller; nil: of no job
 
 	index       int       // into calls.active; guarded by calls.mu
 	interrupted time.Time // of the sweeper's first sight of it; guarded by calls.mu
@@ -99,8 +105,24 @@ func (c *call) Err() error {
 	return nil
 }
 
-// Value returns what go-fuse's context has under key.
-func (c *call) Value(key any) any { return c.parent.Value(key) }
+// Value returns on whose behalf the call is, and else what go-fuse's context
+// has under key.
+func (c *call) Value(key any) any {
+	if key == (collective.CallerKey{}) {
+		return c.caller
+	}
+	return c.parent.Value(key)
+}
+
+// onBehalf says whose call c is, and counts it for the job of that process.
+func (c *call) onBehalf(p *ranks.Process, o op) *call {
+	c.process = p
+	if j := p.Job(); j != nil {
+		j.Calls[o].Add(1)
+		c.caller = p.Caller()
+	}
+	return c
+}
 
 // run looks after interrupted calls until ctx is done.
 func (cs *calls) run(ctx context.Context) error {

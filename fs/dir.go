@@ -7,6 +7,8 @@ import (
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/zoidfs/zoidfs/fs/ranks"
 )
 
 // readDirBatch is how many entries are asked for at a time.
@@ -19,7 +21,8 @@ const readDirBatch = 1024
 // counted from 1, so telldir(3) and seekdir(3) work as long as the directory
 // is open.
 type dirHandle struct {
-	node *node
+	node    *node
+	process *ranks.Process // that opened it; nil: nothing is known of it
 
 	mu      sync.Mutex
 	entries []fuse.DirEntry // nil until read; guarded by mu
@@ -33,9 +36,10 @@ var (
 )
 
 // OpendirHandle costs no request.
-func (n *node) OpendirHandle(context.Context, uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
-	n.m.stats.calls[opOpendir].Add(1)
-	return &dirHandle{node: n}, 0, 0
+func (n *node) OpendirHandle(ctx context.Context, _ uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
+	c := n.begin(ctx, opOpendir)
+	defer c.end()
+	return &dirHandle{node: n, process: c.process}, 0, 0
 }
 
 // Readdirent returns the next entry, or nil at the end.
@@ -80,7 +84,7 @@ func (d *dirHandle) Fsyncdir(ctx context.Context, flags uint32) syscall.Errno {
 // loadLocked reads the whole directory.
 func (d *dirHandle) loadLocked(ctx context.Context) syscall.Errno {
 	n := d.node
-	c := n.begin(ctx, opReaddir)
+	c := n.m.beginOn(ctx, opReaddir, d)
 	defer c.end()
 	up := n.handle // of the root is the root
 	if _, parent := n.Parent(); parent != nil {

@@ -8,6 +8,8 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/zoidfs/zoidfs/cache/holder"
+	"github.com/zoidfs/zoidfs/collective"
+	"github.com/zoidfs/zoidfs/fs/ranks"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
@@ -19,7 +21,10 @@ const fileOpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
 // its flags.
 type openFile struct {
 	*holder.Handle
-	id uint64 // of the mount's opens
+	id      uint64           // of the mount's opens
+	process *ranks.Process   // that opened it; nil: nothing is known of it
+	job     collective.JobID // of process then, or 0
+	writes  bool             // open for writing
 }
 
 // openFlags are those that the kernel is told. It keeps pages of its own only of
@@ -56,7 +61,7 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 		return nil, 0, n.failGone(opOpen, err)
 	}
 	name, _ := n.Parent()
-	f := n.m.opened(name, &a, mayWrite(flags))
+	f := n.m.opened(c, name, &a, mayWrite(flags))
 	return f, f.openFlags(), 0
 }
 
@@ -64,8 +69,7 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 func (n *node) Release(ctx context.Context, fh fusefs.FileHandle) syscall.Errno {
 	f := fh.(*openFile)
 	n.m.closed(n.handle, f)
-	n.m.stats.calls[opRelease].Add(1)
-	c := n.m.calls.begin(ctx, true)
+	c := n.m.beginAs(ctx, opRelease, f.process, true)
 	defer c.end()
 	err := f.Release(c, func(clean bool) error { return n.m.client.CloseFile(c, n.handle, clean) })
 	if err != nil {
@@ -77,7 +81,7 @@ func (n *node) Release(ctx context.Context, fh fusefs.FileHandle) syscall.Errno 
 // Flush publishes what was written, as each close(2) does. Locks are dropped in
 // rawFS, after that.
 func (n *node) Flush(ctx context.Context, fh fusefs.FileHandle) syscall.Errno {
-	c := n.begin(ctx, opFlush)
+	c := n.m.beginOn(ctx, opFlush, fh)
 	defer c.end()
 	if err := fh.(*openFile).Flush(c); err != nil {
 		return n.failGone(opFlush, err)
@@ -92,7 +96,7 @@ func (n *node) Fsync(ctx context.Context, fh fusefs.FileHandle, flags uint32) sy
 	if !ok { // a directory: what is in it is durable
 		return 0
 	}
-	c := n.begin(ctx, opFsync)
+	c := n.m.beginOn(ctx, opFsync, fh)
 	defer c.end()
 	if err := f.Fsync(c, flags&fsyncDataOnly != 0); err != nil {
 		return n.failGone(opFsync, err)
@@ -114,7 +118,7 @@ func (r *readResult) Bytes(p []byte) ([]byte, fuse.Status) {
 }
 
 func (n *node) Read(ctx context.Context, fh fusefs.FileHandle, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	c := n.begin(ctx, opRead)
+	c := n.m.beginOn(ctx, opRead, fh)
 	defer c.end()
 	data, err := fh.(*openFile).Read(c, off, len(dest))
 	if err != nil {
@@ -124,13 +128,13 @@ func (n *node) Read(ctx context.Context, fh fusefs.FileHandle, dest []byte, off 
 		data.Release()
 		return fuse.ReadResultData(nil), 0
 	}
-	n.m.stats.bytesRead.Add(uint64(data.Len()))
+	n.m.countRead(c, data.Len())
 	return &readResult{data}, 0
 }
 
 // Write writes data at an offset packed by packWrite.
 func (n *node) Write(ctx context.Context, fh fusefs.FileHandle, data []byte, packed int64) (uint32, syscall.Errno) {
-	c := n.begin(ctx, opWrite)
+	c := n.m.beginOn(ctx, opWrite, fh)
 	defer c.end()
 	off, f := unpackWrite(packed)
 	var flags uint32
@@ -150,7 +154,7 @@ func (n *node) Write(ctx context.Context, fh fusefs.FileHandle, data []byte, pac
 	if err != nil {
 		return 0, n.failGone(opWrite, err)
 	}
-	n.m.stats.bytesWritten.Add(uint64(done))
+	n.m.countWritten(c, done)
 	return uint32(done), 0
 }
 
@@ -172,7 +176,7 @@ func (n *node) CopyFileRange(ctx context.Context, in fusefs.FileHandle, offIn ui
 	case offIn > maxOffset-maxCopy || offOut > maxOffset-maxCopy:
 		return 0, syscall.EFBIG
 	}
-	c := n.begin(ctx, opCopyFileRange)
+	c := n.m.beginOn(ctx, opCopyFileRange, to)
 	defer c.end()
 	var kill uint32
 	if uid, _ := caller(ctx); uid != 0 { // the kernel does not say; too often does no harm
@@ -205,13 +209,13 @@ func (n *node) copyPiece(c *call, from *openFile, offIn int64, to *openFile, off
 	}
 	buf = buf[:data.CopyTo(buf)]
 	data.Release()
-	n.m.stats.bytesRead.Add(uint64(len(buf)))
+	n.m.countRead(c, len(buf))
 	if len(buf) == 0 {
 		return 0, nil
 	}
 	if err := to.Write(c, offOut, buf, flags); err != nil {
 		return 0, err
 	}
-	n.m.stats.bytesWritten.Add(uint64(len(buf)))
+	n.m.countWritten(c, len(buf))
 	return len(buf), nil
 }

@@ -7,6 +7,7 @@ import (
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 )
@@ -34,12 +35,12 @@ func lockOf(owner uint64, lk *fuse.FileLock, flags uint32) (ionclient.Lock, sysc
 
 // Getlk says which lock is in the way. The process id of one held on another
 // node means nothing here.
-func (n *node) Getlk(ctx context.Context, _ fusefs.FileHandle, owner uint64, lk *fuse.FileLock, flags uint32, out *fuse.FileLock) syscall.Errno {
+func (n *node) Getlk(ctx context.Context, fh fusefs.FileHandle, owner uint64, lk *fuse.FileLock, flags uint32, out *fuse.FileLock) syscall.Errno {
 	want, e := lockOf(owner, lk, flags)
 	if e != 0 {
 		return e
 	}
-	c := n.begin(ctx, opGetlk)
+	c := n.m.beginOn(ctx, opGetlk, fh)
 	defer c.end()
 	got, err := n.m.client.GetLock(c, n.handle, want)
 	if err != nil {
@@ -60,14 +61,13 @@ func (n *node) Getlk(ctx context.Context, _ fusefs.FileHandle, owner uint64, lk 
 
 // Setlk takes a lock or drops one, without waiting. Dropping goes on even if
 // the caller dies: nobody else would do it.
-func (n *node) Setlk(ctx context.Context, _ fusefs.FileHandle, owner uint64, lk *fuse.FileLock, flags uint32) syscall.Errno {
+func (n *node) Setlk(ctx context.Context, fh fusefs.FileHandle, owner uint64, lk *fuse.FileLock, flags uint32) syscall.Errno {
 	l, e := lockOf(owner, lk, flags)
 	if e != 0 {
 		return e
 	}
-	n.m.stats.calls[opSetlk].Add(1)
 	unlock := l.Type == ionpb.LockType_UNLOCK
-	c := n.m.calls.begin(ctx, unlock)
+	c := n.m.beginAs(ctx, opSetlk, openedBy(fh), unlock)
 	defer c.end()
 	if unlock { // whoever locks next must see what was written
 		if err := n.m.held.PublishAll(c, n.handle); err != nil {
@@ -94,8 +94,9 @@ func (n *node) Setlkw(ctx context.Context, fh fusefs.FileHandle, owner uint64, l
 	if l.Type == ionpb.LockType_UNLOCK {
 		return n.Setlk(ctx, fh, owner, lk, flags)
 	}
-	n.m.stats.calls[opSetlkw].Add(1)
-	if err := n.m.client.SetLock(ctx, n.handle, l, true); err != nil {
+	c := n.m.beginAs(ctx, opSetlkw, openedBy(fh), true)
+	defer c.end()
+	if err := n.m.client.SetLock(collective.WithCaller(ctx, c.process.Caller()), n.handle, l, true); err != nil {
 		return n.failGone(opSetlkw, err)
 	}
 	n.m.held.Acquired(n.handle)

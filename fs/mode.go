@@ -48,15 +48,29 @@ func (o *openModes) of(handle uint64) map[consistency.Mode]int {
 	return maps.Clone(o.files[handle])
 }
 
-// opened is the open of a file called name, with the attributes that came with
-// it. It counts until closed is called.
-func (m *mount) opened(name string, a *ionclient.Attr, mayWrite bool) *openFile {
+// opened is the open of a file called name by c, with the attributes that came
+// with it. It counts until closed is called.
+func (m *mount) opened(c *call, name string, a *ionclient.Attr, mayWrite bool) *openFile {
 	mode, _ := consistency.InForce(name, a.Consistency, m.opts.Consistency)
 	m.open.add(a.Handle, mode)
-	return &openFile{m.held.Open(a, mode, mayWrite), m.opens.Add(1)}
+	f := &openFile{
+		Handle: m.held.Open(a, mode, mayWrite), id: m.opens.Add(1),
+		process: c.process, job: c.process.Caller().Account, writes: mayWrite,
+	}
+	m.client.OpenedBy(a.Handle, f.job)
+	if f.writes {
+		f.process.Writing(1)
+	}
+	return f
 }
 
-func (m *mount) closed(handle uint64, f *openFile) { m.open.drop(handle, f.Mode()) }
+func (m *mount) closed(handle uint64, f *openFile) {
+	m.open.drop(handle, f.Mode())
+	m.client.ClosedBy(handle, f.job)
+	if f.writes {
+		f.process.Writing(-1)
+	}
+}
 
 // modeHere is the value of consistency.HereXattr. A mode that is stored but
 // makes no sense counts as strong, as it does when the file is opened.

@@ -46,7 +46,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	if e != 0 {
 		return nil, nil, 0, e
 	}
-	return inode, n.m.opened(name, &a, mayWrite(flags)), fileOpenFlags, 0
+	return inode, n.m.opened(c, name, &a, mayWrite(flags)), fileOpenFlags, 0
 }
 
 // createFile makes a regular file by create, and returns its attributes too;

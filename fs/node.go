@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/zoidfs/zoidfs/cache/holder"
+	"github.com/zoidfs/zoidfs/fs/ranks"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
@@ -33,6 +34,7 @@ type mount struct {
 	client *ionclient.Client
 	known  *known
 	held   *holder.Holder // file data
+	ranks  *ranks.Table
 	log    *slog.Logger
 	opts   Options
 	calls  calls
@@ -110,8 +112,18 @@ var (
 
 // begin counts one call of an application and returns the context for it.
 func (m *mount) begin(ctx context.Context, o op) *call {
+	return m.beginAs(ctx, o, m.process(ctx, o), false)
+}
+
+// beginAs is like begin, on behalf of p; sure is as for calls.begin.
+func (m *mount) beginAs(ctx context.Context, o op, p *ranks.Process, sure bool) *call {
 	m.stats.calls[o].Add(1)
-	return m.calls.begin(ctx, false)
+	return m.calls.begin(ctx, sure).onBehalf(p, o)
+}
+
+// beginOn is like begin for a call on an open file.
+func (m *mount) beginOn(ctx context.Context, o op, fh fusefs.FileHandle) *call {
+	return m.beginAs(ctx, o, openedBy(fh), false)
 }
 
 // begin is like mount.begin.
@@ -293,11 +305,11 @@ func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
 	return 0
 }
 
-func (n *node) Lseek(ctx context.Context, _ fusefs.FileHandle, off uint64, whence uint32) (uint64, syscall.Errno) {
+func (n *node) Lseek(ctx context.Context, fh fusefs.FileHandle, off uint64, whence uint32) (uint64, syscall.Errno) {
 	if whence != unix.SEEK_DATA && whence != unix.SEEK_HOLE {
 		return 0, syscall.EINVAL
 	}
-	c := n.begin(ctx, opLseek)
+	c := n.m.beginOn(ctx, opLseek, fh)
 	defer c.end()
 	a, err := n.getAttr(c)
 	if err != nil {

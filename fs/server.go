@@ -64,9 +64,14 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 		return nil, err
 	}
 	m := &mount{client: opt.Client, known: known, held: held, log: opt.Logger, opts: opt, tracer: newTracer()}
+	if m.ranks, err = m.newRanks(); err != nil {
+		held.Close()
+		return nil, err
+	}
 	s := newServer(m)
 	if s.fuse, err = fuse.NewServer(s.raw, point, m.mountOptions()); err != nil {
 		held.Close()
+		m.ranks.Close()
 		return nil, mountError(point, err)
 	}
 	return s, nil
@@ -166,6 +171,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.m.calls.run(life) })
 	g.Go(func() error { return s.m.held.Run(life) })
 	g.Go(func() error { return s.m.tracer.run(life) })
+	g.Go(func() error { return s.m.ranks.Run(life) })
 	select {
 	case <-life.Done():
 	case <-ctx.Done():

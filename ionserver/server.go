@@ -127,6 +127,7 @@ type Server struct {
 
 	sched    *scheduler
 	sessions *sessionTable
+	jobs     *jobTable
 	guard    *viewGuard
 	home     *home
 	owner    *owner
@@ -168,6 +169,7 @@ func New(opt Options) (*Server, error) {
 		ops: operations(), peerOps: peerOperations(), pool: new(buf.Pool), counters: new(rpc.Counters),
 		sched:    newScheduler(defaultLimits(opt.Workers)),
 		sessions: newSessionTable(opt.Lease),
+		jobs:     newJobTable(),
 		guard:    newViewGuard(opt.ViewInterval * 5 / 2),
 		grace:    newGrace(),
 		drained:  make(chan struct{}),
@@ -340,6 +342,7 @@ func (s *Server) sweepSessions(ctx context.Context, g *errgroup.Group) error {
 			s.log.Warn("session expired", "session", sess.id, "name", sess.name)
 			if s.sessions.kill(sess) {
 				s.locks.dropSession(sess.id)
+				s.jobs.dropSession(sess.id, time.Now())
 				s.home.grants.dropSession(sess)
 				s.owner.dropSession(sess.id)
 				g.Go(func() error { s.cleanUp(sess); return nil })
@@ -374,6 +377,7 @@ func (s *Server) sweepFiles(ctx context.Context) error {
 func (s *Server) endSession(sess *session) {
 	if s.sessions.kill(sess) {
 		s.locks.dropSession(sess.id)
+		s.jobs.dropSession(sess.id, time.Now())
 		s.home.grants.dropSession(sess)
 		s.owner.dropSession(sess.id)
 		s.cleanUp(sess)

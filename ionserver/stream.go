@@ -151,6 +151,8 @@ func (c *call) dispatch() (*rpc.Frame, error) {
 		return okay(nil)
 	case ionpb.Op_CANCEL:
 		return c.cancel()
+	case ionpb.Op_JOB:
+		return c.tellJob()
 	case ionpb.Op_RECLAIMED:
 		c.srv.grace.done(c.sess.reclaims)
 		return okay(nil)

@@ -34,6 +34,7 @@ type Client struct {
 	keeper   atomic.Pointer[Keeper]
 	watcher  atomic.Pointer[Watcher]
 	mount    uint64 // what HelloReq.mount is
+	jobs     jobs
 
 	mu     sync.Mutex
 	closed bool             // guarded by mu; nothing is spawned any more
@@ -180,6 +181,8 @@ func (c *Client) do(ctx context.Context, r request) (*rpc.Frame, error) {
 	if r.body != nil {
 		r.frame.Encode(r.body)
 	}
+	job := c.jobOf(ctx, r.frame.Handle)
+	r.frame.Job = uint64(job)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := context.AfterFunc(c.ctx, func() { cancel(errClosed) })
@@ -187,6 +190,7 @@ func (c *Client) do(ctx context.Context, r request) (*rpc.Frame, error) {
 	for {
 		p := c.current.Load()
 		s := r.to(p)
+		traffic := s.onBehalf(job, &r)
 		reply, l, err := s.call(ctx, p.view.Epoch, &r.frame, r.pieces, r.ticket)
 		switch {
 		case errors.Is(err, errMoved):
@@ -202,6 +206,7 @@ func (c *Client) do(ctx context.Context, r request) (*rpc.Frame, error) {
 		case doneBefore(r.frame.Op, reply):
 			return &rpc.Frame{}, nil
 		default:
+			traffic.Answered(reply)
 			if r.tenure != nil {
 				*r.tenure = Tenure{s, l.fresh, p.view.Epoch}
 			}

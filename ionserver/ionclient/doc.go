@@ -11,5 +11,5 @@
 // away; only the end of its context frees the caller, with EINTR. Errors are
 // *errno.Error values with the errno that the I/O node chose.
 //
-// Lock order: Client.mu, session.mu.
+// Lock order: Client.mu, session.mu, jobs.mu.
 package ionclient

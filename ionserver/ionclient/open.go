@@ -5,6 +5,7 @@ import (
 	"context"
 	"syscall"
 
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
@@ -20,8 +21,9 @@ func outlive[T any](ctx context.Context, c *Client, f func(context.Context) (T, 
 	var none T
 	out := make(chan result)
 	abandoned := make(chan struct{})
+	caller := collective.CallerOf(ctx)
 	if !c.spawn(func(life context.Context) {
-		v, err := f(life)
+		v, err := f(collective.WithCaller(life, caller))
 		select {
 		case out <- result{v, err}:
 		case <-abandoned:

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
@@ -50,6 +51,10 @@ type session struct {
 	boot    uint64        // guarded by mu; of the I/O node when it gave id
 	owes    bool          // guarded by mu; the I/O node was not told everything yet
 	grace   bool          // guarded by mu; if owes: it waits for it
+	// told has the version of what the I/O node was told, of the jobs of which
+	// it is to know; guarded by mu.
+	told    map[collective.JobID]uint64
+	telling bool // guarded by mu; tellJobs runs
 
 	sure atomic.Pointer[surety] // nil before the first session
 }
@@ -217,6 +222,7 @@ func (s *session) tell(ctx context.Context, l *link, hello *ionpb.HelloResp) err
 	s.id, s.boot = hello.Session, hello.Boot
 	if !hello.Resumed {
 		s.fresh++
+		s.told = nil
 		s.owes, s.grace = true, hello.Grace
 	}
 	l.fresh = s.fresh

@@ -50,6 +50,22 @@ func (c *Counters) request(op ionpb.Op) {
 	c.requests[op].Add(1)
 }
 
+// Asked counts a request that is sent apart from any Conn or Peer, with so many
+// bytes of body and data. A nil c counts nothing.
+func (c *Counters) Asked(op ionpb.Op, bytes int64) {
+	if c != nil {
+		c.request(op)
+		c.sent.Add(uint64(bytes))
+	}
+}
+
+// Answered counts a reply likewise.
+func (c *Counters) Answered(f *Frame) {
+	if c != nil {
+		c.receive(f)
+	}
+}
+
 func (c *Counters) send(f *Frame) { c.sent.Add(uint64(len(f.Body) + f.Data.Len())) }
 
 func (c *Counters) receive(f *Frame) { c.received.Add(uint64(len(f.Body) + f.Data.Len())) }

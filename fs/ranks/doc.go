@@ -12,9 +12,11 @@
 // time since then has doubled, because it may have been about to execute the
 // program that it was launched for. It is remembered until it exits, which a
 // pidfd tells. To read an environment takes a lock of the process's memory,
-// which a thread of it may hold that waits for this mount: so a few goroutines
-// do it, and who asks waits only a moment for them. It must not be asked for
-// reads and writes; these go by the handle that a process opened.
+// which a thread of it may hold that waits for this mount; and while a process
+// executes another program, its files that are closed by that are flushed with
+// a lock held that keeps readers of most of /proc waiting. So a few goroutines
+// read, and who asks waits only a moment for them. It must not be asked for
+// reads, writes and flushes; these go by the handle that a process opened.
 //
 // Everything here is safe for concurrent use. The only lock is Table.mu, a
 // leaf.

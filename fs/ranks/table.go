@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -51,6 +52,8 @@ type Table struct {
 	epoch time.Time
 	asks  chan ask
 	exits *exits
+	busy  atomic.Int32 // lookers at work
+	done  atomic.Int64 // when one was last done, ns since epoch
 
 	mu    sync.RWMutex
 	byTID map[uint32]*Process       // guarded by mu
@@ -169,8 +172,12 @@ func (t *Table) same(p *Process) bool {
 	return err == nil && st.started == p.started
 }
 
-// ask has a looker look, and waits a moment for what it finds.
+// ask has a looker look, and waits a moment for what it finds. If all lookers
+// are stuck it does not.
 func (t *Table) ask(a ask) *Process {
+	if t.busy.Load() == lookers && t.now()-t.done.Load() > int64(lookWait) {
+		return nil
+	}
 	timeout := time.NewTimer(lookWait)
 	defer timeout.Stop()
 	select {
@@ -194,8 +201,11 @@ func (t *Table) answer(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case a := <-t.asks:
+			t.busy.Add(1)
 			var p *Process
 			p, buf = t.look(a, buf[:0])
+			t.busy.Add(-1)
+			t.done.Store(t.now())
 			if a.reply != nil {
 				a.reply <- p
 			}

@@ -199,18 +199,20 @@ func killStrays() {
 	}
 }
 
-// children returns the pids whose parent is pid.
+// children returns the pids whose parent is pid. It reads status, not stat: a
+// process that executes another program keeps its stat from readers until the
+// file systems of the files that it closes have answered.
 func children(pid int) []int {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	all, _ := filepath.Glob("/proc/[0-9]*/status")
 	var out []int
-	for _, name := range stats {
+	for _, name := range all {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			continue // it ended meanwhile
 		}
-		s := string(b)
-		fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
-		if len(fields) < 2 || fields[1] != strconv.Itoa(pid) {
+		_, rest, _ := strings.Cut(string(b), "\nPPid:")
+		line, _, _ := strings.Cut(rest, "\n")
+		if strings.TrimSpace(line) != strconv.Itoa(pid) {
 			continue
 		}
 		if kid, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil {

@@ -182,7 +182,11 @@ func (s *session) onBehalf(job collective.JobID, r *request) *rpc.Counters {
 		return nil
 	}
 	k := s.mention(job, true)
-	k.traffic.Asked(r.frame.Op, int64(len(r.frame.Body))+lenOf(r.pieces))
+	bytes := len(r.frame.Body)
+	for _, p := range r.pieces {
+		bytes += len(p)
+	}
+	k.traffic.Asked(r.frame.Op, int64(bytes))
 	return k.traffic
 }
 

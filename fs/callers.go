@@ -57,9 +57,6 @@ func openedBy(fh fusefs.FileHandle) *ranks.Process {
 	return nil
 }
 
-// member is the rank that opened f, as it is at this moment; zero if it was none.
-func (f *openFile) member() collective.Member { return f.process.Caller().Member }
-
 // countRead and countWritten count bytes that a call moved.
 func (m *mount) countRead(c *call, n int) {
 	m.stats.bytesRead.Add(uint64(n))

@@ -22,7 +22,7 @@ const fileOpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
 type openFile struct {
 	*holder.Handle
 	id      uint64           // of the mount's opens
-	process *ranks.Process   // that opened it; nil: nothing is known of it
+	process *ranks.Process   // that opened it, whose Caller has the rank; nil: nothing is known of it
 	job     collective.JobID // of process then, or 0
 	writes  bool             // open for writing
 }

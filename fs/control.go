@@ -17,8 +17,11 @@ const (
 	statsXattr  = "user.zoidfs.stats"       // a Snapshot
 	statusXattr = "user.zoidfs.status"      // a Status
 	resetXattr  = "user.zoidfs.stats.reset" // set to anything: count anew
-	traceXattr  = "user.zoidfs.trace"       // a TraceStatus; set to a TraceRequest
 )
+
+// TraceXattr is another one: its value is a TraceStatus, and setting it to a
+// TraceRequest, for root and for who mounted, begins and ends traces.
+const TraceXattr = "user.zoidfs.trace"
 
 // controlSlack is added to the size that a probe is told, as numbers may have
 // grown by the time the value is fetched.
@@ -64,7 +67,7 @@ func (n *node) control(name string) ([]byte, bool) {
 		v = n.m.snapshot()
 	case statusXattr:
 		v = n.m.status()
-	case traceXattr:
+	case TraceXattr:
 		v = n.m.tracer.show()
 	default:
 		return nil, false

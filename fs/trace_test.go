@@ -20,7 +20,7 @@ func (m *mountProc) setTrace(t testing.TB, q TraceRequest) error {
 	t.Helper()
 	b, err := json.Marshal(q)
 	require.NoError(t, err)
-	return unix.Setxattr(m.point, traceXattr, b, 0)
+	return unix.Setxattr(m.point, TraceXattr, b, 0)
 }
 
 // readTrace reads the calls on one file.
@@ -69,11 +69,11 @@ func TestTrace(t *testing.T) {
 	require.ErrorIs(t, os.Remove(r.path(0, "f")), syscall.ENOENT)
 
 	var s TraceStatus
-	m.get(t, traceXattr, &s)
+	m.get(t, TraceXattr, &s)
 	require.True(t, s.Running)
 	require.NoError(t, m.setTrace(t, TraceRequest{}))
 	require.ErrorIs(t, m.setTrace(t, TraceRequest{}), syscall.ESRCH)
-	m.get(t, traceXattr, &s)
+	m.get(t, TraceXattr, &s)
 	require.False(t, s.Running || s.Full, s)
 	require.Empty(t, s.Error)
 	require.Zero(t, s.Dropped)
@@ -127,11 +127,11 @@ func TestTraceRequests(t *testing.T) {
 	require.ErrorIs(t, m.setTrace(t, TraceRequest{File: dir + "/none/t"}), syscall.ENOENT)
 	require.NoError(t, os.Symlink(dir+"/x", dir+"/link"))
 	require.ErrorIs(t, m.setTrace(t, TraceRequest{File: dir + "/link"}), syscall.EEXIST)
-	require.ErrorIs(t, unix.Setxattr(m.point, traceXattr, []byte("{"), 0), syscall.EINVAL)
-	require.ErrorIs(t, unix.Removexattr(m.point, traceXattr), syscall.EPERM)
-	require.ErrorIs(t, unix.Setxattr(r.dirs[0], traceXattr, []byte("{}"), 0), syscall.EPERM)
+	require.ErrorIs(t, unix.Setxattr(m.point, TraceXattr, []byte("{"), 0), syscall.EINVAL)
+	require.ErrorIs(t, unix.Removexattr(m.point, TraceXattr), syscall.EPERM)
+	require.ErrorIs(t, unix.Setxattr(r.dirs[0], TraceXattr, []byte("{}"), 0), syscall.EPERM)
 	var s TraceStatus
-	m.get(t, traceXattr, &s)
+	m.get(t, TraceXattr, &s)
 	require.Equal(t, TraceStatus{}, s)
 }
 

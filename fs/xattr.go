@@ -65,7 +65,7 @@ func (n *node) Setxattr(ctx context.Context, name string, value []byte, flags ui
 		n.m.resetStats()
 		return 0
 	}
-	if n.IsRoot() && name == traceXattr {
+	if n.IsRoot() && name == TraceXattr {
 		return n.setTrace(ctx, value)
 	}
 	if e := writableXattr(name); e != 0 {
@@ -104,7 +104,7 @@ func (n *node) Removexattr(ctx context.Context, name string) syscall.Errno {
 // writableXattr is xattrErrno for a change.
 func writableXattr(name string) syscall.Errno {
 	switch name {
-	case viewXattr, statsXattr, statusXattr, resetXattr, traceXattr, consistency.HereXattr:
+	case viewXattr, statsXattr, statusXattr, resetXattr, TraceXattr, consistency.HereXattr:
 		return syscall.EPERM
 	}
 	e := xattrErrno(name)

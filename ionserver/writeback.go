@@ -20,8 +20,9 @@ const (
 	// length, and this is long enough to make little of them.
 	flowSize = 4 << 20
 
-	backFiles = 8           // files that are written back at the same time
-	lastWord  = time.Second // for mounts to hear what was written back at the end, or what could not be
+	backFiles = 8                // files that are written back at the same time
+	lastWord  = time.Second      // for mounts to hear what was written back at the end
+	hearing   = 10 * time.Second // for mounts to hear what could not be written back
 )
 
 // writeBack returns when every byte of ext that was written before is at the
@@ -169,7 +170,7 @@ func (o *owner) failed(w waiter, ctx context.Context, f *ownedFile, err error) {
 		o.srv.log.Warn("not written back yet", "handle", f.handle, "errno", errno.Of(err), "err", err)
 	}
 	_ = w.wait(func() error {
-		ctx, cancel := context.WithTimeout(ctx, lastWord)
+		ctx, cancel := context.WithTimeout(ctx, hearing)
 		defer cancel()
 		return o.inform(ctx, telling{f, &ionpb.StableReq{Errno: uint32(errno.Of(err)), Text: err.Error()}})
 	})

@@ -125,25 +125,25 @@ func killUnderLitmus(t *testing.T, c *cluster, mode history.Mode, long time.Dura
 	require.GreaterOrEqual(t, kills, 3)
 }
 
-// killUnderWriter has a program write 200 MiB without ever syncing.
+// killUnderWriter has a program write 200 MiB without ever syncing. It is not the
+// program that starts I/O nodes again: one that begins with files open for
+// writing closes them first, which waits for the I/O nodes.
 func killUnderWriter(t *testing.T, c *cluster) {
 	r := c.rig().subdir(t)
 	const size, step = 200 << 20, 1 << 20
-	f, err := os.OpenFile(filepath.Join(r.dirs[0], "big"), os.O_WRONLY|os.O_CREATE, 0o644)
-	require.NoError(t, err)
-	defer f.Close()
+	w := startProc(t, r, 0)
+	w.ok(t, op{Do: "open", Path: "big", FD: 1, Flags: os.O_WRONLY | os.O_CREATE})
 	stop := killing(t, c)
-	rng, want, p := rand.New(rand.NewSource(seed(t))), sha256.New(), make([]byte, step)
+	rng, want := rand.New(rand.NewSource(seed(t))), sha256.New()
 	for off := int64(0); off < size; off += step {
-		rng.Read(p)
-		want.Write(p)
-		_, err := f.WriteAt(p, off)
-		require.NoError(t, err, "at %d", off)
+		p := op{Do: "pwrite", FD: 1, Off: off, Len: step, Fill: rng.Uint64()}
+		want.Write(fill(p.Fill, p.Len))
+		require.EqualValues(t, step, w.ok(t, p).N, "at %d", off)
 		if off%(20*step) == 0 {
 			time.Sleep(400 * time.Millisecond) // there is more than one kill in it
 		}
 	}
-	require.NoError(t, f.Close())
+	w.ok(t, op{Do: "close", FD: 1})
 	kills := stop()
 	t.Logf("%d kills", kills)
 	require.GreaterOrEqual(t, kills, 2)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/zoidfs/zoidfs/fs/ranks"
 	"github.com/zoidfs/zoidfs/internal/trace"
 )
 
@@ -21,12 +22,23 @@ type people struct {
 }
 
 // meet looks at the process to which a thread belongs, and returns its id; 0
-// for none.
-func (p *people) meet(tid uint32) uint32 {
+// for none. known is what is known of its job.
+func (p *people) meet(tid uint32, known *ranks.Process) uint32 { return p.find(tid, known, 0) }
+
+// find is meet, and returns instead if the process has exited.
+func (p *people) find(tid uint32, known *ranks.Process, instead uint32) uint32 {
 	if tid == 0 {
 		return 0
 	}
 	who := lookAt(tid)
+	if who.Started == 0 && instead != 0 {
+		return instead
+	}
+	if job := known.Job(); job != nil {
+		if rank, ok := known.Rank(); ok {
+			who.Job, who.Rank, who.Size = job.Name, int32(rank), int32(job.Size)
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	id := p.ids[who]
@@ -43,16 +55,12 @@ func (p *people) meet(tid uint32) uint32 {
 	return id
 }
 
-// number is the id of the process of a thread, which is looked at if it was
-// not met before.
+// number is the id of the process of a thread when it was last seen; 0 if it
+// never was.
 func (p *people) number(tid uint32) uint32 {
 	p.mu.Lock()
-	id := p.tids[tid]
-	p.mu.Unlock()
-	if id == 0 {
-		id = p.meet(tid)
-	}
-	return id
+	defer p.mu.Unlock()
+	return p.tids[tid]
 }
 
 // after returns the processes behind the first n.

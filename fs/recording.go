@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,8 +43,9 @@ type recording struct {
 	dropped atomic.Uint64
 	people  people
 
-	files map[uint64]bool // handles that the trace knows; used by run alone
-	procs uint32          // processes that the trace knows; used by run alone
+	files  map[uint64]bool   // handles that the trace knows; used by run alone
+	procs  uint32            // processes that the trace knows; used by run alone
+	opened map[uint64]uint32 // by open file: who opened it; used by run alone
 
 	mu     sync.Mutex
 	status TraceStatus // guarded by mu
@@ -55,19 +57,43 @@ type tracing struct {
 	node  *node // that call.File is, if that is set
 	begun time.Time
 	pid   uint32 // of the thread
+	uid   uint32
 	call  trace.Call
 }
 
 func (r *recording) begin(ctx context.Context, n *node, o trace.Op) *tracing {
 	c := &tracing{rec: r, node: n, begun: time.Now(), call: trace.Call{Op: o, File: n.handle}}
 	if caller, ok := fuse.FromContext(ctx); ok {
-		c.pid = caller.Pid
+		c.pid, c.uid = caller.Pid, caller.Uid
 	}
 	return c
 }
 
 // meet looks at the process that calls.
-func (c *tracing) meet() { c.rec.people.meet(c.pid) }
+func (c *tracing) meet() { c.rec.people.meet(c.pid, c.node.m.ranks.Lookup(c.pid, c.uid)) }
+
+// who is the id of the process that called. One that reads and writes by a file
+// that another process has opened is looked at now; if it has exited, that other
+// process stands for it. One that closes is not looked at: it may be about to
+// execute a program, and then nobody can before it has been answered, which may
+// take any time.
+func (r *recording) who(c *tracing) uint32 {
+	id := r.people.number(c.pid)
+	switch c.call.Op {
+	case trace.Open, trace.Create:
+		r.opened[c.call.Open] = id
+	case trace.Release:
+		id = cmp.Or(id, r.opened[c.call.Open])
+		delete(r.opened, c.call.Open)
+	case trace.Flush:
+		id = cmp.Or(id, r.opened[c.call.Open])
+	default:
+		if id == 0 && c.pid != 0 {
+			id = r.people.find(c.pid, c.node.m.ranks.Lookup(c.pid, c.uid), r.opened[c.call.Open])
+		}
+	}
+	return id
+}
 
 // of is c as a call on the file with a handle, 0 if it is not known.
 func (c *tracing) of(handle uint64) *tracing {
@@ -141,7 +167,7 @@ func newRecording(m *mount, q TraceRequest) (*recording, error) {
 	r := &recording{
 		file: f, limit: q.Limit, base: now, baseNS: now.UnixNano(),
 		queue: make(chan tracing, traceQueue), stop: make(chan struct{}), done: make(chan struct{}),
-		files:  make(map[uint64]bool),
+		files: make(map[uint64]bool), opened: make(map[uint64]uint32),
 		status: TraceStatus{Running: true, File: q.File},
 	}
 	v := m.client.View()
@@ -204,7 +230,7 @@ func (r *recording) full() bool { return r.out.Written() > r.limit-traceBlock }
 
 // write writes a call, and before that what it names for the first time.
 func (r *recording) write(t *tracing) error {
-	t.call.Proc = r.people.number(t.pid)
+	t.call.Proc = r.who(t)
 	for _, p := range r.people.after(r.procs) {
 		if err := r.out.Process(p); err != nil {
 			return err

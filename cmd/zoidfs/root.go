@@ -52,7 +52,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 		a.upCommand(), a.downCommand(), a.statusCommand(), a.statsCommand(),
 		a.mountCommand(), a.ionCommand(), a.pvfsdCommand(), a.fsckCommand(),
 		a.launchCommand(), a.enterCommand(), a.stripeCommand(), a.consistencyCommand(),
-		a.litmusCommand(), a.traceCommand(), a.simulateCommand(), a.demoCommand(), a.versionCommand(),
+		a.litmusCommand(), a.traceCommand(), a.adviseCommand(), a.simulateCommand(), a.demoCommand(), a.versionCommand(),
 	)
 	return root
 }

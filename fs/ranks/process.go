@@ -41,6 +41,16 @@ func (p *Process) Job() *Job {
 	return p.who.Load().job
 }
 
+// Rank is the rank that p has in its job; false if it has none. Programs that a
+// rank has started have its rank too.
+func (p *Process) Rank() (collective.Rank, bool) {
+	if p == nil {
+		return 0, false
+	}
+	w := p.who.Load()
+	return w.rank, w.job != nil && w.seat != nil
+}
+
 // Caller is p as merging and accounts see it at this moment.
 func (p *Process) Caller() (c collective.Caller) {
 	if p == nil {

@@ -43,6 +43,11 @@ func (c *config) countAll(ctx context.Context, sites []*site, out io.Writer) err
 			return err
 		}
 	}
+	if c.cprog != "" {
+		if err := c.countLibrary(ctx, s, p, tab); err != nil {
+			return err
+		}
+	}
 	if s.fuse != "" {
 		if err := c.countFuse(ctx, s, p, tab); err != nil {
 			return err
@@ -126,6 +131,14 @@ func (c *config) countOurs(ctx context.Context, s *site, p *proxy, out io.Writer
 		{"write 4 KiB, new file", func(i int) error { return write(i, 4<<10) }},
 		{"write 1 MiB, new file", func(i int) error { return write(repeats+i, 1<<20) }},
 		{"write 1 MiB again", func(i int) error { return write(repeats+i, 1<<20) }},
+		{"read 4 KiB", func(i int) error {
+			_, err := files[repeats+i].ReadAt(ctx, [][]byte{make([]byte, smallSize)}, 0)
+			return err
+		}},
+		{"write strided", func(i int) error {
+			_, err := files[repeats+i].WriteExtents(ctx, stridedExtents(0), [][]byte{make([]byte, pieces*smallSize)})
+			return err
+		}},
 		{"remove", func(i int) error {
 			h, err := client.Unlink(ctx, s.dir, fmt.Sprint("ours-", i))
 			if err == nil {
@@ -192,6 +205,52 @@ func (c *config) countTools(ctx context.Context, s *site, p *proxy, out io.Write
 		printRow(out, x.op, "pvfs2-cp", minus(got, empty), 1)
 	}
 	return nil
+}
+
+// countLibrary counts those of the C library in one process: what it needs for
+// many operations more than for one.
+func (c *config) countLibrary(ctx context.Context, s *site, p *proxy, out io.Writer) error {
+	through := &site{client: s.client, dir: s.dir, base: s.base, url: p.url}
+	dir := fmt.Sprint("names-", clib)
+	made, err := s.client.Mkdir(ctx, s.dir, dir, pvfs.CreateOptions{Mode: 0o777})
+	if err != nil {
+		return err
+	}
+	f, end, err := s.newFile(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(ctx, [][]byte{make([]byte, unstuffed)}, 0); err != nil {
+		return err
+	}
+	for _, x := range []struct {
+		op, workload, on string
+		args             []int64 // behind the number of operations
+	}{
+		{"create", "create", dir, nil}, {"open and stat", "stat", dir, nil}, {"remove", "remove", dir, nil},
+		{"write 4 KiB", "write", f.name, []int64{smallSize, unstuffed}}, {"read 4 KiB", "read", f.name, []int64{smallSize, unstuffed}},
+		{"write strided", "strided", f.name, []int64{pieces, smallSize, stride}},
+	} {
+		var got [2]map[string]int64
+		for i, n := range []int64{1, repeats} {
+			on := x.on
+			if x.args == nil { // each time in a directory of its own
+				on = filepath.Join(on, fmt.Sprint(n))
+			}
+			if x.op == "create" {
+				if _, err := s.client.Mkdir(ctx, made.Handle, fmt.Sprint(n), pvfs.CreateOptions{Mode: 0o777}); err != nil {
+					return err
+				}
+			}
+			before := p.snapshot()
+			if _, err := c.clib(ctx, through, x.workload, on, append([]int64{n}, x.args...)...); err != nil {
+				return err
+			}
+			got[i] = minus(p.snapshot(), before)
+		}
+		printRow(out, x.op, clib, minus(got[1], got[0]), repeats-1)
+	}
+	return end()
 }
 
 // countFuse counts those of the C client behind a mount.

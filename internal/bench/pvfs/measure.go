@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/pvfs"
 )
 
@@ -26,12 +25,13 @@ const (
 
 // The clients.
 const (
-	ours  = "ours"
-	tools = "tools"
-	mount = "zoidfs"
-	fuse  = "pvfs2fuse"
-	clib  = "libpvfs2"
-	apart = "ours, piece by piece"
+	ours        = "ours"
+	tools       = "tools"
+	mount       = "zoidfs"
+	mountCommit = "zoidfs, commit"
+	fuse        = "pvfs2fuse"
+	clib        = "libpvfs2"
+	apart       = "ours, piece by piece"
 )
 
 // workload is some rows of the table. run measures once: it returns how many
@@ -54,10 +54,13 @@ func workloads() []workload {
 				return copyOut(ctx, c, s, v, strip)
 			}})
 	}
-	for _, write := range []bool{true, false} {
-		name := map[bool]string{true: "write through a mount", false: "read through a mount"}[write]
-		out = append(out, workload{name, "MiB/s", []string{mount, fuse}, func(ctx context.Context, c *config, s *site, v string) (float64, time.Duration, error) {
-			return stream(ctx, c, s, v, write)
+	for _, what := range []string{streamWrite, streamRead, streamAgain} {
+		variants := []string{mount, fuse}
+		if what == streamWrite {
+			variants = []string{mount, mountCommit, fuse}
+		}
+		out = append(out, workload{what, "MiB/s", variants, func(ctx context.Context, c *config, s *site, v string) (float64, time.Duration, error) {
+			return stream(ctx, c, s, v, what)
 		}})
 	}
 	for phase, name := range phases {
@@ -356,42 +359,4 @@ func (s *site) opener(ctx context.Context, v string) (at func(b []byte, off int6
 			}
 			return os.Remove(path)
 		}, err
-}
-
-// strided writes pieces of 4 KiB that lie evenly apart, in one call or in one
-// call each. The file has all its datafiles before, which the C client needs:
-// it looks at the length of the memory to see whether a file outgrows its first.
-func strided(ctx context.Context, c *config, s *site, v string) (float64, time.Duration, error) {
-	calls := max(1, c.ops/pieces)
-	mib := float64(calls*pieces*smallSize) / (1 << 20)
-	if v == clib {
-		took, err := c.clibFile(ctx, s, unstuffed, "strided", int64(calls), pieces, smallSize, stride)
-		return mib, took, err
-	}
-	f, end, err := s.newFile(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	if _, err := f.WriteAt(ctx, [][]byte{make([]byte, unstuffed)}, 0); err != nil {
-		return 0, 0, err
-	}
-	buf := make([]byte, pieces*smallSize)
-	start := time.Now()
-	for i := range calls {
-		exts := make([]extent.Extent, pieces)
-		for k := range exts {
-			exts[k] = extent.Extent{Off: int64(i*pieces+k) * stride, Len: smallSize}
-		}
-		if v == ours {
-			_, err = f.WriteExtents(ctx, exts, [][]byte{buf})
-		}
-		for k := 0; v == apart && k < pieces && err == nil; k++ {
-			_, err = f.WriteAt(ctx, [][]byte{buf[k*smallSize:][:smallSize]}, exts[k].Off)
-		}
-		if err != nil {
-			return 0, 0, err
-		}
-	}
-	took := time.Since(start)
-	return mib, took, end()
 }

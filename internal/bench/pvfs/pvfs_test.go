@@ -34,6 +34,8 @@ func TestCountOurs(t *testing.T) {
 		"write 4 KiB, new file\tours\t1\t1 small_io\n"+
 		"write 1 MiB, new file\tours\t5\t1 unstuff, 4 io\n"+
 		"write 1 MiB again\tours\t4\t4 io\n"+
+		"read 4 KiB\tours\t1\t1 small_io\n"+
+		"write strided\tours\t4\t4 io\n"+
 		"remove\tours\t3\t1 getattr, 1 rmdirent, 1 tree_remove\n", out.String())
 }
 

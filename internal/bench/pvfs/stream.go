@@ -9,27 +9,83 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/internal/consistency"
+	"github.com/zoidfs/zoidfs/pvfs"
 )
 
 // streamCall is the bytes of one call of a stream through a mount.
 const streamCall = 1 << 20
 
-// stream writes a new file through a mount and syncs it, or reads it from the
-// servers, as neither client keeps data and the kernel's are dropped.
-func stream(ctx context.Context, c *config, s *site, v string, write bool) (float64, time.Duration, error) {
-	path := filepath.Join(s.mountOf(v), s.base, fmt.Sprintf("stream-%d", time.Now().UnixNano()))
-	start := time.Now()
-	if err := c.streamOut(path); err != nil {
-		return 0, 0, err
-	}
-	took := time.Since(start)
-	if !write {
-		var err error
-		if took, err = c.streamIn(path); err != nil {
+// The streams through mounts.
+const (
+	streamWrite = "write through a mount"      // a new file, and fsync
+	streamRead  = "read through a mount"       // of which neither the mount nor its I/O node has a byte
+	streamAgain = "read again through a mount" // what the same mount has just read
+)
+
+// stream moves a file through a mount, in calls of 1 MiB. What is read was written
+// by another client, and what the kernel keeps of it is dropped before.
+func stream(ctx context.Context, c *config, s *site, v, what string) (float64, time.Duration, error) {
+	name := fmt.Sprintf("stream-%d", time.Now().UnixNano())
+	if what != streamWrite {
+		if err := s.fill(ctx, name, c.size); err != nil {
 			return 0, 0, err
 		}
 	}
+	path, err := s.streamPath(v, name)
+	if err != nil {
+		return 0, 0, err
+	}
+	var took time.Duration
+	switch what {
+	case streamWrite:
+		start := time.Now()
+		err = c.streamOut(path)
+		took = time.Since(start)
+	case streamAgain:
+		if _, err = c.streamIn(path); err != nil {
+			break
+		}
+		fallthrough
+	default:
+		took, err = c.streamIn(path)
+	}
+	if err != nil {
+		return 0, 0, err
+	}
 	return float64(c.size) / (1 << 20), took, os.Remove(path)
+}
+
+// streamPath is where a variant has the file of a name.
+func (s *site) streamPath(v, name string) (string, error) {
+	if v != mountCommit {
+		return filepath.Join(s.mountOf(v), s.base, name), nil
+	}
+	dir := filepath.Join(s.mount, s.base, "commit")
+	err := os.Mkdir(dir, 0o777)
+	if err == nil {
+		err = unix.Setxattr(dir, consistency.Xattr, []byte(consistency.Commit.String()), 0)
+	} else if os.IsExist(err) {
+		err = nil
+	}
+	return filepath.Join(dir, name), err
+}
+
+// fill makes a file of this client's.
+func (s *site) fill(ctx context.Context, name string, size int64) error {
+	a, err := s.client.Create(ctx, s.dir, name, pvfs.CreateOptions{Mode: 0o644})
+	if err != nil {
+		return err
+	}
+	f := s.client.File(a)
+	buf := make([]byte, streamCall)
+	for off := int64(0); off < size; off += streamCall {
+		if _, err := f.WriteAt(ctx, [][]byte{buf}, off); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *config) streamOut(path string) error {

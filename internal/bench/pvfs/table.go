@@ -46,7 +46,7 @@ func (c *config) measureAll(ctx context.Context, sites []*site, out io.Writer) e
 }
 
 // peers says which C client each of ours is compared with.
-var peers = map[string][]string{ours: {tools, clib}, apart: {clib}, mount: {fuse}}
+var peers = map[string][]string{ours: {tools, clib}, apart: {clib}, mount: {fuse}, mountCommit: {fuse}}
 
 // printRates prints the rows of a workload: medians, and their ratios to the C
 // client on the same servers and to the same client on the real ones.

@@ -8,7 +8,7 @@
 // in user space costs that does nothing; a null file system on go-fuse's node
 // API with direct I/O, which is what FUSE alone costs; raw TCP between two
 // processes, which is what the way to the I/O node alone costs; a zoidfs mount
-// with an I/O node that keeps its data in memory; and a whole zoidfs system
+// with an I/O node that keeps its data in memory, in each mode; and a whole system
 // with its embedded servers on tmpfs.
 //
 // All targets stand at the same time and every round visits each in turn, so a
@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case "null":
 		return runNull(ctx, args, out)
 	case "ion":
-		return runMemoryION(ctx, out)
+		return runMemoryION(ctx, args, out)
 	case "raw":
 		return runRaw(ctx, out)
 	}

@@ -26,15 +26,18 @@ var workloads = []workload{
 	{"seq read 1 MiB", "read", 1 << 20, 1},
 	{"seq write 1 MiB, 4 procs", "write", 1 << 20, 4},
 	{"seq read 1 MiB, 4 procs", "read", 1 << 20, 4},
+	{"seq write 4 KiB", "write", 4 << 10, 1},
+	{"seq read 4 KiB", "read", 4 << 10, 1},
 	{"random write 4 KiB", "randwrite", 4 << 10, 1},
 	{"random read 4 KiB", "randread", 4 << 10, 1},
+	{"random read 8 KiB", "randread", 8 << 10, 1},
 	{"random write 4 KiB, 4 procs", "randwrite", 4 << 10, 4},
 }
 
 // suits reports whether a workload can be measured on t: without files there
 // is nothing but sequences.
 func (w workload) suits(t *target) bool {
-	return t.raw == "" || w.procs == 1 && (w.op == "write" || w.op == "read")
+	return t.raw == "" || w.procs == 1 && w.bs == 1<<20
 }
 
 // fileSize is the size of the file of one process, which is there before.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -21,18 +22,21 @@ const (
 )
 
 // memoryION is an I/O node that keeps its data in memory: what a mount and the
-// RPC layer cost without any storage. It knows one directory.
+// RPC layer cost without any storage. It knows one directory and one mount, to
+// which it gives every lease of files that is asked for, or none.
 type memoryION struct {
-	view *ionpb.View
-	slab []byte
+	view   *ionpb.View
+	slab   []byte
+	leases uint32 // that are given
 
 	mu    sync.Mutex
 	names map[string]uint64 // guarded by mu
 	sizes map[uint64]int64  // guarded by mu
 }
 
-// runMemoryION serves until ctx ends and prints its address first.
-func runMemoryION(ctx context.Context, out io.Writer) error {
+// runMemoryION serves until ctx ends and prints its address first. With the
+// argument "leases" it gives them.
+func runMemoryION(ctx context.Context, args []string, out io.Writer) error {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -42,6 +46,9 @@ func runMemoryION(ctx context.Context, out io.Writer) error {
 		view:  &ionpb.View{Epoch: 1, Members: []string{addr}, Fsid: 1, FsName: "bench", Root: memRoot, DomainSize: 4 << 20},
 		slab:  newSlab(),
 		names: map[string]uint64{}, sizes: map[uint64]int64{},
+	}
+	if slices.Contains(args, "leases") {
+		m.leases = uint32(ionpb.Flag_LEASE_DATA | ionpb.Flag_LEASE_WRITE)
 	}
 	fmt.Fprintln(out, addr)
 	return rpc.Serve(ctx, lis, m, rpc.ServerOptions{})
@@ -80,7 +87,7 @@ func (m *memoryION) Handle(r *rpc.Request) {
 	case ionpb.Op_READ:
 		off := int(r.Off % memSlab)
 		n := min(int(r.Len), memSlab-off, int(max(0, m.size(r.Handle)-r.Off)))
-		r.Reply(&rpc.Frame{Data: rpc.Static(m.slab[off : off+n])})
+		r.Reply(&rpc.Frame{Data: rpc.Static(m.slab[off : off+n]), Flags: r.Flags & m.leases})
 	default:
 		msg, err := m.other(r)
 		if err != nil {
@@ -101,7 +108,7 @@ func (m *memoryION) write(r *rpc.Request) {
 	m.mu.Lock()
 	m.sizes[r.Handle] = max(m.sizes[r.Handle], r.Off+n)
 	m.mu.Unlock()
-	r.Reply(&rpc.Frame{Len: n})
+	r.Reply(&rpc.Frame{Len: n, Flags: r.Flags & m.leases})
 }
 
 func (m *memoryION) size(h uint64) int64 {
@@ -118,8 +125,10 @@ func (m *memoryION) other(r *rpc.Request) (proto.Message, error) {
 		return &ionpb.PingResp{Epoch: 1}, nil
 	case ionpb.Op_VIEW:
 		return m.view, nil
-	case ionpb.Op_BYE, ionpb.Op_CLOSE, ionpb.Op_FSYNC:
+	case ionpb.Op_BYE, ionpb.Op_CLOSE, ionpb.Op_FSYNC, ionpb.Op_HOLD, ionpb.Op_COMMIT, ionpb.Op_JOB:
 		return nil, nil
+	case ionpb.Op_RECALL:
+		return &ionpb.RecallResp{}, nil
 	case ionpb.Op_LOOKUP:
 		var req ionpb.NameReq
 		if err := r.Decode(&req); err != nil {
@@ -143,7 +152,8 @@ func (m *memoryION) other(r *rpc.Request) (proto.Message, error) {
 }
 
 func (m *memoryION) attr(h uint64) *ionpb.Attr {
-	a := &ionpb.Attr{Handle: h, Type: ionpb.ObjType_FILE, Mode: 0o644, Nlink: 1, Size: m.size(h), Blksize: 1 << 20}
+	leased := m.leases != 0
+	a := &ionpb.Attr{Handle: h, Type: ionpb.ObjType_FILE, Mode: 0o644, Nlink: 1, Size: m.size(h), Blksize: 1 << 20, Version: 1, Quiet: true, Leased: leased}
 	if h == memRoot {
 		a.Type, a.Mode = ionpb.ObjType_DIR, 0o755
 	}

@@ -64,7 +64,7 @@ func (c *config) profiles(ctx context.Context, ts []*target, out io.Writer) erro
 	var w *tabwriter.Writer
 	for _, t := range ts {
 		for _, wl := range workloads {
-			if t.metrics == "" || wl.procs != 1 || strings.HasPrefix(wl.op, "rand") || !c.matches(t.name, wl.name) {
+			if t.metrics == "" || wl.procs != 1 || wl.bs != 1<<20 || !c.matches(t.name, wl.name) {
 				continue
 			}
 			shares, err := c.profile(ctx, t, wl)

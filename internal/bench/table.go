@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"text/tabwriter"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +36,7 @@ func ratio(a, b float64) string {
 	return fmt.Sprintf("%.2f", a/b)
 }
 
-var targetOrder = []string{tmpfs, loopback, null, rawTCP, memory, memoryCommit, whole}
+var targetOrder = []string{tmpfs, loopback, null, rawTCP, memory, memoryLeased, memoryCommit, memorySession, memoryEventual, whole}
 
 // printData prints one row a workload and target. The ratios are of rates;
 // those of CPU are in the columns after.
@@ -43,9 +44,10 @@ func printData(out io.Writer, results map[string]map[string][]sample) {
 	if len(results) == 0 {
 		return
 	}
-	fmt.Fprintln(out, "\nData. x loop and x null are ratios to the loopback and to the null file system: of the rate, of the CPU time.")
+	fmt.Fprintln(out, "\nData. x loop, x null and x none are ratios of the rate (CPU: of the CPU time) to the loopback, the null file system,")
+	fmt.Fprintln(out, "and the mount without leases (which sends each write and read on).")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "workload\ttarget\tGiB/s\tcalls/s\tp50 us\tp99 us\tCPU s/GiB\tCPU us/call\tx loop\tx null\tCPU x loop\tCPU x null\tallocs/call\tGC/s\t")
+	fmt.Fprintln(w, "workload\ttarget\tGiB/s\tcalls/s\tp50 us\tp99 us\tCPU s/GiB\tCPU us/call\tx loop\tx null\tx none\tCPU x loop\tCPU x null\tallocs/call\tGC/s\t")
 	for _, wl := range workloads {
 		for _, name := range targetOrder {
 			s := results[wl.name][name]
@@ -55,13 +57,13 @@ func printData(out io.Writer, results map[string]map[string][]sample) {
 			rate := func(s sample) float64 { return s.rate }
 			cpu := func(s sample) float64 { return s.cpuOp }
 			loop, nul := results[wl.name][loopback], results[wl.name][null]
-			fmt.Fprintf(w, "%s\t%s\t%.2f\t%.0f\t%.0f\t%.0f\t%.2f\t%.0f\t%s\t%s\t%s\t%s\t", wl.name, name,
+			fmt.Fprintf(w, "%s\t%s\t%.2f\t%.0f\t%.0f\t%.0f\t%.2f\t%.0f\t%s\t%s\t%s\t%s\t%s\t", wl.name, name,
 				field(s, func(s sample) float64 { return s.gibs }), field(s, rate),
 				1e6*field(s, func(s sample) float64 { return s.p50 }), 1e6*field(s, func(s sample) float64 { return s.p99 }),
 				field(s, func(s sample) float64 { return s.cpuGiB }), 1e6*field(s, cpu),
-				ratio(field(s, rate), field(loop, rate)), ratio(field(s, rate), field(nul, rate)),
+				ratio(field(s, rate), field(loop, rate)), ratio(field(s, rate), field(nul, rate)), ratio(field(s, rate), field(results[wl.name][memory], rate)),
 				ratio(field(s, cpu), field(loop, cpu)), ratio(field(s, cpu), field(nul, cpu)))
-			if name == memory || name == memoryCommit || name == whole {
+			if name == whole || strings.HasPrefix(name, memory) {
 				fmt.Fprintf(w, "%.0f\t%.1f\t\n", field(s, func(s sample) float64 { return s.allocs }), field(s, func(s sample) float64 { return s.gcs }))
 			} else {
 				fmt.Fprint(w, "\t\t\n")

@@ -101,7 +101,9 @@ func (c *config) targets(ctx context.Context) (ts []*target, err error) {
 		name  string
 		start func(context.Context, string, *target) error
 	}{
-		{tmpfs, c.startTmpfs}, {loopback, c.startLoopback}, {null, c.startNull}, {rawTCP, c.startRaw}, {memory, c.startMemory("strong")}, {memoryCommit, c.startMemory("commit")}, {whole, c.startWhole},
+		{tmpfs, c.startTmpfs}, {loopback, c.startLoopback}, {null, c.startNull}, {rawTCP, c.startRaw}, {memory, c.startMemory("strong")},
+		{memoryLeased, c.startMemory("strong", "leases")}, {memoryCommit, c.startMemory("commit", "leases")},
+		{memorySession, c.startMemory("session", "leases")}, {memoryEventual, c.startMemory("eventual", "leases")}, {whole, c.startWhole},
 	} {
 		if !c.only.MatchString(s.name+"/") && !c.matchesAny(s.name) {
 			continue
@@ -136,10 +138,14 @@ const (
 	loopback = "loopback"
 	null     = "null"
 	rawTCP   = "raw TCP"
-	memory   = "mount+memory"
-	// the same, in commit mode
-	memoryCommit = "mount+memory, commit"
-	whole        = "zoidfs"
+	memory   = "mount+memory" // strong, and the I/O node gives no leases
+	whole    = "zoidfs"
+
+	// A mount on an I/O node in memory that gives every lease.
+	memoryLeased   = "mount+memory, strong"
+	memoryCommit   = "mount+memory, commit"
+	memorySession  = "mount+memory, session"
+	memoryEventual = "mount+memory, eventual"
 )
 
 func (c *config) startTmpfs(_ context.Context, dir string, t *target) error {
@@ -195,16 +201,18 @@ func freeAddr() (string, error) {
 }
 
 // startMemory returns what mounts zoidfs, in a mode, on an I/O node in memory.
-func (c *config) startMemory(mode string) func(context.Context, string, *target) error {
-	return func(ctx context.Context, dir string, t *target) error { return c.mountMemory(ctx, dir, mode, t) }
+func (c *config) startMemory(mode string, ionArgs ...string) func(context.Context, string, *target) error {
+	return func(ctx context.Context, dir string, t *target) error {
+		return c.mountMemory(ctx, dir, mode, ionArgs, t)
+	}
 }
 
-func (c *config) mountMemory(ctx context.Context, dir, mode string, t *target) error {
+func (c *config) mountMemory(ctx context.Context, dir, mode string, ionArgs []string, t *target) error {
 	t.dir = filepath.Join(dir, "mnt")
 	if err := mkdirs(t.dir); err != nil {
 		return err
 	}
-	ion, err := self("ion")
+	ion, err := self("ion", ionArgs...)
 	if err != nil {
 		return err
 	}

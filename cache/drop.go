@@ -7,14 +7,13 @@ import "github.com/zoidfs/zoidfs/internal/extent"
 func (f *File) Drop(ext extent.Extent) {
 	f.mu.Lock()
 	f.staleLocked(ext)
-	var clean []extent.Extent
 	f.walkLocked(ext, func(b *block, part extent.Extent) {
 		if b == nil {
 			return
 		}
-		clean = b.flying.gaps(clean[:0], part)
-		for _, e := range clean {
-			for _, x := range b.dirty.gaps(nil, e) {
+		var few, fewer [4]extent.Extent
+		for _, e := range b.flying.gaps(few[:0], part) {
+			for _, x := range b.dirty.gaps(fewer[:0], e) {
 				b.valid.remove(x)
 			}
 		}

@@ -29,8 +29,8 @@ func (f *File) Take(ext extent.Extent, most int64) *View {
 func (f *File) TakeFrom(exts []extent.Extent, most int64) *View {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var runs []extent.Extent
-	total := int64(0)
+	var few [4]extent.Extent
+	runs, total := few[:0], int64(0)
 	for _, e := range exts {
 		runs, total = f.runsLocked(runs, total, e, most)
 	}
@@ -66,7 +66,8 @@ func (f *File) TakeFrom(exts []extent.Extent, most int64) *View {
 // runsLocked appends to runs, which have total bytes, what TakeFrom may take of
 // ext, until there is more than most.
 func (f *File) runsLocked(runs []extent.Extent, total int64, ext extent.Extent, most int64) ([]extent.Extent, int64) {
-	var parts, free []extent.Extent
+	var few, fewer [4]extent.Extent
+	parts, free := few[:0], fewer[:0]
 	for _, b := range f.unclean[f.uncleanIndexLocked(ext.Off/f.store.size):] {
 		if b.index*f.store.size >= ext.End() || total > most {
 			break

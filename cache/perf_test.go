@@ -42,7 +42,7 @@ var hotPaths = []struct {
 	{"WriteUnaligned", 1 << 20, 0, func(ctx context.Context, f *File, i int64, p [][]byte) error {
 		return f.Write(ctx, 1000+i%16*(1<<20), p)
 	}},
-	{"WriteTakeDone", 4 << 10, 6, func(ctx context.Context, f *File, i int64, p [][]byte) error {
+	{"WriteTakeDone", 4 << 10, 3, func(ctx context.Context, f *File, i int64, p [][]byte) error {
 		off := i % 1024 * (4 << 10)
 		if err := f.Write(ctx, off, p); err != nil {
 			return err
@@ -50,6 +50,17 @@ var hotPaths = []struct {
 		v := f.Take(extent.Extent{Off: off, Len: 4 << 10}, 1<<20)
 		f.Done(v, true)
 		v.Release()
+		return nil
+	}},
+	{"WriteTakeDoneDrop", 1 << 20, 5, func(ctx context.Context, f *File, i int64, p [][]byte) error {
+		e := extent.Extent{Off: i % 16 * (1 << 20), Len: 1 << 20}
+		if err := f.Write(ctx, e.Off, p); err != nil {
+			return err
+		}
+		v := f.Take(e, e.Len)
+		f.Done(v, true)
+		v.Release()
+		f.Drop(e)
 		return nil
 	}},
 	{"Read", 4 << 10, 1, func(ctx context.Context, f *File, i int64, p [][]byte) error {
@@ -104,6 +115,19 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 			require.LessOrEqual(t, n, c.allocs)
 		})
 	}
+}
+
+func TestRangeLockAllocatesOnce(t *testing.T) {
+	if poisoned {
+		t.Skip("the race detector allocates")
+	}
+	var l RangeLock
+	n := testing.AllocsPerRun(1000, func() {
+		h, err := l.Lock(t.Context(), extent.Extent{Off: 1, Len: 2}, true)
+		require.NoError(t, err)
+		h.Release()
+	})
+	require.LessOrEqual(t, n, 1.0)
 }
 
 func BenchmarkHotPaths(b *testing.B) {

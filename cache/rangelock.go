@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/zoidfs/zoidfs/internal/extent"
@@ -13,27 +14,28 @@ import (
 // overlap, so neither readers nor writers starve. The zero value is ready.
 type RangeLock struct {
 	mu    sync.Mutex
-	queue []*access // guarded by mu; held and waiting, in order of arrival
+	queue []*Hold // guarded by mu; held and waiting, in order of arrival
 }
 
-// access is one holder or waiter. granted is closed when it becomes a holder.
-type access struct {
+// Hold is one holder of a RangeLock, or somebody who waits to become one.
+type Hold struct {
+	lock      *RangeLock
 	ext       extent.Extent
 	exclusive bool
-	held      bool // guarded by RangeLock.mu
-	granted   chan struct{}
+	held      bool          // guarded by RangeLock.mu
+	granted   chan struct{} // closed when a waiter becomes a holder
 }
 
 // conflicts reports whether a and b may not hold at the same time.
-func (a *access) conflicts(b *access) bool {
+func (a *Hold) conflicts(b *Hold) bool {
 	return (a.exclusive || b.exclusive) && a.ext.Overlaps(b.ext)
 }
 
-// Lock waits until ext can be held and returns the function that releases it,
-// to be called exactly once. An empty extent conflicts with nothing. If ctx
-// ends first, nothing is held and the error is ctx's.
-func (l *RangeLock) Lock(ctx context.Context, ext extent.Extent, exclusive bool) (release func(), err error) {
-	a := &access{ext: ext, exclusive: exclusive}
+// Lock waits until ext can be held and returns the hold, to be released. An
+// empty extent conflicts with nothing. If ctx ends first, nothing is held and
+// the error is ctx's.
+func (l *RangeLock) Lock(ctx context.Context, ext extent.Extent, exclusive bool) (*Hold, error) {
+	a := &Hold{lock: l, ext: ext, exclusive: exclusive}
 	l.mu.Lock()
 	a.held = l.freeLocked(a, len(l.queue))
 	if !a.held {
@@ -49,8 +51,11 @@ func (l *RangeLock) Lock(ctx context.Context, ext extent.Extent, exclusive bool)
 			return nil, ctx.Err()
 		}
 	}
-	return func() { l.remove(a) }, nil
+	return a, nil
 }
+
+// Release ends the hold. It is called exactly once.
+func (a *Hold) Release() { a.lock.remove(a) }
 
 // Idle reports whether nobody holds or waits.
 func (l *RangeLock) Idle() bool {
@@ -60,7 +65,7 @@ func (l *RangeLock) Idle() bool {
 }
 
 // freeLocked reports whether a conflicts with none of the first n accesses.
-func (l *RangeLock) freeLocked(a *access, n int) bool {
+func (l *RangeLock) freeLocked(a *Hold, n int) bool {
 	for _, b := range l.queue[:n] {
 		if a.conflicts(b) {
 			return false
@@ -70,21 +75,18 @@ func (l *RangeLock) freeLocked(a *access, n int) bool {
 }
 
 // remove takes a out of the queue and grants those that waited only for it.
-func (l *RangeLock) remove(a *access) {
+func (l *RangeLock) remove(a *Hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := 0
 	for l.queue[at] != a {
 		at++
 	}
-	l.queue = append(l.queue[:at], l.queue[at+1:]...)
+	l.queue = slices.Delete(l.queue, at, at+1)
 	for i := at; i < len(l.queue); i++ {
 		if b := l.queue[i]; !b.held && l.freeLocked(b, i) {
 			b.held = true
 			close(b.granted)
 		}
-	}
-	if len(l.queue) == 0 {
-		l.queue = nil
 	}
 }

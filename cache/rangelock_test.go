@@ -16,9 +16,9 @@ import (
 
 func mustLock(t *testing.T, l *RangeLock, e extent.Extent, excl bool) func() {
 	t.Helper()
-	release, err := l.Lock(context.Background(), e, excl)
+	hold, err := l.Lock(context.Background(), e, excl)
 	require.NoError(t, err)
-	return release
+	return hold.Release
 }
 
 func TestRangeLockSharesAndExcludes(t *testing.T) {
@@ -103,7 +103,7 @@ func TestRangeLockRandom(t *testing.T) {
 				if excl {
 					n = 1 << 32
 				}
-				release, err := l.Lock(context.Background(), e, excl)
+				hold, err := l.Lock(context.Background(), e, excl)
 				if err != nil {
 					t.Error(err)
 					return
@@ -117,7 +117,7 @@ func TestRangeLockRandom(t *testing.T) {
 				for i := e.Off; i < e.End(); i++ {
 					holders[i].Add(-n)
 				}
-				release()
+				hold.Release()
 			}
 		})
 	}

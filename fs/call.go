@@ -45,8 +45,8 @@ type call struct {
 	index       int       // into calls.active; guarded by calls.mu
 	interrupted time.Time // of the sweeper's first sight of it; guarded by calls.mu
 
-	doomed chan struct{} // closed when the call must end
-	dead   atomic.Bool
+	dead   atomic.Bool   // the call must end
+	doomed chan struct{} // closed when dead; nil: nobody waits for that; guarded by calls.mu
 }
 
 // calls is the set of calls in progress of one mount.
@@ -59,7 +59,7 @@ type calls struct {
 // begin makes a call on behalf of the request that ctx, go-fuse's, belongs to.
 // The caller calls end when it is over.
 func (cs *calls) begin(ctx context.Context, sure bool) *call {
-	c := &call{calls: cs, parent: ctx, sure: sure, doomed: make(chan struct{})}
+	c := &call{calls: cs, parent: ctx, sure: sure}
 	if caller, ok := fuse.FromContext(ctx); ok {
 		c.pid = caller.Pid
 	}
@@ -68,7 +68,7 @@ func (cs *calls) begin(ctx context.Context, sure bool) *call {
 	c.index = len(cs.active)
 	cs.active = append(cs.active, c)
 	if cs.closed {
-		c.doom()
+		c.doomLocked()
 	}
 	return c
 }
@@ -85,17 +85,34 @@ func (c *call) end() {
 	cs.active = cs.active[:last]
 }
 
-func (c *call) doom() {
-	if c.dead.CompareAndSwap(false, true) {
+// doomLocked has c end. calls.mu is held.
+func (c *call) doomLocked() {
+	if c.dead.CompareAndSwap(false, true) && c.doomed != nil {
 		close(c.doomed)
 	}
+}
+
+func (c *call) doom() {
+	c.calls.mu.Lock()
+	defer c.calls.mu.Unlock()
+	c.doomLocked()
 }
 
 // Deadline, Done, Err and Value make call a context.Context.
 func (c *call) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 // Done is closed when the call must end.
-func (c *call) Done() <-chan struct{} { return c.doomed }
+func (c *call) Done() <-chan struct{} {
+	c.calls.mu.Lock()
+	defer c.calls.mu.Unlock()
+	if c.doomed == nil {
+		c.doomed = make(chan struct{})
+		if c.dead.Load() {
+			close(c.doomed)
+		}
+	}
+	return c.doomed
+}
 
 // Err is context.Canceled once the call must end.
 func (c *call) Err() error {
@@ -175,7 +192,7 @@ func (cs *calls) closeAll() {
 	defer cs.mu.Unlock()
 	cs.closed = true
 	for _, c := range cs.active {
-		c.doom()
+		c.doomLocked()
 	}
 }
 

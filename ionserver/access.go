@@ -115,14 +115,17 @@ func (c *call) payload(s spread) ([][]byte, error) {
 
 // lockRange takes the range lock of ext, without a worker if it has to wait.
 func (c *call) lockRange(ctx context.Context, f *ownedFile, ext extent.Extent, exclusive bool) (release func(), err error) {
-	if release, err = f.ranges.Lock(c.srv.ended, ext, exclusive); err == nil {
-		return release, nil
+	hold, err := f.ranges.Lock(c.srv.ended, ext, exclusive)
+	if err != nil {
+		err = c.wait(func() error {
+			hold, err = f.ranges.Lock(ctx, ext, exclusive)
+			return err
+		})
 	}
-	err = c.wait(func() error {
-		release, err = f.ranges.Lock(ctx, ext, exclusive)
-		return err
-	})
-	return release, err
+	if err != nil {
+		return nil, err
+	}
+	return hold.Release, nil
 }
 
 // reach is the end of the bytes here that PVFS2 may not show.

@@ -30,11 +30,11 @@ func (h *Handle) readAhead(e extent.Extent) {
 
 // prefetch has e in the cache, if it may be and an owner answers.
 func (f *File) prefetch(e extent.Extent, r right) {
-	release, err := f.order.Lock(f.h.life, e, false)
+	hold, err := f.order.Lock(f.h.life, e, false)
 	if err != nil {
 		return
 	}
-	defer release()
+	defer hold.Release()
 	v, got, err := f.gather(f.h.life, []extent.Extent{e}, r)
 	if err != nil {
 		f.h.opt.Logger.Debug("read ahead", "handle", f.handle, "err", err)

@@ -33,7 +33,7 @@ type domain struct {
 // fetch is a READ under way.
 type fetch struct {
 	exts []extent.Extent
-	done chan struct{}
+	done chan struct{} // closed at its end; nil: nobody waits; guarded by domain.mu
 }
 
 // hasLocked reports whether a lease is held for sure. mu is held.
@@ -144,17 +144,20 @@ func (d *domain) filledLocked() {
 // await waits for READs under way that overlap exts, if that may save one, and
 // reports whether there were any.
 func (d *domain) await(ctx context.Context, exts []extent.Extent) bool {
-	d.mu.RLock()
-	var waits []*fetch
+	d.mu.Lock()
+	var waits []chan struct{}
 	for _, x := range d.fetches {
 		if !d.denied && x.overlaps(exts) {
-			waits = append(waits, x)
+			if x.done == nil {
+				x.done = make(chan struct{})
+			}
+			waits = append(waits, x.done)
 		}
 	}
-	d.mu.RUnlock()
-	for _, x := range waits {
+	d.mu.Unlock()
+	for _, done := range waits {
 		select {
-		case <-x.done:
+		case <-done:
 		case <-ctx.Done():
 			return false
 		}
@@ -179,7 +182,7 @@ func (x *fetch) overlaps(exts []extent.Extent) bool {
 
 // fetching registers a READ; done ends it.
 func (d *domain) fetching(exts []extent.Extent) (x *fetch, era uint64) {
-	x = &fetch{exts: exts, done: make(chan struct{})}
+	x = &fetch{exts: exts}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fetches = append(d.fetches, x)
@@ -190,5 +193,7 @@ func (d *domain) fetched(x *fetch) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fetches = slices.DeleteFunc(d.fetches, func(y *fetch) bool { return x == y })
-	close(x.done)
+	if x.done != nil {
+		close(x.done)
+	}
 }

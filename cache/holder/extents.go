@@ -78,6 +78,9 @@ func (l load) before(off int64) load {
 
 // loadsOf divides v into loads of at most so many extents.
 func loadsOf(v *cache.View, most int) (out []load) {
+	if len(v.Extents()) == 1 {
+		return []load{{v.Extents(), v.Slices()}}
+	}
 	runs, pieces := runsOf(v), v.Slices()
 	for exts := v.Extents(); len(exts) > 0; {
 		k := min(len(exts), most)

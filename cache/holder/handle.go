@@ -194,11 +194,11 @@ func (h *Holder) Truncate(ctx context.Context, handle uint64, size int64, cut fu
 	if f == nil {
 		return cut()
 	}
-	release, err := f.order.Lock(ctx, everything, true)
+	hold, err := f.order.Lock(ctx, everything, true)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer hold.Release()
 	if err := f.publish(ctx, everything); err != nil {
 		return err
 	}

@@ -286,8 +286,8 @@ func hopeless(err error) bool {
 	return false
 }
 
-// maxLoads is how many WRITEs of a batch are under way at a time.
-const maxLoads = 16
+// maxAtOnce is how many requests of a batch or of a read are under way at a time.
+const maxAtOnce = 16
 
 // sendBatch sends what is dirty of e, as one WRITE if nothing forbids it.
 func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error {
@@ -306,22 +306,22 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 	loads := loadsOf(v, f.h.maxPieces())
 	d := f.domain(e.Off)
 	era := d.begin()
-	var mu sync.Mutex
-	var first error
-	leased := false
-	limit := make(chan struct{}, maxLoads)
+	var sent struct {
+		sync.Mutex
+		first  error
+		leased bool
+	}
 	each(len(loads), func(i int) {
-		limit <- struct{}{}
 		_, g, err := f.h.client.Write(ctx, f.handle, loads[i].exts, loads[i].pieces, how.flags)
-		<-limit
-		mu.Lock()
-		defer mu.Unlock()
+		sent.Lock()
+		defer sent.Unlock()
 		if err == nil {
-			leased = d.grant(era, g)
+			sent.leased = d.grant(era, g)
 			f.retain(retained{view: v, load: loads[i], stamp: g.Stamp}, g.Tenure)
 		}
-		first = cmp.Or(first, err)
+		sent.first = cmp.Or(sent.first, err)
 	})
+	first := sent.first
 	if first == nil {
 		f.mu.Lock()
 		f.setID = f.setID && how.flags&ionclient.KillPriv == 0
@@ -330,7 +330,7 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 	f.data.Done(v, first == nil)
 	switch {
 	case first == nil:
-		d.published(v.Extents(), leased)
+		d.published(v.Extents(), sent.leased)
 	case hopeless(first):
 		for _, e := range v.Extents() {
 			f.data.Discard(e)
@@ -347,15 +347,20 @@ func (h *Holder) maxPieces() int {
 	return ionclient.MaxPieces
 }
 
-// each runs f for every index below n, at once if there are several.
+// each runs f for every index below n, several at once.
 func each(n int, f func(i int)) {
 	if n == 1 {
 		f(0)
 		return
 	}
 	var group sync.WaitGroup
+	limit := make(chan struct{}, maxAtOnce)
 	for i := range n {
-		group.Go(func() { f(i) })
+		limit <- struct{}{}
+		group.Go(func() {
+			f(i)
+			<-limit
+		})
 	}
 	group.Wait()
 }

@@ -19,7 +19,8 @@ type Bytes struct {
 	n      int
 
 	mu    sync.Mutex
-	under []interface{ Release() } // guarded by mu; what the slices lie in
+	under []interface{ Release() }  // guarded by mu; what the slices lie in
+	few   [2]interface{ Release() } // memory of under, if that is enough
 }
 
 // Len is the number of bytes.
@@ -47,6 +48,9 @@ func (b *Bytes) Release() {
 
 func (b *Bytes) keep(u interface{ Release() }) {
 	b.mu.Lock()
+	if b.under == nil {
+		b.under = b.few[:0]
+	}
 	b.under = append(b.under, u)
 	b.mu.Unlock()
 }
@@ -81,15 +85,13 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 			return out, nil
 		}
 	}
-	release, err := f.order.Lock(ctx, e, false)
+	hold, err := f.order.Lock(ctx, e, false)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
-	exts := f.h.client.Split(e)
-	parts, errs := make([]part, len(exts)), make([]error, len(exts))
-	each(len(exts), func(i int) { parts[i], errs[i] = f.readPart(ctx, exts[i], h.right, out) })
-	if err := cmp.Or(errs...); err != nil {
+	defer hold.Release()
+	parts, err := f.readParts(ctx, e, h.right, out)
+	if err != nil {
 		out.Release()
 		return nil, err
 	}
@@ -98,6 +100,18 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 		h.readAhead(e)
 	}
 	return out, nil
+}
+
+// readParts reads e, as many requests as that takes.
+func (f *File) readParts(ctx context.Context, e extent.Extent, r right, out *Bytes) ([]part, error) {
+	exts := f.h.client.Split(e)
+	if len(exts) == 1 { // as most are, and this takes less memory
+		p, err := f.readPart(ctx, e, r, out)
+		return []part{p}, err
+	}
+	parts, errs := make([]part, len(exts)), make([]error, len(exts))
+	each(len(exts), func(i int) { parts[i], errs[i] = f.readPart(ctx, exts[i], r, out) })
+	return parts, cmp.Or(errs...)
 }
 
 // readPart reads e, which one READ can carry, from the cache or its owner.
@@ -147,7 +161,8 @@ func (f *File) gather(ctx context.Context, exts []extent.Extent, r right) (*cach
 // brought is what a READ of exts has brought.
 type brought struct {
 	ionclient.Data
-	exts []extent.Extent
+	exts   []extent.Extent
+	pieces [][]byte // of Data
 }
 
 // end is where the file ends, or something behind exts if it does not end there.
@@ -170,18 +185,19 @@ func (d *domain) fetch(ctx context.Context, exts []extent.Extent, r right) (brou
 	if err != nil {
 		return brought{}, err
 	}
-	d.insert(era, r, g, exts, data.Slices())
-	return brought{data, exts}, nil
+	got := brought{data, exts, data.Slices()}
+	d.insert(era, r, g, exts, got.pieces)
+	return got, nil
 }
 
 // lay puts the bytes of v, which are newer, over those that came. Where nobody
 // knows of a byte before one of v lies a hole.
 func lay(e extent.Extent, v *cache.View, got brought) part {
-	p := part{ext: e, end: e.Off}
-	pieces, gotEnd := got.Slices(), got.end()
+	p := part{ext: e, end: e.Off, slices: make([][]byte, 0, len(v.Slices())+len(got.pieces))}
+	gotEnd := got.end()
 	gap := func(end int64) {
 		g := extent.Extent{Off: p.end, Len: end - p.end}
-		p.slices = clip(p.slices, got.exts, pieces, g)
+		p.slices = clip(p.slices, got.exts, got.pieces, g)
 		p.end = max(p.end, min(end, gotEnd))
 	}
 	for _, r := range runsOf(v) {
@@ -202,7 +218,11 @@ func join(parts []part, end int64, out *Bytes) {
 			p.slices = appendZeros(p.slices, hole)
 			p.end += hole
 		}
-		out.slices = append(out.slices, p.slices...)
+		if out.slices == nil {
+			out.slices = p.slices
+		} else {
+			out.slices = append(out.slices, p.slices...)
+		}
 		out.n += int(p.end - p.ext.Off)
 		if p.short() {
 			break

@@ -21,11 +21,11 @@ func (h *Handle) Write(ctx context.Context, off int64, p []byte, flags uint32) e
 		return err
 	}
 	defer f.endPut()
-	release, err := f.order.Lock(ctx, e, true)
+	hold, err := f.order.Lock(ctx, e, true)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer hold.Release()
 	var waits []*batch
 	urgent := flags&ionclient.Sync != 0 || h.sieves(e) || flags&ionclient.KillPriv != 0 && (h.mode == strong || f.hasSetID())
 	chunksOf(e, f.h.client.View().DomainSize, func(chunk, part extent.Extent) {
@@ -122,10 +122,10 @@ func (h *Handle) Append(ctx context.Context, p []byte, flags uint32) (off int64,
 	if n > 0 {
 		// What lay there before, and was cut off since, must not show.
 		e := extent.Extent{Off: off, Len: int64(n)}
-		release, lockErr := f.order.Lock(f.h.life, e, true)
+		hold, lockErr := f.order.Lock(f.h.life, e, true)
 		if lockErr == nil {
 			f.data.Drop(e)
-			release()
+			hold.Release()
 		}
 	}
 	return off, n, err

@@ -1,6 +1,9 @@
 package ionclient
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // ids numbers the requests of one session and knows up to where all recorded
 // ones have been answered. The zero value is ready; its user serialises.
@@ -30,9 +33,11 @@ func (i *ids) answer(id uint64) {
 		return
 	}
 	i.open[n].answered = true
-	for len(i.open) > 0 && i.open[0].answered {
-		i.open = i.open[1:]
+	n = 0
+	for n < len(i.open) && i.open[n].answered {
+		n++
 	}
+	i.open = slices.Delete(i.open, 0, n)
 }
 
 // acked is the largest id such that every recorded request up to it has been

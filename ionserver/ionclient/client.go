@@ -152,14 +152,19 @@ func (c *Client) hello(ctx context.Context, conn *rpc.Conn, req *ionpb.HelloReq)
 	return resp, nil
 }
 
-// target picks the session that a request belongs to.
-type target func(p *placed) *session
-
-func home(h uint64) target { return func(p *placed) *session { return p.sessions[p.place.Home(h)] } }
-
-func owner(h uint64, off int64) target {
-	return func(p *placed) *session { return p.sessions[p.place.Owner(h, off)] }
+// target is who a request belongs to: the home of an inode, which is the owner
+// of its first byte, or another owner.
+type target struct {
+	handle uint64
+	off    int64
 }
+
+func home(h uint64) target { return target{handle: h} }
+
+func owner(h uint64, off int64) target { return target{h, off} }
+
+// session picks the target's session.
+func (t target) session(p *placed) *session { return p.sessions[p.place.Owner(t.handle, t.off)] }
 
 // request is one call of do.
 type request struct {
@@ -183,13 +188,9 @@ func (c *Client) do(ctx context.Context, r request) (*rpc.Frame, error) {
 	}
 	job := c.jobOf(ctx, r.frame.Handle)
 	r.frame.Job = uint64(job)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := context.AfterFunc(c.ctx, func() { cancel(errClosed) })
-	defer stop()
 	for {
 		p := c.current.Load()
-		s := r.to(p)
+		s := r.to.session(p)
 		traffic := s.onBehalf(job, &r)
 		reply, l, err := s.call(ctx, p.view.Epoch, &r.frame, r.pieces, r.ticket)
 		switch {

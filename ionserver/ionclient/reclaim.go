@@ -83,7 +83,7 @@ func (c *Client) reclaim(ctx context.Context, r *Reclaim) error {
 func (r *Reclaim) isHome(h uint64) bool { return r.p.sessions[r.p.place.Home(h)] == r.s }
 
 // Owns reports whether the I/O node owns the domain of off.
-func (r *Reclaim) Owns(h uint64, off int64) bool { return owner(h, off)(r.p) == r.s }
+func (r *Reclaim) Owns(h uint64, off int64) bool { return owner(h, off).session(r.p) == r.s }
 
 // Replay sends bytes that were written but not stable, with the stamp that they
 // had; prepared as Stable told. It fails only if the connection does.

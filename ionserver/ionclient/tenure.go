@@ -37,7 +37,7 @@ func (t Tenure) Valid() bool {
 // h is the owner of offset 0.
 func (c *Client) LeaseOK(h uint64, off int64) bool {
 	p := c.current.Load()
-	s := owner(h, off)(p)
+	s := owner(h, off).session(p)
 	sure := s.sure.Load()
 	return sure != nil && time.Since(c.began) < sure.until
 }

@@ -204,6 +204,7 @@ func (c *Client) newer(ctx context.Context, p *placed) error {
 	select {
 	case <-p.replaced:
 	case <-t.C:
+	case <-c.ctx.Done():
 	case <-ctx.Done():
 		return errno.Wrap("ionclient", errno.Of(context.Cause(ctx)), context.Cause(ctx))
 	}

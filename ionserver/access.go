@@ -47,7 +47,7 @@ func (c *call) enter(f *ownedFile, ext extent.Extent, write bool) (access, error
 // that were asked for the mount has now.
 func (c *call) leave(f *ownedFile, a access, reply *rpc.Frame) {
 	want := uint32(0)
-	if reply != nil && !c.srv.inGrace(time.Now()) {
+	if reply != nil && !c.srv.opt.NoDataLeases && !c.srv.inGrace(time.Now()) {
 		want = c.Flags & (leaseRead | leaseWrite)
 	}
 	f.mu.Lock()

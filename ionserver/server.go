@@ -57,6 +57,10 @@ type Options struct {
 	// and held for none; the caches and leases stay.
 	NoCollective bool
 
+	// NoDataLeases has owners give no leases, so that each read and write of a
+	// mount comes here: for measuring what leases are worth.
+	NoDataLeases bool
+
 	Name     string       // shown in status; empty: Self
 	Software string       // version shown to mounts
 	Logger   *slog.Logger // nil: discard

@@ -63,6 +63,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return runNull(ctx, args, out)
 	case "ion":
 		return runMemoryION(ctx, args, out)
+	case "system":
+		return runSystem(ctx, args, out)
 	case "raw":
 		return runRaw(ctx, out)
 	}

@@ -112,6 +112,9 @@ func (c *config) measureAll(ctx context.Context, ts []*target, out io.Writer) er
 	if err := c.measureNames(ctx, ts, out); err != nil {
 		return err
 	}
+	if err := c.measureSharing(ctx, out); err != nil {
+		return err
+	}
 	if err := c.profiles(ctx, ts, out); err != nil || !c.rpc {
 		return err
 	}

@@ -5,6 +5,9 @@ import "cmp"
 // Rank is a process of a parallel job, 0-based within its job.
 type Rank int32
 
+// NoRank is the rank of a process of which only the job is known.
+const NoRank Rank = -1
+
 // JobID names a job alike on every node. Zero is no job: a process of none is a
 // group of its own.
 type JobID uint64

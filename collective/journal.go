@@ -38,8 +38,8 @@ type Outcome struct {
 // Members are ranks of one job, or as many processes of no job.
 type Members struct {
 	Job   JobID   `json:"job,string"`
-	Ranks []Ranks `json:"ranks,omitempty"` // sorted, none touch; of no meaning if Job is zero
-	Count int     `json:"count"`
+	Ranks []Ranks `json:"ranks,omitempty"` // sorted, none touch; none if Job is zero, or where they are not known
+	Count int     `json:"count"`           // of ranks, or of calls where they are not known
 }
 
 // Ranks are the ranks from First to Last, both included.
@@ -64,7 +64,7 @@ func Gather(members []Member) []Members {
 		}
 		of := &out[len(out)-1]
 		switch last := len(of.Ranks) - 1; {
-		case m.Job == 0:
+		case m.Job == 0, m.Rank == NoRank:
 		case last >= 0 && of.Ranks[last].Last == m.Rank:
 			continue
 		case last >= 0 && of.Ranks[last].Last == m.Rank-1:
@@ -156,7 +156,7 @@ func (j *Journal) Select(object uint64, job JobID) []Record {
 	var out []Record
 	for i := range j.ring {
 		r := j.ring[(j.next+i)%len(j.ring)]
-		if (object == 0 || r.Object == object) && (job == 0 || r.of(job)) {
+		if (object == 0 || r.Object == object) && (job == 0 || r.Of(job)) {
 			r.Members = slices.Clone(r.Members)
 			for k := range r.Members {
 				r.Members[k].Ranks = slices.Clone(r.Members[k].Ranks)
@@ -167,7 +167,8 @@ func (j *Journal) Select(object uint64, job JobID) []Record {
 	return out
 }
 
-func (r *Record) of(job JobID) bool {
+// Of reports whether a member of the job took part.
+func (r *Record) Of(job JobID) bool {
 	return slices.ContainsFunc(r.Members, func(m Members) bool { return m.Job == job })
 }
 
@@ -181,7 +182,11 @@ const maxRanges = 64
 
 // add takes m, of the same job, in.
 func (of *Members) add(m Member) {
-	if m.Job == 0 || of.Has(m.Rank) || len(of.Ranks) == maxRanges {
+	if m.Job == 0 || m.Rank == NoRank {
+		of.Count++
+		return
+	}
+	if of.Has(m.Rank) || len(of.Ranks) == maxRanges {
 		return
 	}
 	of.Count++

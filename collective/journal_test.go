@@ -24,7 +24,7 @@ func TestGather(t *testing.T) {
 		{Job: 2, Ranks: []Ranks{{5, 5}}, Count: 1},
 		{Job: 7, Ranks: []Ranks{{1, 3}, {9, 9}}, Count: 4},
 	}, got)
-	require.Equal(t, "2 processes of no job and job 0000000000000002 (rank 5) and job 0000000000000007 (ranks 1-3, 9)", membersText(got))
+	require.Equal(t, "processes of no job and job 0000000000000002 (rank 5) and job 0000000000000007 (ranks 1-3, 9)", membersText(got))
 }
 
 // TestMembersAdd: in any order, as Gather.

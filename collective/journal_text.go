@@ -61,7 +61,7 @@ func (r Record) startText() string {
 	return text
 }
 
-// membersText is "job 7 (ranks 0-3, 8)", "2 processes", or several of these.
+// membersText is what String says of each.
 func membersText(all []Members) string {
 	var parts []string
 	for _, m := range all {
@@ -70,13 +70,16 @@ func membersText(all []Members) string {
 	return strings.Join(parts, " and ")
 }
 
-// String is "job 7 (ranks 0-3, 8)", or "2 processes of no job".
+// String is "job 7 (ranks 0-3, 8)", or "processes of no job".
 func (m Members) String() string {
 	if m.Job == 0 {
 		if m.Count == 1 {
 			return "a process of no job"
 		}
-		return fmt.Sprintf("%d processes of no job", m.Count)
+		return "processes of no job"
+	}
+	if len(m.Ranks) == 0 {
+		return fmt.Sprintf("job %v", m.Job)
 	}
 	var ranks []string
 	for _, r := range m.Ranks {

@@ -56,8 +56,12 @@ type IONStatus struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// control returns the value of one of our own attributes of the root.
+// control returns the value of one of our own attributes, all but one of which
+// only the root has.
 func (n *node) control(name string) ([]byte, bool) {
+	if name == RoundsXattr {
+		return n.rounds(), true
+	}
 	if !n.IsRoot() {
 		return nil, false
 	}

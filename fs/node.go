@@ -15,6 +15,7 @@ import (
 	"github.com/zoidfs/zoidfs/cache/holder"
 	"github.com/zoidfs/zoidfs/fs/ranks"
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/round"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 )
@@ -42,6 +43,8 @@ type mount struct {
 	open   openModes
 	opens  atomic.Uint64 // numbers open files
 	tracer *tracer
+
+	journal *round.Journal // of what was carried out together
 
 	mu   sync.Mutex
 	base AppStats // counts at the last reset; guarded by mu

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/zoidfs/zoidfs/cache/holder"
+	"github.com/zoidfs/zoidfs/internal/round"
 )
 
 // fsType is how mount(8) and df(1) show us: source zoidfs, type fuse.zoidfs.
@@ -63,7 +64,10 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &mount{client: opt.Client, known: known, held: held, log: opt.Logger, opts: opt, tracer: newTracer()}
+	m := &mount{
+		client: opt.Client, known: known, held: held, log: opt.Logger, opts: opt, tracer: newTracer(),
+		journal: round.NewJournal(journalled),
+	}
 	if m.ranks, err = m.newRanks(); err != nil {
 		held.Close()
 		return nil, err

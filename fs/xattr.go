@@ -104,7 +104,7 @@ func (n *node) Removexattr(ctx context.Context, name string) syscall.Errno {
 // writableXattr is xattrErrno for a change.
 func writableXattr(name string) syscall.Errno {
 	switch name {
-	case viewXattr, statsXattr, statusXattr, resetXattr, TraceXattr, consistency.HereXattr:
+	case viewXattr, statsXattr, statusXattr, resetXattr, TraceXattr, RoundsXattr, consistency.HereXattr:
 		return syscall.EPERM
 	}
 	e := xattrErrno(name)

@@ -51,6 +51,8 @@ type ownedFile struct {
 	eager  atomic.Bool   // is in owner.full, or just being seen to
 	fresh  atomic.Int64  // bytes written since consider last looked
 
+	writes writes // since the last round of writing back
+
 	refs int       // guarded by owner.mu
 	gone bool      // guarded by owner.mu; destroyed: not kept beyond the last put
 	used time.Time // guarded by owner.mu; when refs became 0

@@ -3,8 +3,10 @@ package ionserver
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/zoidfs/zoidfs/cache"
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
@@ -58,7 +60,7 @@ func (c *call) readLocked(f *ownedFile, s spread) (*rpc.Frame, error) {
 	defer release()
 	before := c.srv.quiet(c.Handle)
 	reach := f.reach() // what is written back while we read may be missed there
-	v, err := f.data.Read(c.ctx, s.exts, o.fetch(f))
+	v, err := f.data.Read(c.ctx, s.exts, o.fetch(f, c.member()))
 	if err != nil {
 		return nil, stale(err)
 	}
@@ -75,17 +77,20 @@ func (c *call) readLocked(f *ownedFile, s spread) (*rpc.Frame, error) {
 	return &rpc.Frame{Data: rpc.Lent(pieces, v.Release), Len: n}, nil
 }
 
-// fetch reads what f.data lacks from the PVFS2 servers.
-func (o *owner) fetch(f *ownedFile) cache.Fetch {
+// fetch reads what f.data lacks from the PVFS2 servers, on behalf of m.
+func (o *owner) fetch(f *ownedFile, m collective.Member) cache.Fetch {
 	return func(ctx context.Context, exts []extent.Extent, bufs [][]byte) (int64, error) {
 		file, err := o.file(ctx, f)
 		if err != nil {
 			return 0, err
 		}
+		began := time.Now()
 		n, err := file.ReadExtents(ctx, exts, bufs)
 		if err != nil {
 			f.forgetLayout()
+			return n, err
 		}
-		return n, err
+		o.noteFetch(file, m, exts, n, began)
+		return n, nil
 	}
 }

@@ -64,6 +64,7 @@ func (c *call) put(f *ownedFile, s spread, data [][]byte) (*rpc.Frame, error) {
 		}
 	}
 	stamp := f.wrote(time.Now(), c.sess.id, true)
+	f.writes.add(c.member(), s, time.Now())
 	o.consider(f, s.bytes)
 	return &rpc.Frame{Off: stamp, Len: s.bytes}, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/zoidfs/zoidfs/cache"
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/buf"
+	"github.com/zoidfs/zoidfs/internal/round"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 	"github.com/zoidfs/zoidfs/pvfs"
@@ -136,6 +137,7 @@ type Server struct {
 	home     *home
 	owner    *owner
 	locks    *lockService
+	journal  *round.Journal // of what was carried out together
 	names    keyLock[nameKey]
 	made     recent      // files, by the home of their directory
 	opened   recent      // files, by their home
@@ -183,6 +185,7 @@ func New(opt Options) (*Server, error) {
 		return nil, fmt.Errorf("ionserver: %w", err)
 	}
 	s.home, s.owner, s.locks = newHome(s), newOwner(s, store), newLockService()
+	s.journal = round.NewJournal(journalled)
 	s.peers = make([]*peerLink, len(opt.Peers))
 	for i, addr := range opt.Peers {
 		if i != s.self {

@@ -72,7 +72,7 @@ func (o *owner) round(w waiter, ctx context.Context, f *ownedFile, exts []extent
 	if v == nil {
 		return false, nil
 	}
-	wrote := v.Extents()
+	wrote, writes := v.Extents(), f.writes.take()
 	err = o.flyHome(ctx, f, wrote, v.Slices())
 	f.data.Done(v, err == nil)
 	v.Release()
@@ -81,6 +81,7 @@ func (o *owner) round(w waiter, ctx context.Context, f *ownedFile, exts []extent
 		return false, err
 	}
 	o.saved(f, began, stamp, wrote)
+	o.noteRound(f, writes, wrote, began)
 	return true, nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/pvfs/dist"
 	"github.com/zoidfs/zoidfs/pvfs/striping"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
@@ -41,6 +42,28 @@ func (f *File) Layout() *Layout {
 		return &p.Layout
 	}
 	return nil
+}
+
+// Touches returns how many datafiles hold bytes of exts, as far as f knows,
+// which is to how many servers a request for them goes; 0 if it is no file.
+func (f *File) Touches(exts []extent.Extent) int {
+	p := f.place.Load()
+	if p == nil {
+		return 0
+	}
+	touched := make([]bool, len(p.DFiles))
+	n := 0
+	for _, e := range exts {
+		for n < len(touched) && !e.Empty() {
+			var r dist.Run
+			r, e = dist.Next(p.dist, e)
+			if !touched[r.Server] {
+				touched[r.Server] = true
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func (f *File) placement(op string) (*placement, error) {

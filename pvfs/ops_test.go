@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
@@ -499,4 +500,21 @@ func TestShape(t *testing.T) {
 		_, err := c.shapeFor(x.o, &x.hint)
 		require.ErrorIs(t, err, syscall.EINVAL)
 	}
+}
+
+// TestTouches: to how many servers a request for extents goes.
+func TestTouches(t *testing.T) {
+	of := func(l *Layout) *File { return new(Client).File(Attr{Layout: l}) }
+	f := of(&Layout{Dist: wire.NewSimpleStripe(10), DFiles: []Handle{1, 2, 3, 4}})
+	for _, x := range []struct {
+		exts []extent.Extent
+		want int
+	}{
+		{nil, 0}, {[]extent.Extent{{Off: 5}}, 0}, {[]extent.Extent{{Off: 5, Len: 5}}, 1}, {[]extent.Extent{{Off: 5, Len: 6}}, 2},
+		{[]extent.Extent{{Off: 5, Len: 5}, {Off: 45, Len: 5}}, 1}, {[]extent.Extent{{Off: 5, Len: 1 << 60}}, 4},
+	} {
+		require.Equal(t, x.want, f.Touches(x.exts), "%v", x.exts)
+	}
+	require.Equal(t, 1, of(&Layout{Dist: wire.NewSimpleStripe(10), DFiles: []Handle{1}, Stuffed: true}).Touches([]extent.Extent{{Len: 100}}))
+	require.Zero(t, of(nil).Touches([]extent.Extent{{Len: 100}}))
 }

@@ -18,6 +18,8 @@ type simulateFlags struct {
 	ranks    []int
 	patterns []string
 	size     string
+	strip    string
+	domain   string
 	hold     string
 	csv, svg string
 	json     bool
@@ -49,6 +51,8 @@ func (a *app) simulateCommand() *cobra.Command {
 	flags.BoolVar(&f.sim.Read, "read", false, "ranks read one file of all, instead of writing it")
 	flags.IntVar(&f.sim.Calls, "calls", 16, "calls of each rank")
 	flags.StringVar(&f.size, "size", "32K", "`bytes` of each call")
+	flags.StringVar(&f.strip, "strip-size", "64K", "`bytes` of a file that lie together on one server")
+	flags.StringVar(&f.domain, "domain-size", "4M", "`bytes` of a file that one I/O node answers for")
 	flags.BoolVar(&f.sim.Barrier, "barrier", false, "no rank makes its next call before all have made theirs")
 	flags.DurationVar(&f.sim.Jitter, "jitter", 100*time.Microsecond, "a rank computes for up to so long between two calls")
 	flags.Float64Var(&f.sim.Absent, "absent", 0, "`share` of the ranks that take no part")
@@ -118,8 +122,13 @@ func (f *simulateFlags) check() ([]sim.Pattern, error) {
 		return nil, fmt.Errorf("--hold %w", err)
 	}
 	f.sim.Rounds.Hold.Off = f.hold == off
-	if f.sim.Size, err = parseSize(f.size); err != nil {
-		return nil, fmt.Errorf("--size: %w", err)
+	for _, s := range []struct {
+		flag, text string
+		into       *int64
+	}{{"size", f.size, &f.sim.Size}, {"strip-size", f.strip, &f.sim.Strip}, {"domain-size", f.domain, &f.sim.Domain}} {
+		if *s.into, err = parseSize(s.text); err != nil {
+			return nil, fmt.Errorf("--%s: %w", s.flag, err)
+		}
 	}
 	slices.Sort(f.ranks)
 	f.ranks = slices.Compact(f.ranks)

@@ -75,6 +75,10 @@ func (m *memoryION) Status(context.Context, *ionpb.StatusReq) (*ionpb.StatusResp
 	return &ionpb.StatusResp{}, nil
 }
 
+func (m *memoryION) Rounds(context.Context, *ionpb.RoundsReq) (*ionpb.RoundsResp, error) {
+	return &ionpb.RoundsResp{}, nil
+}
+
 func (m *memoryION) Try(r *rpc.Request) bool {
 	m.Handle(r)
 	return true

@@ -27,6 +27,22 @@ func (j *Journal) Add(r collective.Record) {
 	j.j.Add(r)
 }
 
+// One takes in a round of one call, which others are counted together with.
+func (j *Journal) One(op string, object uint64, c collective.Call[struct{}], took time.Duration, o collective.Outcome) {
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.j.Alone(op, object, c.Member, c.Bytes, took, o) {
+		return
+	}
+	r := collective.Round[struct{}, struct{}]{Calls: []collective.Call[struct{}]{c}}
+	rec := r.Record(took)
+	rec.Op, rec.Object, rec.Outcome = op, object, o
+	j.j.Add(rec)
+}
+
 // Select returns the records of an object, or of all if it is zero, and of a
 // job, or of all if that is zero; the oldest first.
 func (j *Journal) Select(object uint64, job collective.JobID) []collective.Record {

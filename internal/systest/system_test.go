@@ -26,6 +26,7 @@ func runTests(t *testing.T, r *rig) {
 		{"MPI", testMPI},
 		{"Calls", testCalls},
 		{"Striping", testStriping},
+		{"Explain", testExplain},
 		{"Sequential", testSequential},
 		{"Registers", testRegisters},
 		{"Sizes", testSizes},

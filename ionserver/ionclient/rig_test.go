@@ -83,6 +83,10 @@ func (n *ion) Status(context.Context, *ionpb.StatusReq) (*ionpb.StatusResp, erro
 	return nil, syscall.ENOSYS
 }
 
+func (n *ion) Rounds(context.Context, *ionpb.RoundsReq) (*ionpb.RoundsResp, error) {
+	return nil, syscall.ENOSYS
+}
+
 type ionStream struct {
 	*ion
 	mu   sync.Mutex

@@ -3924,6 +3924,103 @@ func (x *StatsResp) GetPvfsBytesWritten() uint64 {
 	return 0
 }
 
+// RoundsReq asks for the rounds that the I/O node remembers.
+type RoundsReq struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Handle        uint64                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"` // of one object; 0: of all
+	Job           uint64                 `protobuf:"varint,2,opt,name=job,proto3" json:"job,omitempty"`       // of one job; 0: of all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoundsReq) Reset() {
+	*x = RoundsReq{}
+	mi := &file_ion_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoundsReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoundsReq) ProtoMessage() {}
+
+func (x *RoundsReq) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoundsReq.ProtoReflect.Descriptor instead.
+func (*RoundsReq) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *RoundsReq) GetHandle() uint64 {
+	if x != nil {
+		return x.Handle
+	}
+	return 0
+}
+
+func (x *RoundsReq) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+type RoundsResp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       []byte                 `protobuf:"bytes,1,opt,name=records,proto3" json:"records,omitempty"` // a JSON list of collective.Record, the oldest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoundsResp) Reset() {
+	*x = RoundsResp{}
+	mi := &file_ion_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoundsResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoundsResp) ProtoMessage() {}
+
+func (x *RoundsResp) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoundsResp.ProtoReflect.Descriptor instead.
+func (*RoundsResp) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *RoundsResp) GetRecords() []byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
 type StatusReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3932,7 +4029,7 @@ type StatusReq struct {
 
 func (x *StatusReq) Reset() {
 	*x = StatusReq{}
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3944,7 +4041,7 @@ func (x *StatusReq) String() string {
 func (*StatusReq) ProtoMessage() {}
 
 func (x *StatusReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3957,7 +4054,7 @@ func (x *StatusReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReq.ProtoReflect.Descriptor instead.
 func (*StatusReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{51}
+	return file_ion_proto_rawDescGZIP(), []int{53}
 }
 
 type StatusResp struct {
@@ -3984,7 +4081,7 @@ type StatusResp struct {
 
 func (x *StatusResp) Reset() {
 	*x = StatusResp{}
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3996,7 +4093,7 @@ func (x *StatusResp) String() string {
 func (*StatusResp) ProtoMessage() {}
 
 func (x *StatusResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4009,7 +4106,7 @@ func (x *StatusResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResp.ProtoReflect.Descriptor instead.
 func (*StatusResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{52}
+	return file_ion_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *StatusResp) GetAddress() string {
@@ -4142,7 +4239,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4154,7 +4251,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4167,7 +4264,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{53}
+	return file_ion_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SessionStatus) GetSession() uint64 {
@@ -4251,7 +4348,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4263,7 +4360,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4276,7 +4373,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{54}
+	return file_ion_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PeerStatus) GetAddress() string {
@@ -4312,7 +4409,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4324,7 +4421,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4337,7 +4434,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{55}
+	return file_ion_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ServerStatus) GetAlias() string {
@@ -4641,7 +4738,13 @@ const file_ion_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a?\n" +
 	"\x11PvfsRequestsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\v\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"5\n" +
+	"\tRoundsReq\x12\x16\n" +
+	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12\x10\n" +
+	"\x03job\x18\x02 \x01(\x04R\x03job\"&\n" +
+	"\n" +
+	"RoundsResp\x12\x18\n" +
+	"\arecords\x18\x01 \x01(\fR\arecords\"\v\n" +
 	"\tStatusReq\"\xee\x03\n" +
 	"\n" +
 	"StatusResp\x12\x18\n" +
@@ -4797,11 +4900,12 @@ const file_ion_proto_rawDesc = "" +
 	"\x06UNLOCK\x10\x00\x12\r\n" +
 	"\tREAD_LOCK\x10\x01\x12\x0e\n" +
 	"\n" +
-	"WRITE_LOCK\x10\x022\xa5\x01\n" +
+	"WRITE_LOCK\x10\x022\xdc\x01\n" +
 	"\x03ION\x123\n" +
 	"\aConnect\x12\x11.zoidfs.v1.Packet\x1a\x11.zoidfs.v1.Packet(\x010\x01\x122\n" +
 	"\x05Stats\x12\x13.zoidfs.v1.StatsReq\x1a\x14.zoidfs.v1.StatsResp\x125\n" +
-	"\x06Status\x12\x14.zoidfs.v1.StatusReq\x1a\x15.zoidfs.v1.StatusRespB*Z(github.com/zoidfs/zoidfs/ionserver/ionpbb\x06proto3"
+	"\x06Status\x12\x14.zoidfs.v1.StatusReq\x1a\x15.zoidfs.v1.StatusResp\x125\n" +
+	"\x06Rounds\x12\x14.zoidfs.v1.RoundsReq\x1a\x15.zoidfs.v1.RoundsRespB*Z(github.com/zoidfs/zoidfs/ionserver/ionpbb\x06proto3"
 
 var (
 	file_ion_proto_rawDescOnce sync.Once
@@ -4816,7 +4920,7 @@ func file_ion_proto_rawDescGZIP() []byte {
 }
 
 var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_ion_proto_goTypes = []any{
 	(Op)(0),               // 0: zoidfs.v1.Op
 	(Flag)(0),             // 1: zoidfs.v1.Flag
@@ -4874,13 +4978,15 @@ var file_ion_proto_goTypes = []any{
 	(*NameLockResp)(nil),  // 53: zoidfs.v1.NameLockResp
 	(*StatsReq)(nil),      // 54: zoidfs.v1.StatsReq
 	(*StatsResp)(nil),     // 55: zoidfs.v1.StatsResp
-	(*StatusReq)(nil),     // 56: zoidfs.v1.StatusReq
-	(*StatusResp)(nil),    // 57: zoidfs.v1.StatusResp
-	(*SessionStatus)(nil), // 58: zoidfs.v1.SessionStatus
-	(*PeerStatus)(nil),    // 59: zoidfs.v1.PeerStatus
-	(*ServerStatus)(nil),  // 60: zoidfs.v1.ServerStatus
-	nil,                   // 61: zoidfs.v1.StatsResp.RpcRequestsEntry
-	nil,                   // 62: zoidfs.v1.StatsResp.PvfsRequestsEntry
+	(*RoundsReq)(nil),     // 56: zoidfs.v1.RoundsReq
+	(*RoundsResp)(nil),    // 57: zoidfs.v1.RoundsResp
+	(*StatusReq)(nil),     // 58: zoidfs.v1.StatusReq
+	(*StatusResp)(nil),    // 59: zoidfs.v1.StatusResp
+	(*SessionStatus)(nil), // 60: zoidfs.v1.SessionStatus
+	(*PeerStatus)(nil),    // 61: zoidfs.v1.PeerStatus
+	(*ServerStatus)(nil),  // 62: zoidfs.v1.ServerStatus
+	nil,                   // 63: zoidfs.v1.StatsResp.RpcRequestsEntry
+	nil,                   // 64: zoidfs.v1.StatsResp.PvfsRequestsEntry
 }
 var file_ion_proto_depIdxs = []int32{
 	6,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
@@ -4896,20 +5002,22 @@ var file_ion_proto_depIdxs = []int32{
 	4,  // 10: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
 	8,  // 11: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
 	8,  // 12: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
-	61, // 13: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	62, // 14: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	63, // 13: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	64, // 14: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
 	8,  // 15: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	58, // 16: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	59, // 17: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	60, // 18: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	60, // 16: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	61, // 17: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	62, // 18: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
 	5,  // 19: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
 	54, // 20: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	56, // 21: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
-	5,  // 22: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	55, // 23: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	57, // 24: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
-	22, // [22:25] is the sub-list for method output_type
-	19, // [19:22] is the sub-list for method input_type
+	58, // 21: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	56, // 22: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
+	5,  // 23: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
+	55, // 24: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	59, // 25: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	57, // 26: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
+	23, // [23:27] is the sub-list for method output_type
+	19, // [19:23] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -4928,7 +5036,7 @@ func file_ion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ion_proto_rawDesc), len(file_ion_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   58,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const (
 	connectMethod = "/" + serviceName + "/Connect"
 	statsMethod   = "/" + serviceName + "/Stats"
 	statusMethod  = "/" + serviceName + "/Status"
+	roundsMethod  = "/" + serviceName + "/Rounds"
 
 	// An I/O node sends this header at once, so that Dial knows it found one.
 	helloKey   = "zoidfs-protocol"
@@ -123,6 +124,12 @@ func Stats(ctx context.Context, addr string, req *ionpb.StatsReq, opt Options) (
 func Status(ctx context.Context, addr string, opt Options) (*ionpb.StatusResp, error) {
 	resp := new(ionpb.StatusResp)
 	return resp, unary(ctx, addr, statusMethod, new(ionpb.StatusReq), resp, opt)
+}
+
+// Rounds asks the I/O node at addr which rounds it remembers.
+func Rounds(ctx context.Context, addr string, req *ionpb.RoundsReq, opt Options) (*ionpb.RoundsResp, error) {
+	resp := new(ionpb.RoundsResp)
+	return resp, unary(ctx, addr, roundsMethod, req, resp, opt)
 }
 
 func unary(ctx context.Context, addr, method string, req, resp any, opt Options) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -46,6 +47,10 @@ func (s *service) Stats(_ context.Context, r *ionpb.StatsReq) (*ionpb.StatsResp,
 
 func (s *service) Status(context.Context, *ionpb.StatusReq) (*ionpb.StatusResp, error) {
 	return &ionpb.StatusResp{Address: "here"}, nil
+}
+
+func (s *service) Rounds(_ context.Context, m *ionpb.RoundsReq) (*ionpb.RoundsResp, error) {
+	return &ionpb.RoundsResp{Records: fmt.Appendf(nil, "%d %d", m.Handle, m.Job)}, nil
 }
 
 type stream struct{ *service }
@@ -431,6 +436,9 @@ func TestStatsAndStatus(t *testing.T) {
 	status, err := Status(t.Context(), addr, Options{})
 	require.NoError(t, err)
 	require.Equal(t, "here", status.Address)
+	rounds, err := Rounds(t.Context(), addr, &ionpb.RoundsReq{Handle: 3, Job: 4}, Options{})
+	require.NoError(t, err)
+	require.Equal(t, "3 4", string(rounds.Records))
 	_, err = Stats(t.Context(), addr, &ionpb.StatsReq{Reset_: true}, Options{})
 	require.ErrorContains(t, err, "no")
 }

@@ -24,6 +24,7 @@ type Service interface {
 	Connect(p *Peer) Handler
 	Stats(context.Context, *ionpb.StatsReq) (*ionpb.StatsResp, error)
 	Status(context.Context, *ionpb.StatusReq) (*ionpb.StatusResp, error)
+	Rounds(context.Context, *ionpb.RoundsReq) (*ionpb.RoundsResp, error)
 }
 
 // Handler carries out the requests of one stream.
@@ -145,8 +146,10 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 		ServiceName: serviceName,
 		HandlerType: (*any)(nil),
 		Streams:     []grpc.StreamDesc{{StreamName: "Connect", Handler: accept, ServerStreams: true, ClientStreams: true}},
-		Methods:     []grpc.MethodDesc{{MethodName: "Stats", Handler: stats}, {MethodName: "Status", Handler: statusOf}},
-		Metadata:    "ion.proto",
+		Methods: []grpc.MethodDesc{
+			{MethodName: "Stats", Handler: stats}, {MethodName: "Status", Handler: statusOf}, {MethodName: "Rounds", Handler: rounds},
+		},
+		Metadata: "ion.proto",
 	}, c)
 	stop := context.AfterFunc(ctx, c.link.abort)
 	_ = g.Serve(&single{link: c.link, next: c.link}) // ends with the connection
@@ -198,6 +201,10 @@ func stats(srv any, ctx context.Context, decode func(any) error, _ grpc.UnarySer
 
 func statusOf(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	return answer(ctx, decode, srv.(*served).svc.Status)
+}
+
+func rounds(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	return answer(ctx, decode, srv.(*served).svc.Rounds)
 }
 
 func answer[Req, Resp any](ctx context.Context, decode func(any) error, do func(context.Context, *Req) (*Resp, error)) (any, error) {

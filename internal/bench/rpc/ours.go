@@ -52,6 +52,10 @@ func (b *backend) Status(context.Context, *ionpb.StatusReq) (*ionpb.StatusResp, 
 	return &ionpb.StatusResp{}, nil
 }
 
+func (b *backend) Rounds(context.Context, *ionpb.RoundsReq) (*ionpb.RoundsResp, error) {
+	return &ionpb.RoundsResp{}, nil
+}
+
 func (b *backend) Try(r *rpc.Request) bool {
 	b.Handle(r)
 	return true

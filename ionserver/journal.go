@@ -1,0 +1,98 @@
+package ionserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/zoidfs/zoidfs/collective"
+	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/pvfs"
+)
+
+// journalled is how many rounds an I/O node remembers.
+const journalled = 2048
+
+// maxWriters bounds the jobs that are remembered of the writes of one round.
+const maxWriters = 16
+
+// member is on whose behalf a request is. Of a job that is not known here more
+// closely than by its number.
+func (c *call) member() collective.Member {
+	return collective.Member{Job: collective.JobID(c.Job), Rank: collective.NoRank}
+}
+
+// writes sums up the WRITEs of a file that the next round of writing back will
+// carry to the servers.
+type writes struct {
+	mu  sync.Mutex
+	sum collective.Record // guarded by mu
+}
+
+// add takes a WRITE in.
+func (w *writes) add(m collective.Member, s spread, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.sum.Calls == 0 {
+		w.sum.At = now
+	}
+	w.sum.Calls++
+	w.sum.Bytes += s.bytes
+	w.sum.Extents += len(s.exts)
+	for i := range w.sum.Members {
+		if of := &w.sum.Members[i]; of.Job == m.Job {
+			of.Count++
+			return
+		}
+	}
+	if len(w.sum.Members) < maxWriters {
+		w.sum.Members = append(w.sum.Members, collective.Members{Job: m.Job, Count: 1})
+	}
+}
+
+// take returns what there is and begins anew.
+func (w *writes) take() collective.Record {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.sum
+	w.sum = collective.Record{}
+	return r
+}
+
+// noteRound has the journal take in a round of writing back, which has carried
+// out writes.
+func (o *owner) noteRound(f *ownedFile, writes collective.Record, wrote []extent.Extent, began time.Time) {
+	r := writes
+	r.Op, r.Object, r.Rounds, r.Why = "write back", f.handle, 1, collective.Behind
+	if r.Calls == 0 { // what the round before left over
+		r.At, r.Calls, r.Members = began, 1, []collective.Members{{Count: 1}}
+	}
+	r.Took = time.Since(began)
+	r.Runs, r.Moved = len(wrote), extent.Total(wrote)
+	f.mu.Lock()
+	if f.layout != nil {
+		r.Requests = f.layout.Touches(wrote)
+	}
+	f.mu.Unlock()
+	o.srv.journal.Add(r)
+}
+
+// noteFetch has the journal take in a fetch of exts on behalf of m.
+func (o *owner) noteFetch(file *pvfs.File, m collective.Member, exts []extent.Extent, n int64, began time.Time) {
+	c := collective.Call[struct{}]{Member: m, Bytes: extent.Total(exts), At: began}
+	o.srv.journal.One("fetch", uint64(file.Handle()), c, time.Since(began), collective.Outcome{
+		Extents: len(exts), Runs: len(exts), Requests: file.Touches(exts), Moved: n,
+	})
+}
+
+// Rounds implements rpc.Service: what was carried out together lately.
+func (s *Server) Rounds(_ context.Context, m *ionpb.RoundsReq) (*ionpb.RoundsResp, error) {
+	b, err := json.Marshal(s.journal.Select(m.GetHandle(), collective.JobID(m.GetJob())))
+	if err != nil {
+		panic(fmt.Sprintf("ionserver: records do not marshal: %v", err))
+	}
+	return &ionpb.RoundsResp{Records: b}, nil
+}

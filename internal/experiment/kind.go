@@ -135,7 +135,7 @@ func defaults(kind string) Workload {
 	case Update:
 		w.Count, w.Records = 25, 4
 	case Command:
-		w.Figure, w.Unit, w.Better = "seconds", "s", Lower
+		w.Figure = "seconds"
 	}
 	return w
 }

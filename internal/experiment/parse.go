@@ -164,9 +164,9 @@ func (p *parser) readWorkload(key, n *yaml.Node) {
 		known[param] = all[param]
 	}
 	p.fields(n, "workload "+w.Name+" of kind "+kind, known)
+	p.checkWorkload(key, &w)
 	p.workloads[w.Name] = key
 	p.spec.Workloads = append(p.spec.Workloads, w)
-	p.checkWorkload(key, &w)
 }
 
 // params are the readers of all parameters that a workload can have.
@@ -205,6 +205,12 @@ func (p *parser) checkWorkload(at *yaml.Node, w *Workload) {
 	}
 	if w.Kind != Command {
 		return
+	}
+	if w.Better == "" {
+		w.Better = Higher
+	}
+	if w.Figure == "seconds" {
+		w.Better, w.Unit = Lower, "s"
 	}
 	if w.Command == "" {
 		p.fail(at, "workload %s: which command?", w.Name)

@@ -43,6 +43,8 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":               {"pvfs/pvfsd"},
 	"github.com/spf13/cobra":         {"cmd"},
 	"github.com/anishathalye":        {"internal/history"},
+	"go.yaml.in/yaml":                {"internal/experiment"},
+	"golang.org/x/image":             {"internal/experiment/report"},
 	"github.com/klauspost/compress":  {"internal/trace"},
 }
 

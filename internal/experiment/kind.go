@@ -11,7 +11,7 @@ type Kind struct {
 	About  string   // one line
 	Params []string // besides kind, about and transfer
 	Phases []string // that are measured, in order
-	Unit   string   // of the rate of a phase: MiB or op
+	Unit   string   // of the result of a phase
 }
 
 // The names of the kinds.
@@ -27,10 +27,11 @@ const (
 	Command    = "command"
 )
 
-// Units of rates.
+// Units of results: two rates, and the median time until others see a write.
 const (
-	UnitMiB = "MiB"
-	UnitOp  = "op"
+	UnitMiB    = "MiB/s"
+	UnitOp     = "op/s"
+	UnitSecond = "s"
 )
 
 // Kinds are all kinds of workloads.
@@ -38,7 +39,7 @@ func Kinds() []Kind {
 	return []Kind{
 		{Checkpoint, "all ranks write, into one file or a file each", []string{"pattern", "size", "sync"}, []string{"write"}, UnitMiB},
 		{Restart, "each rank reads what a rank of another node wrote before", []string{"pattern", "size"}, []string{"read"}, UnitMiB},
-		{Exchange, "one half of the ranks writes items that the other half waits for", []string{"notify", "count", "interval", "sync"}, []string{"exchange"}, UnitOp},
+		{Exchange, "one half of the ranks writes items that the other half waits for", []string{"notify", "count", "interval", "sync"}, []string{"exchange"}, UnitSecond},
 		{Input, "small random reads of files that do not change, as in deep learning", []string{"files", "size", "count", "reopen"}, []string{"read"}, UnitOp},
 		{Log, "all ranks append records to one file", []string{"count"}, []string{"append"}, UnitOp},
 		{Metadata, "each rank creates, looks up, opens, lists and removes files", []string{"count", "shared"}, []string{"create", "stat", "open", "list", "unlink"}, UnitOp},

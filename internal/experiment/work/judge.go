@@ -57,7 +57,7 @@ func Phases(w experiment.Workload, reports []*Report) []experiment.Phase {
 	kind, _ := experiment.KindOf(w.Kind)
 	var out []experiment.Phase
 	for i, name := range kind.Phases {
-		p := experiment.Phase{Name: name, Unit: kind.Unit + "/s", Better: experiment.Higher, Latency: map[string]experiment.Histogram{}}
+		p := experiment.Phase{Name: name, Unit: kind.Unit, Better: experiment.Higher, Latency: map[string]experiment.Histogram{}}
 		var begin, end int64
 		for _, r := range reports {
 			if r.Lost || i >= len(r.Parts) {
@@ -83,7 +83,20 @@ func Phases(w experiment.Workload, reports []*Report) []experiment.Phase {
 				p.Figure = float64(p.Bytes) / (1 << 20) / p.Seconds
 			}
 		}
+		if w.Kind == experiment.Exchange {
+			p.Figure, p.Better = staleness(reports), experiment.Lower
+		}
 		out = append(out, p)
 	}
 	return out
+}
+
+// staleness is the median of all ranks together, at least a nanosecond.
+func staleness(reports []*Report) float64 {
+	var all []float64
+	for _, r := range reports {
+		all = append(all, r.Staleness...)
+	}
+	slices.Sort(all)
+	return max(1e-9, experiment.Quantile(all, 0.5))
 }

@@ -50,6 +50,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	flags.StringVar(&a.logFile, "log-file", "", "append the log to `FILE` instead of standard error")
 	root.AddCommand(
 		a.upCommand(), a.downCommand(), a.statusCommand(), a.statsCommand(),
+		a.experimentCommand(),
 		a.mountCommand(), a.ionCommand(), a.pvfsdCommand(), a.fsckCommand(),
 		a.launchCommand(), a.enterCommand(), a.stripeCommand(), a.consistencyCommand(),
 		a.litmusCommand(), a.traceCommand(), a.adviseCommand(), a.simulateCommand(), a.demoCommand(), a.versionCommand(),

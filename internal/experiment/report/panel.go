@@ -226,6 +226,12 @@ func interval(e experiment.Estimate, format func(float64) string) string {
 	if e.Low == e.High {
 		return format(e.Median)
 	}
+	mid, unit, spaced := strings.Cut(format(e.Median), " ")
+	low, lowUnit, _ := strings.Cut(format(e.Low), " ")
+	high, highUnit, _ := strings.Cut(format(e.High), " ")
+	if spaced && unit == lowUnit && unit == highUnit {
+		return fmt.Sprintf("%s [%s, %s] %s", mid, low, high, unit)
+	}
 	return fmt.Sprintf("%s [%s, %s]", format(e.Median), format(e.Low), format(e.High))
 }
 
@@ -271,7 +277,20 @@ type table struct {
 	Rows [][]cell
 }
 
-// cell is one of them. A class tells what it is: "bad", "good" or nothing.
+// Classes are those of the columns, which those of the first row are.
+func (t table) Classes() (out []cell) {
+	for i, h := range t.Head {
+		c := cell{Text: h}
+		if len(t.Rows) > 0 && t.Rows[0][i].Class == "name" {
+			c.Class = "name"
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// cell is one of them. A class tells what it is: "bad", "good", "name" or
+// nothing.
 type cell struct{ Text, Class string }
 
 // rowsOf calls f for each group, in the order of steps and series, and makes a
@@ -292,7 +311,10 @@ func (p *panel) table(head []string, f func(g *experiment.Group) []string) table
 				names = append([]string{p.stepName(i)}, names...)
 			}
 			var row []cell
-			for _, text := range append(names, f(g)...) {
+			for _, text := range names {
+				row = append(row, cell{text, "name"})
+			}
+			for _, text := range f(g) {
 				row = append(row, cell{Text: text})
 			}
 			t.Rows = append(t.Rows, row)

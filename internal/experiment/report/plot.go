@@ -234,10 +234,7 @@ func (p *rows) draw(c canvas) {
 	left += margin + names + 10
 	x := p.scale()
 	x.from, x.to = left, plotWidth-margin-14
-	for _, t := range x.ticks(5) {
-		c.line([]point{{x.at(t), top}, {x.at(t), bottom}}, inkGrid, 1, nil)
-		c.text(point{x.at(t), bottom + lineHeight - 2}, around, font{sizeText, false, inkFaint}, p.format(t))
-	}
+	xLabels(c, x, top, bottom, p.format)
 	if p.reference > 0 {
 		c.line([]point{{x.at(p.reference), top}, {x.at(p.reference), bottom}}, inkText, 1.4, nil)
 	}
@@ -256,6 +253,21 @@ func (p *rows) draw(c canvas) {
 		y += 8
 		if g+1 < len(p.groups) && len(shown) > 0 {
 			c.line([]point{{margin, y - 4}, {plotWidth - margin, y - 4}}, inkGrid, 1, nil)
+		}
+	}
+}
+
+// xLabels draws the values that a place along an axis stands for, each that has
+// room beside the one before.
+func xLabels(c canvas, x scale, top, bottom float64, format func(float64) string) {
+	f := font{sizeText, false, inkFaint}
+	end := math.Inf(-1)
+	for _, t := range x.ticks(5) {
+		c.line([]point{{x.at(t), top}, {x.at(t), bottom}}, inkGrid, 1, nil)
+		half := width(f, format(t))/2 + 4
+		if x.at(t)-half > end {
+			c.text(point{x.at(t), bottom + lineHeight - 2}, around, f, format(t))
+			end = x.at(t) + half
 		}
 	}
 }
@@ -303,10 +315,7 @@ func (p *shares) draw(c canvas) {
 		c.line([]point{{left, y.at(t)}, {x.to, y.at(t)}}, inkGrid, 1, nil)
 		c.text(point{left - 6, y.at(t) + 4}, upToHere, f, digits(100*t)+" %")
 	}
-	for _, t := range x.ticks(5) {
-		c.line([]point{{x.at(t), y.to}, {x.at(t), bottom}}, inkGrid, 1, nil)
-		c.text(point{x.at(t), bottom + lineHeight}, around, f, p.format(t))
-	}
+	xLabels(c, x, y.to, bottom, p.format)
 	for s, values := range p.sorted {
 		p.curve(c, x, y, s, values)
 	}

@@ -51,7 +51,7 @@ func heading(c canvas, title, unit string, all []series) (y float64) {
 	x := float64(margin)
 	f := font{sizeText, false, inkText}
 	for _, s := range all {
-		w := 34 + width(f, s.name) + 14
+		w := 34 + 1.12*width(f, s.name) + 14 // fonts of browsers may be wider
 		if x+w > plotWidth && x > margin {
 			x, y = margin, y+lineHeight
 		}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Names of files in the directory of results.
@@ -21,12 +23,16 @@ const (
 	fileResults     = "results.json"
 	fileCSV         = "results.csv"
 	fileSummary     = "summary.csv"
+	fileLock        = ".lock"
 	dirHistories    = "histories"
 )
 
 // Store is a directory of results. Runs are appended to one file, each when it
 // has been made, so that an end at any moment loses at most the one under way.
-type Store struct{ dir string }
+type Store struct {
+	dir  string
+	lock *os.File // held while the store is written to, nil otherwise
+}
 
 // Results is all that a Store has.
 type Results struct {
@@ -38,26 +44,59 @@ type Results struct {
 }
 
 // Create returns the store in dir for the experiment whose file has the given
-// text: a new one, or the one that is there, if it is of the same text.
+// text: a new one, or the one that is there, if it is of the same text. It is
+// the caller's alone until Close.
 func Create(dir string, text []byte, env Environment) (*Store, error) {
 	if err := os.MkdirAll(filepath.Join(dir, dirHistories), 0o755); err != nil {
 		return nil, err
 	}
-	s := &Store{dir}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{dir, lock}
+	if err := s.begin(text, env); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// lockDir returns an open file whose lock keeps others from writing to dir.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, fileLock), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fmt.Errorf("another zoidfs experiment run is at work in %s", dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Close lets others write to the store.
+func (s *Store) Close() error { return s.lock.Close() }
+
+// begin makes a new store of a directory, or sees to it that the one that is
+// there is of the same text, and whole.
+func (s *Store) begin(text []byte, env Environment) error {
 	old, err := os.ReadFile(s.path(fileSpec))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		b, err := json.MarshalIndent(env, "", "  ")
 		if err != nil {
-			return nil, err
+			return err
 		}
-		return s, errors.Join(os.WriteFile(s.path(fileEnvironment), append(b, '\n'), 0o644), replace(s.path(fileSpec), text))
+		return errors.Join(os.WriteFile(s.path(fileEnvironment), append(b, '\n'), 0o644), replace(s.path(fileSpec), text))
 	case err != nil:
-		return nil, err
+		return err
 	case !bytes.Equal(old, text):
-		return nil, fmt.Errorf("%s has results of another version of this file (%s); choose another --out", dir, s.path(fileSpec))
+		return fmt.Errorf("%s has results of another version of this file (%s); choose another --out", s.dir, s.path(fileSpec))
 	}
-	return s, s.trim()
+	return s.trim()
 }
 
 // replace writes a file in one step.
@@ -126,7 +165,7 @@ func (s *Store) Runs() ([]Run, error) {
 
 // Open reads what the store in dir has.
 func Open(dir string) (*Results, error) {
-	s := &Store{dir}
+	s := &Store{dir: dir}
 	text, err := os.ReadFile(s.path(fileSpec))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s has no results of an experiment; make them with: zoidfs experiment run FILE --out %s", dir, dir)

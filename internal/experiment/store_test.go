@@ -33,6 +33,9 @@ func TestStore(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 
+	_, err = Create(dir, []byte(good), Environment{})
+	require.ErrorContains(t, err, "another zoidfs experiment run is at work in")
+	require.NoError(t, s.Close())
 	_, err = Create(dir, []byte(good+"\n"), Environment{})
 	require.ErrorContains(t, err, "another version")
 	s, err = Create(dir, []byte(good), Environment{Version: "v2"})
@@ -44,6 +47,7 @@ func TestStore(t *testing.T) {
 	require.False(t, runs[3].Done())
 
 	require.NoError(t, s.Export())
+	require.NoError(t, s.Close())
 	b, err := os.ReadFile(filepath.Join(dir, fileResults))
 	require.NoError(t, err)
 	var r Results

@@ -51,6 +51,7 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 	if err != nil {
 		return out, err
 	}
+	defer func() { err = errors.Join(err, store.Close()) }()
 	runs, err := store.Runs()
 	if err != nil {
 		return out, err

@@ -78,6 +78,7 @@ func (c *svgCanvas) text(at point, a anchor, f font, s string) {
 func svg(p plot, color func(ink) string) string {
 	c := &svgCanvas{color: color}
 	w, h := p.size()
+	c.shape([]point{{0, 0}, {w, 0}, {w, h}, {0, h}}, inkGround, noInk, 0, "")
 	p.draw(c)
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %s %s" width="%s" height="%s" role="img" aria-label="%s" `+
 		`font-family="system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', Arial, sans-serif">`+"\n%s</svg>\n",

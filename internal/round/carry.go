@@ -8,7 +8,7 @@ import (
 )
 
 // alone carries out r, which has only c.
-func (g *Group[K, Q, A]) alone(ctx context.Context, c *Call[K, Q, A], r *round[K, Q, A]) (A, error) {
+func (g *Group[K, Q, A]) alone(ctx context.Context, c *Call[K, Q, A], r *collective.Round[K, *Call[K, Q, A]]) (A, error) {
 	g.run(ctx, c.key, c.self[:])
 	took := time.Since(r.Started)
 	g.record(r, took, c.Outcome)
@@ -18,7 +18,7 @@ func (g *Group[K, Q, A]) alone(ctx context.Context, c *Call[K, Q, A], r *round[K
 
 // finish says that r was carried out and took so long, and returns the next
 // round of its key if that has several calls.
-func (g *Group[K, Q, A]) finish(r *round[K, Q, A], took time.Duration) *round[K, Q, A] {
+func (g *Group[K, Q, A]) finish(r *collective.Round[K, *Call[K, Q, A]], took time.Duration) *collective.Round[K, *Call[K, Q, A]] {
 	key, now := r.Key, time.Now()
 	g.mu.Lock()
 	d := g.rounds.Finished(now, r, took)
@@ -29,13 +29,13 @@ func (g *Group[K, Q, A]) finish(r *round[K, Q, A], took time.Duration) *round[K,
 
 // todo is what a decision wants done when g.mu is not held any more.
 type todo[K comparable, Q, A any] struct {
-	call  *Call[K, Q, A]  // to be run by its caller
-	round *round[K, Q, A] // of several calls, to be carried out
-	wake  time.Time       // zero: never
+	call  *Call[K, Q, A]                       // to be run by its caller
+	round *collective.Round[K, *Call[K, Q, A]] // of several calls, to be carried out
+	wake  time.Time                            // zero: never
 }
 
 // settleLocked prepares what d has started to be carried out.
-func (g *Group[K, Q, A]) settleLocked(d decision[K, Q, A]) todo[K, Q, A] {
+func (g *Group[K, Q, A]) settleLocked(d collective.Decision[K, *Call[K, Q, A]]) todo[K, Q, A] {
 	g.holding.Store(g.rounds.Holding())
 	r := d.Start
 	if r == nil {
@@ -56,7 +56,7 @@ func (g *Group[K, Q, A]) settleLocked(d decision[K, Q, A]) todo[K, Q, A] {
 
 // act does what is to be done about key. A round of several calls is returned,
 // for the caller to have it carried out.
-func (g *Group[K, Q, A]) act(key K, do todo[K, Q, A]) *round[K, Q, A] {
+func (g *Group[K, Q, A]) act(key K, do todo[K, Q, A]) *collective.Round[K, *Call[K, Q, A]] {
 	if do.call != nil {
 		do.call.done <- struct{}{}
 	}
@@ -76,7 +76,7 @@ func (g *Group[K, Q, A]) tick(key K) {
 
 // spawn has r carried out by a goroutine of its own, and after it the rounds
 // that queued behind it.
-func (g *Group[K, Q, A]) spawn(first *round[K, Q, A]) {
+func (g *Group[K, Q, A]) spawn(first *collective.Round[K, *Call[K, Q, A]]) {
 	if first == nil {
 		return
 	}
@@ -90,7 +90,7 @@ func (g *Group[K, Q, A]) spawn(first *round[K, Q, A]) {
 
 // carryOut carries out a round of several calls, answers them, and returns the
 // next one like finish.
-func (g *Group[K, Q, A]) carryOut(r *round[K, Q, A]) *round[K, Q, A] {
+func (g *Group[K, Q, A]) carryOut(r *collective.Round[K, *Call[K, Q, A]]) *collective.Round[K, *Call[K, Q, A]] {
 	calls := make([]*Call[K, Q, A], len(r.Calls))
 	for i, c := range r.Calls {
 		calls[i] = c.Token
@@ -117,7 +117,7 @@ func (g *Group[K, Q, A]) elsewhere(m collective.Member, may bool) {
 	rounds := g.rounds.Elsewhere(now, m)
 	dos := make([]todo[K, Q, A], len(rounds))
 	for i, r := range rounds {
-		dos[i] = g.settleLocked(decision[K, Q, A]{Start: r})
+		dos[i] = g.settleLocked(collective.Decision[K, *Call[K, Q, A]]{Start: r})
 	}
 	g.holding.Store(g.rounds.Holding())
 	g.mu.Unlock()

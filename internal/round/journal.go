@@ -55,7 +55,7 @@ func (j *Journal) Select(object uint64, job collective.JobID) []collective.Recor
 }
 
 // record has the journal take in r, which has been carried out.
-func (g *Group[K, Q, A]) record(r *round[K, Q, A], took time.Duration, o collective.Outcome) {
+func (g *Group[K, Q, A]) record(r *collective.Round[K, *Call[K, Q, A]], took time.Duration, o collective.Outcome) {
 	j := g.opts.Journal
 	if j == nil {
 		return

@@ -30,9 +30,9 @@ type Call[K comparable, Q, A any] struct {
 
 	key    K
 	self   [1]*Call[K, Q, A]
-	done   chan struct{}   // one message: answered, or to be run by the caller
-	own    *round[K, Q, A] // guarded by Group.mu; the round to be run by the caller
-	flight *flight         // guarded by Group.mu; the round that is run for several
+	done   chan struct{}                        // one message: answered, or to be run by the caller
+	own    *collective.Round[K, *Call[K, Q, A]] // guarded by Group.mu; the round to be run by the caller
+	flight *flight                              // guarded by Group.mu; the round that is run for several
 }
 
 // flight is a round of several calls that is being carried out.
@@ -41,9 +41,6 @@ type flight struct {
 	cancel context.CancelFunc
 	left   int // guarded by Group.mu; callers that wait
 }
-
-type round[K comparable, Q, A any] = collective.Round[K, *Call[K, Q, A]]
-type decision[K comparable, Q, A any] = collective.Decision[K, *Call[K, Q, A]]
 
 // Options says how the rounds of a Group are formed. The zero value is useful.
 type Options[K comparable, Q any] struct {

@@ -41,7 +41,11 @@ func (k *known) Create(ctx context.Context, dir uint64, name string, mode, uid, 
 // CreateOpen is Create, and opens the file.
 func (k *known) CreateOpen(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (ionclient.Attr, error) {
 	return k.make(ctx, dir, name, func(ctx context.Context) (ionclient.Attr, error) {
-		return k.client.CreateOpen(ctx, dir, name, mode, uid, gid)
+		a, err := k.client.CreateOpen(ctx, dir, name, mode, uid, gid)
+		if err == nil {
+			k.opens.add(a.Handle, 1, 1)
+		}
+		return a, err
 	}, k.closeUnwanted)
 }
 
@@ -77,11 +81,17 @@ func (k *known) remove(ctx context.Context, dir uint64, name string, f func(cont
 	return err
 }
 
-// Unlink removes a name that is no directory.
-func (k *known) Unlink(ctx context.Context, dir uint64, name string) error {
+// Unlink removes a name that is no directory, and meant h when it was seen last;
+// 0: it was not.
+func (k *known) Unlink(ctx context.Context, dir uint64, name string, h uint64) error {
 	return k.remove(ctx, dir, name, func(ctx context.Context) (uint64, error) {
-		h, _, err := k.client.Unlink(ctx, dir, name)
-		return h, err
+		done, err := k.vouch(ctx, h)
+		defer done()
+		if err != nil {
+			return 0, err
+		}
+		gone, _, err := k.client.Unlink(ctx, dir, name, h)
+		return gone, err
 	})
 }
 
@@ -90,13 +100,20 @@ func (k *known) Rmdir(ctx context.Context, dir uint64, name string) error {
 	return k.remove(ctx, dir, name, func(ctx context.Context) (uint64, error) { return k.client.Rmdir(ctx, dir, name) })
 }
 
-// Rename moves a name; flags are those of renameat2(2).
-func (k *known) Rename(ctx context.Context, oldDir uint64, oldName string, newDir uint64, newName string, flags uint32) error {
+// Rename moves a name; flags are those of renameat2(2). The new name meant target
+// when it was seen last; 0: it was not.
+func (k *known) Rename(ctx context.Context, old, new ionclient.Name, flags uint32, target uint64) error {
+	oldDir, oldName, newDir, newName := old.Dir, old.Name, new.Dir, new.Name
 	_, err := change(ctx, k, func(ctx context.Context) (struct{}, error) {
+		done, err := k.vouch(ctx, target)
+		defer done()
+		if err != nil {
+			return struct{}{}, err
+		}
 		from, _ := k.kept.Entry(oldDir, oldName)
 		to, _ := k.kept.Entry(newDir, newName)
 		since := k.kept.Now()
-		r, err := k.client.Rename(ctx, oldDir, oldName, newDir, newName, flags)
+		r, err := k.client.Rename(ctx, old, new, flags, target)
 		k.kept.DropAttr(oldDir)
 		k.kept.DropAttr(newDir)
 		switch exchange := flags&unix.RENAME_EXCHANGE != 0; {

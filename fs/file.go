@@ -71,7 +71,7 @@ func (n *node) Release(ctx context.Context, fh fusefs.FileHandle) syscall.Errno 
 	n.m.closed(n.handle, f)
 	c := n.m.beginAs(ctx, opRelease, f.process, true)
 	defer c.end()
-	err := f.Release(c, func(clean bool) error { return n.m.client.CloseFile(c, n.handle, clean) })
+	err := f.Release(c, func(clean bool) error { return n.m.known.Close(c, n.handle, clean) })
 	if err != nil {
 		return n.failGone(opRelease, err)
 	}
@@ -98,7 +98,9 @@ func (n *node) Fsync(ctx context.Context, fh fusefs.FileHandle, flags uint32) sy
 	}
 	c := n.m.beginOn(ctx, opFsync, fh)
 	defer c.end()
-	if err := f.Fsync(c, flags&fsyncDataOnly != 0); err != nil {
+	key := syncKey{n.handle, flags&fsyncDataOnly != 0}
+	_, err := n.m.known.rounds.syncs.do(c, key)
+	if err := f.Reported(err); err != nil {
 		return n.failGone(opFsync, err)
 	}
 	return 0

@@ -9,6 +9,7 @@ import (
 
 	"github.com/zoidfs/zoidfs/cache/names"
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/round"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 )
@@ -29,26 +30,39 @@ const (
 type known struct {
 	client *ionclient.Client
 	kept   *names.Cache[ionclient.Attr]
+	opens  opens
+	rounds *rounds
 
 	mu   sync.Mutex
 	lost map[uint64]time.Time // inodes that a lost write may change, until when; guarded by mu
 }
 
-func newKnown(client *ionclient.Client) *known {
+// newKnown makes a known that, unless alone, asks once for many callers; journal
+// says when.
+func newKnown(client *ionclient.Client, journal *round.Journal, alone bool) *known {
 	k := &known{client: client, kept: names.New[ionclient.Attr](maxKnown), lost: make(map[uint64]time.Time)}
+	k.rounds = newRounds(k, journal, alone)
 	client.SetWatcher(k)
 	return k
 }
 
 // Revoke implements ionclient.Watcher.
-func (k *known) Revoke(h uint64, leases uint32) {
-	if leases&ionclient.LeaseAttr != 0 {
-		k.kept.RevokeAttr(h)
-	}
+func (k *known) Revoke(h uint64, leases uint32) (open bool) {
 	if leases&ionclient.LeaseEntries != 0 {
 		k.kept.RevokeEntries(h)
 	}
+	if leases&ionclient.LeaseAttr == 0 {
+		return false
+	}
+	k.kept.RevokeAttr(h)
+	return k.opens.tell(h)
 }
+
+// Opens implements ionclient.Watcher.
+func (k *known) Opens(want func(h uint64) bool) bool { return k.opens.any(want) }
+
+// Count implements ionclient.Watcher.
+func (k *known) Count(want func(h uint64) bool) []uint64 { return k.opens.count(want) }
 
 // Writing implements ionclient.Watcher.
 func (k *known) Writing(h uint64) func(end, at int64, lost bool) {
@@ -131,6 +145,14 @@ func (k *known) GetAttr(ctx context.Context, h uint64) (ionclient.Attr, error) {
 	if a, ok := k.kept.Attr(h); ok {
 		return a, nil
 	}
+	return k.rounds.attrs.do(ctx, h)
+}
+
+// askAttr is GetAttr at the home of h, unless they have become known.
+func (k *known) askAttr(ctx context.Context, h uint64) (ionclient.Attr, error) {
+	if a, ok := k.kept.Attr(h); ok {
+		return a, nil
+	}
 	since := k.kept.Now()
 	a, err := k.client.GetAttr(ctx, h)
 	if err == nil {
@@ -141,16 +163,34 @@ func (k *known) GetAttr(ctx context.Context, h uint64) (ionclient.Attr, error) {
 
 // Lookup returns the attributes of what a name in dir means.
 func (k *known) Lookup(ctx context.Context, dir uint64, name string) (ionclient.Attr, error) {
-	if e, ok := k.kept.Entry(dir, name); ok {
-		if e.Handle == 0 {
-			return ionclient.Attr{}, errno.New("fs.lookup", syscall.ENOENT)
-		}
-		a, err := k.GetAttr(ctx, e.Handle)
-		if errno.Of(err) != syscall.ESTALE {
-			return a, err
-		}
-		k.kept.DropEntry(dir, name) // it went away by itself, or is just being removed
+	if a, ok, err := k.lookupHere(ctx, dir, name); ok {
+		return a, err
 	}
+	return k.rounds.names.do(ctx, entryKey{dir, name})
+}
+
+// lookupHere is Lookup of an entry that is known; ok is false if it is not.
+func (k *known) lookupHere(ctx context.Context, dir uint64, name string) (a ionclient.Attr, ok bool, err error) {
+	e, ok := k.kept.Entry(dir, name)
+	switch {
+	case !ok:
+		return a, false, nil
+	case e.Handle == 0:
+		return a, true, errno.New("fs.lookup", syscall.ENOENT)
+	}
+	if a, err = k.GetAttr(ctx, e.Handle); errno.Of(err) != syscall.ESTALE {
+		return a, true, err
+	}
+	k.kept.DropEntry(dir, name) // it went away by itself, or is just being removed
+	return a, false, nil
+}
+
+// askName is Lookup at the home of the directory, unless it has become known.
+func (k *known) askName(ctx context.Context, e entryKey) (ionclient.Attr, error) {
+	if a, ok, err := k.lookupHere(ctx, e.dir, e.name); ok {
+		return a, err
+	}
+	dir, name := e.dir, e.name
 	since := k.kept.Now()
 	f, t, err := k.client.Lookup(ctx, dir, name)
 	switch {
@@ -174,6 +214,14 @@ func (k *known) Lookup(ctx context.Context, dir uint64, name string) (ionclient.
 
 // ReadDir returns all entries of a directory.
 func (k *known) ReadDir(ctx context.Context, dir uint64) ([]names.Named, error) {
+	if all, ok := k.kept.List(dir); ok {
+		return all, nil
+	}
+	return k.rounds.lists.do(ctx, dir)
+}
+
+// askList is ReadDir at the home of dir, unless all has become known.
+func (k *known) askList(ctx context.Context, dir uint64) ([]names.Named, error) {
 	if all, ok := k.kept.List(dir); ok {
 		return all, nil
 	}
@@ -233,30 +281,6 @@ func (k *known) GetXattr(ctx context.Context, h uint64, name string) ([]byte, er
 		k.kept.PutFact(h, key, "="+string(v), since)
 	}
 	return v, err
-}
-
-// Open opens a file, and cuts it if flags say so.
-func (k *known) Open(ctx context.Context, h uint64, flags uint32, killPriv bool) (ionclient.Attr, error) {
-	open := func(ctx context.Context) (ionclient.Attr, error) {
-		since := k.kept.Now()
-		a, err := k.client.Open(ctx, h, flags, killPriv)
-		switch trunc := flags&syscall.O_TRUNC != 0; {
-		case err == nil && trunc:
-			k.setAttr(a, since)
-		case err == nil:
-			k.putAttr(a, since)
-		case trunc:
-			k.kept.DropAttr(h)
-		}
-		return a, err
-	}
-	return ionclient.Outlive(ctx, k.client, open, k.closeUnwanted)
-}
-
-func (k *known) closeUnwanted(ctx context.Context, a ionclient.Attr, err error) {
-	if err == nil {
-		_ = k.client.CloseFile(ctx, a.Handle, false)
-	}
 }
 
 // SetAttr changes attributes and returns them all.

@@ -128,7 +128,7 @@ func (n *node) Tmpfile(context.Context, uint32, uint32, *fuse.EntryOut) (*fusefs
 func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 	c := n.begin(ctx, opUnlink)
 	defer c.end()
-	if err := n.m.known.Unlink(c, n.handle, name); err != nil {
+	if err := n.m.known.Unlink(c, n.handle, name, n.handleOf(name)); err != nil {
 		return n.fail(opUnlink, err)
 	}
 	return 0
@@ -158,7 +158,7 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 	if e := n.publishChild(c, name); e != 0 { // who finds the new name finds the content
 		return e
 	}
-	if err := n.m.known.Rename(c, n.handle, name, to.handle, newName, flags); err != nil {
+	if err := n.m.known.Rename(c, ionclient.Name{Dir: n.handle, Name: name}, ionclient.Name{Dir: to.handle, Name: newName}, flags, to.handleOf(newName)); err != nil {
 		return n.fail(opRename, err)
 	}
 	return 0

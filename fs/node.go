@@ -294,7 +294,7 @@ func (n *node) Readlink(ctx context.Context) ([]byte, syscall.Errno) {
 func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
 	c := n.begin(ctx, opStatfs)
 	defer c.end()
-	s, err := n.m.client.StatFS(c)
+	s, err := n.m.known.rounds.stats.do(c, struct{}{})
 	if err != nil {
 		return n.fail(opStatfs, err)
 	}

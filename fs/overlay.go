@@ -45,6 +45,14 @@ func (n *node) known(name string) *node {
 	return nil
 }
 
+// handleOf is what a name meant when it was last seen, or 0.
+func (n *node) handleOf(name string) uint64 {
+	if k := n.known(name); k != nil {
+		return k.handle
+	}
+	return 0
+}
+
 // glimpseChild is the Glimpse of what a name means.
 func (n *node) glimpseChild(name string) holder.Glimpse {
 	if k := n.known(name); k != nil {

@@ -57,16 +57,18 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 		return nil, err
 	}
 	opt.Mountpoint = point
-	known := newKnown(opt.Client)
+	journal := round.NewJournal(journalled)
+	known := newKnown(opt.Client, journal, opt.NoCollective)
 	held, err := holder.New(opt.Client, known, holder.Options{
 		Visibility: opt.Visibility, Bytes: opt.CacheBytes, NoCollective: opt.NoCollective, Logger: opt.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
+	known.rounds.syncWith(held)
 	m := &mount{
 		client: opt.Client, known: known, held: held, log: opt.Logger, opts: opt, tracer: newTracer(),
-		journal: round.NewJournal(journalled),
+		journal: journal,
 	}
 	if m.ranks, err = m.newRanks(); err != nil {
 		held.Close()

@@ -42,7 +42,7 @@ func (h *home) attrMsg(a pvfs.Attr) *ionpb.Attr {
 		Size: a.Size, Blocks: (a.Size + 511) / 512, Blksize: max(h.srv.pvfs.StripeWidth(&a), defaultBlock),
 		Atime: a.Atime, Mtime: a.Mtime, Ctime: a.Ctime,
 	}
-	m.Consistency, _, _ = h.chosen.get(m.Handle, time.Now())
+	m.Consistency, m.ModeKnown, _ = h.chosen.get(m.Handle, time.Now())
 	switch {
 	case a.Type == wire.TypeDirectory:
 		// One link, that is: subdirectories are not counted.

@@ -41,6 +41,8 @@ const (
 // so who has a lease was told what is true until the lease ends. A mount knows
 // what it changes itself and keeps its leases.
 type grantTable struct {
+	told func(*holder) // called when a mount told, with its answer, that it has the inode open
+
 	mu     sync.Mutex
 	max    int                     // guarded by mu; maxLeases but in tests
 	calm   time.Duration           // guarded by mu; calmTime but in tests
@@ -67,6 +69,7 @@ type holder struct {
 	sess  *session
 	kinds uint32        // guarded by grantTable.mu
 	done  chan struct{} // guarded by grantTable.mu; while they are being revoked; then closed
+	shut  bool          // guarded by grantTable.mu; the mount has closed the inode meanwhile
 	age   *list.Element // guarded by grantTable.mu
 }
 
@@ -249,7 +252,10 @@ func (t *grantTable) revokeOne(ctx context.Context, h *holder, kinds uint32) err
 		}
 		t.mu.Unlock()
 		if busy == nil {
-			_, err := h.sess.push(ctx, &rpc.Frame{Op: ionpb.Op_REVOKE, Handle: h.inode.handle, Flags: left})
+			r, err := h.sess.push(ctx, &rpc.Frame{Op: ionpb.Op_REVOKE, Handle: h.inode.handle, Flags: left})
+			if r != nil && r.Flags&uint32(ionpb.Flag_TOLD_OPEN) != 0 {
+				t.told(h)
+			}
 			t.revoked(h, left, err == nil)
 			return err
 		}
@@ -261,12 +267,28 @@ func (t *grantTable) revokeOne(ctx context.Context, h *holder, kinds uint32) err
 	}
 }
 
+// closed takes note that a mount has closed an inode of which it has told with its
+// answer to a REVOKE, which may come later than this.
+func (t *grantTable) closed(handle uint64, sess *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i := t.inodes[handle]; i != nil && i.holders[sess] != nil && i.holders[sess].done != nil {
+		i.holders[sess].shut = true
+	}
+}
+
+func (t *grantTable) isClosed(h *holder) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return h.shut
+}
+
 // revoked takes note of how a revocation ended.
 func (t *grantTable) revoked(h *holder, kinds uint32, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	close(h.done)
-	h.done = nil
+	h.done, h.shut = nil, false
 	if ok {
 		t.takeLocked(h, kinds)
 	}

@@ -47,7 +47,7 @@ type home struct {
 // inode is an inode that is open, being written or an orphan. All fields are
 // guarded by home.mu.
 type inode struct {
-	opens    map[uint64]uint32   // by session; none 0
+	opens    map[uint64]openOf   // by session; none zero
 	holds    map[*session]uint64 // who holds unpublished bytes, with the number of its last HOLD
 	orphan   bool                // has no name; kept in the directory of orphans
 	linked   bool                // has its entry there
@@ -65,6 +65,12 @@ type inode struct {
 	modes    uint64              // changes of permission bits so far
 }
 
+// openOf is how often one session has an inode open.
+type openOf struct {
+	n    uint32 // as OPEN and CLOSE count
+	told bool   // and once more, as an answer to REVOKE told
+}
+
 // writer is an owner that announced writes.
 type writer struct {
 	n  uint64 // the number of the announcement
@@ -72,7 +78,9 @@ type writer struct {
 }
 
 func newHome(s *Server) *home {
-	return &home{srv: s, inodes: make(map[uint64]*inode), grants: newGrantTable(), versions: newVersionTable(s.started.UnixNano())}
+	h := &home{srv: s, inodes: make(map[uint64]*inode), grants: newGrantTable(), versions: newVersionTable(s.started.UnixNano())}
+	h.grants.told = h.toldOpen
+	return h
 }
 
 // inodeLocked returns the inode, making it if needed.
@@ -80,7 +88,7 @@ func (h *home) inodeLocked(handle uint64) *inode {
 	i := h.inodes[handle]
 	if i == nil {
 		i = &inode{
-			opens: make(map[uint64]uint32), holds: make(map[*session]uint64),
+			opens: make(map[uint64]openOf), holds: make(map[*session]uint64),
 			writers: make(map[int]writer), stamps: make(map[int]int64), ends: make(map[int]int64),
 		}
 		h.inodes[handle] = i

@@ -264,7 +264,7 @@ func (c *call) unlink() (*rpc.Frame, error) {
 	if c.srv.made.has(uint64(h), time.Now()) {
 		how = ionpb.Flag_NEWCOMER
 	}
-	open, err := c.orphan(uint64(h), how)
+	open, err := c.orphan(uint64(h), m.Unopened, how)
 	if err != nil {
 		return nil, err
 	}
@@ -272,21 +272,27 @@ func (c *call) unlink() (*rpc.Frame, error) {
 }
 
 // orphan tells the home of an inode that it has lost its name; how is LINGER,
-// NEWCOMER or 0.
-func (c *call) orphan(handle uint64, how ionpb.Flag) (open bool, err error) {
+// NEWCOMER or 0. The call's mount says of unopened that it has not opened that
+// without its home knowing.
+func (c *call) orphan(handle, unopened uint64, how ionpb.Flag) (open bool, err error) {
+	by := c.mount()
+	if handle != unopened {
+		by = 0 // its lease is to end like those of others
+	}
 	at := c.srv.placement.Home(handle)
 	if at == c.srv.self {
-		return c.orphanHere(handle, c.mount(), how)
+		return c.orphanHere(handle, by, how)
 	}
 	f := rpc.Frame{Op: ionpb.Op_ORPHAN, Handle: handle, Flags: uint32(how)}
 	var r ionpb.OrphanResp
 	err = c.wait(func() error {
-		return c.srv.peers[at].call(c.ctx, f, &ionpb.SessionReq{Session: c.mount()}, &r)
+		return c.srv.peers[at].call(c.ctx, f, &ionpb.SessionReq{Session: by}, &r)
 	})
 	return r.Open, err
 }
 
-// orphanHere is orphan at the inode's home, on behalf of a mount.
+// orphanHere is orphan at the inode's home, on behalf of a mount that need not be
+// asked whether it has it open; 0: all must.
 func (c *call) orphanHere(handle, by uint64, how ionpb.Flag) (open bool, err error) {
 	end, err := c.alter(handle, by, attrLease)
 	if err != nil {

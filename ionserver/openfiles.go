@@ -45,12 +45,15 @@ func (c *call) open() (*rpc.Frame, error) {
 		if m.Reclaim > 0 {
 			n = m.Reclaim
 		}
-		if last := h.dropOpens(c.sess.id, c.Handle, n); last {
+		if last := h.dropOpens(c.sess, c.Handle, n, false); last {
 			h.lastClose(c.ctx, c, c.Handle)
 		}
 		return nil, err
 	}
 	h.learnModes(c.Handle, modes, a.Mode)
+	if m.UnderLease && a.Leased && h.dropOpens(c.sess, c.Handle, 1, false) && h.orphaned(c.Handle) {
+		h.lastClose(c.ctx, c, c.Handle) // it lost its name before the lease could be revoked
+	}
 	if m.Reclaim > 0 && m.Hold {
 		if err := h.addHold(c.ctx, c.sess, c.Handle); err != nil {
 			return nil, err
@@ -100,7 +103,7 @@ func (c *call) opened(m *ionpb.OpenReq) (*ionpb.Attr, error) {
 	if err != nil {
 		return nil, err
 	}
-	out.Consistency = mode
+	out.Consistency, out.ModeKnown = mode, true
 	if out.Sealed && m.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
 		return nil, errSealed
 	}
@@ -119,12 +122,14 @@ func (h *home) addOpens(sess *session, handle uint64, n, reclaim uint32) (modes 
 	switch {
 	case i.gone:
 		return 0, errno.New("ionserver.open: removed", syscall.ESTALE)
-	case reclaim > maxOpens || i.opens[sess.id]+n > maxOpens:
+	case reclaim > maxOpens || i.opens[sess.id].n+n > maxOpens:
 		return 0, errno.New("ionserver.open", syscall.EMFILE)
 	case reclaim > 0:
-		i.opens[sess.id] = reclaim
+		i.opens[sess.id] = openOf{n: reclaim}
 	default:
-		i.opens[sess.id] += n
+		o := i.opens[sess.id]
+		o.n += n
+		i.opens[sess.id] = o
 	}
 	return i.modes, nil
 }
@@ -146,21 +151,43 @@ func (h *home) learnModes(handle, modes uint64, mode uint32) {
 	}
 }
 
-// dropOpens counts n opens less and reports whether that was the last one of
-// all sessions. More than there are end all.
-func (h *home) dropOpens(session, handle uint64, n uint32) (last bool) {
+// dropOpens counts n opens less, and with told what toldOpen has counted or is
+// about to, and reports whether that was the last one of all sessions. More than
+// there are end all.
+func (h *home) dropOpens(sess *session, handle uint64, n uint32, told bool) (last bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if told {
+		h.grants.closed(handle, sess)
+	}
 	i := h.inodes[handle]
-	if i == nil || i.opens[session] == 0 {
+	if i == nil || i.opens[sess.id] == (openOf{}) {
 		return false
 	}
-	if i.opens[session] -= min(n, i.opens[session]); i.opens[session] == 0 {
-		delete(i.opens, session)
+	o := i.opens[sess.id]
+	o.n -= min(n, o.n)
+	o.told = o.told && !told
+	if i.opens[sess.id] = o; o == (openOf{}) {
+		delete(i.opens, sess.id)
 	}
 	last = len(i.opens) == 0
 	h.dropLocked(handle, i)
 	return last
+}
+
+// toldOpen counts what an answer to the REVOKE of l told: the session has the
+// inode open. It may have told before, in an answer that was lost, and may have
+// closed it since.
+func (h *home) toldOpen(l *holder) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if l.sess.isDead() || h.grants.isClosed(l) {
+		return
+	}
+	i := h.inodeLocked(l.inode.handle)
+	o := i.opens[l.sess.id]
+	o.told = true
+	i.opens[l.sess.id] = o
 }
 
 // close answers CLOSE.
@@ -175,7 +202,7 @@ func (c *call) close() (*rpc.Frame, error) {
 	if m.Clean {
 		c.srv.home.clean(c.sess, c.Handle, 0)
 	}
-	if c.srv.home.dropOpens(c.sess.id, c.Handle, max(m.Count, 1)) {
+	if c.srv.home.dropOpens(c.sess, c.Handle, m.Count, m.Told) {
 		c.srv.home.lastClose(c.ctx, c, c.Handle)
 	}
 	return okay(nil)
@@ -208,7 +235,7 @@ func (h *home) dropSession(ctx context.Context, sess *session) {
 	for _, handle := range slices.Sorted(maps.Keys(h.inodes)) {
 		i := h.inodes[handle]
 		delete(i.holds, sess)
-		if i.opens[sess.id] == 0 {
+		if i.opens[sess.id] == (openOf{}) {
 			h.dropLocked(handle, i)
 			continue
 		}

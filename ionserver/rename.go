@@ -71,6 +71,7 @@ type move struct {
 	*call
 	from, to nameKey
 	flags    uint32
+	unopened uint64 // as RenameReq says
 	dirs     bool // holds the right to move directories
 	source   pvfs.Handle
 	target   pvfs.Handle // 0: the new name is free
@@ -98,7 +99,7 @@ func (c *call) rename() (*rpc.Frame, error) {
 	case m.Flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 || m.Flags == unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE:
 		return nil, errno.New("ionserver.rename: flags", syscall.EINVAL)
 	}
-	v := &move{call: c, from: from, to: to, flags: m.Flags}
+	v := &move{call: c, from: from, to: to, flags: m.Flags, unopened: m.Unopened}
 	for {
 		r, again, err := v.try()
 		if err != nil {
@@ -308,7 +309,7 @@ func (v *move) replace() (open bool, err error) {
 	if v.target == 0 || v.dstType == wire.TypeDirectory {
 		return false, nil
 	}
-	return v.orphan(uint64(v.target), ionpb.Flag_LINGER)
+	return v.orphan(uint64(v.target), v.unopened, ionpb.Flag_LINGER)
 }
 
 // replaceDir puts the source in the place of an empty directory.

@@ -107,9 +107,13 @@ func (h *home) count() (all int, bySession map[uint64]int, orphans int) {
 	defer h.mu.Unlock()
 	bySession = make(map[uint64]int)
 	for _, i := range h.inodes {
-		for sess, n := range i.opens {
-			bySession[sess] += int(n)
-			all += int(n)
+		for sess, o := range i.opens {
+			n := int(o.n)
+			if o.told {
+				n++
+			}
+			bySession[sess] += n
+			all += n
 		}
 		if i.orphan {
 			orphans++

@@ -100,17 +100,29 @@ func (h *Handle) Flush(ctx context.Context) error {
 // Fsync is Flush, and returns when everything is durable; dataOnly is as for
 // ionclient.Client.Fsync.
 func (h *Handle) Fsync(ctx context.Context, dataOnly bool) error {
-	f := h.file
-	err := f.publish(ctx, everything)
-	if err == nil {
-		err = f.telling(ctx, func(clean bool) error {
-			return f.h.client.Fsync(ctx, f.handle, dataOnly, clean)
-		})
-	}
+	return h.Reported(h.file.h.Sync(ctx, h.file.handle, dataOnly))
+}
+
+// Reported is what the caller of fsync(2) is told after a Sync that returned err:
+// that, or a deferred error that this handle has not reported yet.
+func (h *Handle) Reported(err error) error {
 	if deferred := h.report(); err == nil {
 		err = deferred
 	}
 	return err
+}
+
+// Sync publishes what was written to a file on this node, and returns when it is
+// durable; dataOnly is as for ionclient.Client.Fsync.
+func (h *Holder) Sync(ctx context.Context, handle uint64, dataOnly bool) error {
+	f := h.get(handle)
+	defer h.put(f)
+	if err := f.publish(ctx, everything); err != nil {
+		return err
+	}
+	return f.telling(ctx, func(clean bool) error {
+		return h.client.Fsync(ctx, handle, dataOnly, clean)
+	})
 }
 
 // telling has the home told, by tell, whether nothing of f is unpublished.

@@ -233,7 +233,7 @@ func (f *fd) close() {
 func (f *fd) release() {
 	f.t.Helper()
 	require.NoError(f.t, f.Release(context.Background(), func(clean bool) error {
-		return f.n.client.CloseFile(context.Background(), f.file.handle, clean)
+		return f.n.client.CloseFile(context.Background(), f.file.handle, ionclient.Closing{Count: 1, Clean: clean})
 	}))
 }
 

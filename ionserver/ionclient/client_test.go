@@ -164,7 +164,7 @@ func TestRestartedNodeIsToldWhatWeHold(t *testing.T) {
 		_, err := c.Open(t.Context(), h, 0, false)
 		require.NoError(t, err)
 	}
-	require.NoError(t, c.CloseFile(t.Context(), h, false))
+	require.NoError(t, c.CloseFile(t.Context(), h, Closing{Count: 1}))
 	lock := Lock{Owner: 5, Start: 10, End: toEOF, Type: ionpb.LockType_WRITE_LOCK}
 	require.NoError(t, c.SetLock(t.Context(), h, lock, false))
 	r.stop(i)
@@ -212,7 +212,7 @@ func TestUnlinkOverARestart(t *testing.T) {
 		return <-done
 	}
 	unlink := func() error {
-		_, _, err := c.Unlink(t.Context(), 1, "a")
+		_, _, err := c.Unlink(t.Context(), 1, "a", 0)
 		return err
 	}
 	require.NoError(t, overRestart(ionpb.Op_UNLINK, unlink))

@@ -97,6 +97,10 @@ func (keepsNothing) Retains(string) bool                                        
 // called answers what an I/O node asks of this mount.
 func (s *session) called(ctx context.Context, f *rpc.Frame) *rpc.Frame {
 	out := new(rpc.Frame)
+	if f.Op == ionpb.Op_REVOKE {
+		out.Flags = s.giveUp(ctx, f)
+		return out
+	}
 	msg, err := s.carryOut(ctx, f)
 	switch {
 	case err != nil:
@@ -107,15 +111,20 @@ func (s *session) called(ctx context.Context, f *rpc.Frame) *rpc.Frame {
 	return out
 }
 
+// giveUp gives up the leases that f revokes.
+func (s *session) giveUp(ctx context.Context, f *rpc.Frame) (flags uint32) {
+	if leases := f.Flags & (LeaseData | LeaseWrite); leases != 0 {
+		s.c.keeps().Revoke(ctx, f.Handle, extent.Extent{Off: f.Off, Len: f.Len}, leases)
+	}
+	if s.c.revoked(f.Handle, f.Flags&homeLeases) {
+		flags = uint32(ionpb.Flag_TOLD_OPEN)
+	}
+	return flags
+}
+
 func (s *session) carryOut(ctx context.Context, f *rpc.Frame) (proto.Message, error) {
 	k, e := s.c.keeps(), extent.Extent{Off: f.Off, Len: f.Len}
 	switch f.Op {
-	case ionpb.Op_REVOKE:
-		if leases := f.Flags & (LeaseData | LeaseWrite); leases != 0 {
-			k.Revoke(ctx, f.Handle, e, leases)
-		}
-		s.c.revoked(f.Handle, f.Flags&homeLeases)
-		return nil, nil
 	case ionpb.Op_PUBLISH:
 		return &ionpb.PublishResp{Clean: k.Publish(ctx, f.Handle, e)}, nil
 	case ionpb.Op_STABLE:

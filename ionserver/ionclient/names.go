@@ -65,6 +65,12 @@ func (c *Client) entry(ctx context.Context, op ionpb.Op, dir uint64, req proto.M
 	return leasedAttr(e.Attr, l.Tenure), nil
 }
 
+// Name is a name in a directory.
+type Name struct {
+	Dir  uint64
+	Name string
+}
+
 // Found is what a name means.
 type Found struct {
 	Handle uint64
@@ -103,12 +109,13 @@ func (c *Client) Symlink(ctx context.Context, dir uint64, name, target string, u
 	return c.entry(ctx, ionpb.Op_SYMLINK, dir, &ionpb.SymlinkReq{Name: []byte(name), Target: []byte(target), Uid: uid, Gid: gid})
 }
 
-// Unlink removes a name that is no directory. It returns the handle of what
-// it meant, and whether that lives on because it is open; handle 0 if the I/O
-// node was restarted in the middle and cannot tell any more.
-func (c *Client) Unlink(ctx context.Context, dir uint64, name string) (h uint64, open bool, err error) {
+// Unlink removes a name that is no directory. unopened is an inode that this mount
+// has not open without its home knowing, 0 if it is sure of none. It returns the
+// handle of what the name meant, and whether that lives on because it is open;
+// handle 0 if the I/O node was restarted in the middle and cannot tell any more.
+func (c *Client) Unlink(ctx context.Context, dir uint64, name string, unopened uint64) (h uint64, open bool, err error) {
 	var r ionpb.UnlinkResp
-	err = c.ask(ctx, ionpb.Op_UNLINK, dir, &ionpb.NameReq{Name: []byte(name)}, &r)
+	err = c.ask(ctx, ionpb.Op_UNLINK, dir, &ionpb.NameReq{Name: []byte(name), Unopened: unopened}, &r)
 	return r.Handle, r.Open, err
 }
 
@@ -119,12 +126,13 @@ func (c *Client) Rmdir(ctx context.Context, dir uint64, name string) (h uint64, 
 	return r.Handle, err
 }
 
-// Rename moves a name; flags are those of renameat2(2). What it returns is
-// zero if the I/O node was restarted in the middle and cannot tell any more.
-func (c *Client) Rename(ctx context.Context, oldDir uint64, oldName string, newDir uint64, newName string, flags uint32) (Renamed, error) {
+// Rename moves a name; flags are those of renameat2(2), and unopened is as for
+// Unlink, should the new name mean it. What it returns is zero if the I/O node was
+// restarted in the middle and cannot tell any more.
+func (c *Client) Rename(ctx context.Context, from, to Name, flags uint32, unopened uint64) (Renamed, error) {
 	var r ionpb.RenameResp
-	err := c.ask(ctx, ionpb.Op_RENAME, newDir, &ionpb.RenameReq{
-		OldDir: oldDir, OldName: []byte(oldName), NewName: []byte(newName), Flags: flags,
+	err := c.ask(ctx, ionpb.Op_RENAME, to.Dir, &ionpb.RenameReq{
+		OldDir: from.Dir, OldName: []byte(from.Name), NewName: []byte(to.Name), Flags: flags, Unopened: unopened,
 	}, &r)
 	return Renamed{Moved: r.Moved, Replaced: r.Replaced, Open: r.Open}, err
 }

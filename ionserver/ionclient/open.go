@@ -53,18 +53,33 @@ func (c *Client) Open(ctx context.Context, h uint64, flags uint32, killPriv bool
 
 func (c *Client) open(ctx context.Context, h uint64, req *ionpb.OpenReq) (Attr, error) {
 	var t Tenure
-	reply, err := c.do(ctx, request{
-		to: home(h), frame: rpc.Frame{Op: ionpb.Op_OPEN, Handle: h, Flags: c.wants()}, body: req, tenure: &t,
-		granted: func(*rpc.Frame) uint64 { return c.openedLocked(h) },
-	})
-	if err != nil {
-		return Attr{}, err
-	}
 	var a ionpb.Attr
-	if err := reply.Decode(&a); err != nil {
+	var bad error // of what came back
+	_, err := c.do(ctx, request{
+		to: home(h), frame: rpc.Frame{Op: ionpb.Op_OPEN, Handle: h, Flags: c.wants()}, body: req, tenure: &t,
+		granted: func(reply *rpc.Frame) uint64 {
+			if bad = reply.Decode(&a); bad == nil && !(req.UnderLease && a.Leased) {
+				c.openedLocked(h)
+			}
+			return h
+		},
+	})
+	if err = cmp.Or(err, bad); err != nil {
 		return Attr{}, err
 	}
 	return leasedAttr(&a, t), nil
+}
+
+// OpenLeased is Open for reading, unless the home gives LeaseAttr: then it counts
+// nothing, and the file may be open here until that is revoked.
+func (c *Client) OpenLeased(ctx context.Context, h uint64, flags uint32) (Attr, error) {
+	return outlive(ctx, c, func(ctx context.Context) (Attr, error) {
+		return c.open(ctx, h, &ionpb.OpenReq{Flags: flags, UnderLease: true})
+	}, func(life context.Context, a Attr, err error) {
+		if !a.Leased {
+			c.closeUnwanted(life, a, err)
+		}
+	})
 }
 
 // openedLocked notes one more open. c.mu is held.
@@ -76,7 +91,7 @@ func (c *Client) openedLocked(h uint64) uint64 {
 // closeUnwanted is for outlive: nobody will close what was opened.
 func (c *Client) closeUnwanted(life context.Context, a Attr, err error) {
 	if err == nil {
-		c.logOrphan("close", a.Handle, c.closeFile(life, a.Handle, false))
+		c.logOrphan("close", a.Handle, c.closeFile(life, a.Handle, Closing{Count: 1}))
 	}
 }
 
@@ -107,22 +122,28 @@ func (c *Client) CreateOpen(ctx context.Context, dir uint64, name string, mode, 
 	}, c.closeUnwanted)
 }
 
-// CloseFile ends one open of h. It is carried out even if ctx ends first. clean
-// tells the home that this mount holds nothing unpublished of h any more.
-func (c *Client) CloseFile(ctx context.Context, h uint64, clean bool) error {
+// Closing says what ends with a close.
+type Closing struct {
+	Count uint32 // opens that the home has counted
+	Told  bool   // and the one that a Watcher has told of
+	Clean bool   // this mount holds nothing unpublished of the file any more
+}
+
+// CloseFile ends opens of h. It is carried out even if ctx ends first.
+func (c *Client) CloseFile(ctx context.Context, h uint64, what Closing) error {
 	_, err := outlive(ctx, c, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, c.closeFile(ctx, h, clean)
+		return struct{}{}, c.closeFile(ctx, h, what)
 	}, func(_ context.Context, _ struct{}, err error) { c.logOrphan("close", h, err) })
 	return err
 }
 
-func (c *Client) closeFile(ctx context.Context, h uint64, clean bool) error {
+func (c *Client) closeFile(ctx context.Context, h uint64, what Closing) error {
 	_, err := c.do(ctx, request{
-		to: home(h), frame: rpc.Frame{Op: ionpb.Op_CLOSE, Handle: h}, body: &ionpb.CloseReq{Count: 1, Clean: clean},
+		to: home(h), frame: rpc.Frame{Op: ionpb.Op_CLOSE, Handle: h},
+		body: &ionpb.CloseReq{Count: what.Count, Told: what.Told, Clean: what.Clean},
 		granted: func(*rpc.Frame) uint64 {
-			if f := c.heldLocked(h); f.opens > 0 {
-				f.opens--
-			}
+			f := c.heldLocked(h)
+			f.opens -= min(f.opens, what.Count)
 			c.tidyLocked(h)
 			return h
 		},

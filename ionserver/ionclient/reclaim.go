@@ -62,6 +62,7 @@ type Reclaim struct {
 func (c *Client) reclaim(ctx context.Context, r *Reclaim) error {
 	brief, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
+	c.countOpens(r.isHome)
 	for _, k := range c.claims(r.isHome) {
 		if err := k.tell(c, func(op ionpb.Op, body proto.Message) error {
 			_, err := r.call(brief, rpc.Frame{Op: op, Handle: k.handle}, body, nil)
@@ -139,6 +140,7 @@ func (r *Reclaim) call(ctx context.Context, f rpc.Frame, body proto.Message, pie
 // reassert tells the homes of those inodes that want picks what this mount
 // holds of them.
 func (c *Client) reassert(ctx context.Context, want func(h uint64) bool) {
+	c.countOpens(want)
 	for _, k := range c.claims(want) {
 		err := k.tell(c, func(op ionpb.Op, body proto.Message) error {
 			_, err := c.do(ctx, request{to: home(k.handle), frame: rpc.Frame{Op: op, Handle: k.handle}, body: body})

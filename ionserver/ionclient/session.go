@@ -248,7 +248,8 @@ func (s *session) tell(ctx context.Context, l *link, hello *ionpb.HelloResp) err
 // holds reports whether this mount holds anything from the I/O node.
 func (s *session) holds() bool {
 	p := s.c.current.Load()
-	return len(s.c.claims(func(h uint64) bool { return p.sessions[p.place.Home(h)] == s })) > 0 || s.c.keeps().Retains(s.addr)
+	home := func(h uint64) bool { return p.sessions[p.place.Home(h)] == s }
+	return len(s.c.claims(home)) > 0 || s.c.opensUnder(home) || s.c.keeps().Retains(s.addr)
 }
 
 // connectTimeout bounds one attempt to bring a session up.

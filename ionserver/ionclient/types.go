@@ -85,7 +85,8 @@ type Attr struct {
 	Blocks                int64            // of 512 bytes
 	Blksize               int64            // bytes
 	Atime, Mtime, Ctime   int64            // s
-	Consistency           consistency.Mode // set on it; Default if none is, or if the answer did not tell
+	Consistency           consistency.Mode // set on it; Default if none is, or if not ModeKnown
+	ModeKnown             bool             // the answer did tell
 	Sealed                bool             // laminated, and without any write permission
 	Version               uint64           // changes whenever the content may have; 0: not known
 	Quiet                 bool             // no other mount holds unpublished bytes, for as long as Leased
@@ -98,7 +99,7 @@ func attrOf(a *ionpb.Attr) Attr {
 		Handle: a.GetHandle(), Type: a.GetType(), Mode: a.GetMode(), UID: a.GetUid(), GID: a.GetGid(), Nlink: a.GetNlink(),
 		Size: a.GetSize(), Blocks: a.GetBlocks(), Blksize: a.GetBlksize(),
 		Atime: a.GetAtime(), Mtime: a.GetMtime(), Ctime: a.GetCtime(),
-		Consistency: a.GetConsistency().Mode(), Sealed: a.GetSealed(), Version: a.GetVersion(), Quiet: a.GetQuiet(), Leased: a.GetLeased(),
+		Consistency: a.GetConsistency().Mode(), ModeKnown: a.GetModeKnown(), Sealed: a.GetSealed(), Version: a.GetVersion(), Quiet: a.GetQuiet(), Leased: a.GetLeased(),
 	}
 }
 

@@ -301,6 +301,10 @@ const (
 	// On FENCE: the bytes of the extent are about to be cut off; what is not at
 	// the PVFS2 servers yet is forgotten.
 	Flag_CUT Flag = 4096
+	// On answers to a REVOKE of LEASE_ATTR: the mount has the file open under
+	// that lease, and its home counts one open from now on, until a CLOSE says
+	// that it has been told.
+	Flag_TOLD_OPEN Flag = 8192
 	// On replies with errno ESTALE, to tell apart what is stale.
 	// The view: fetch it again and send the request to whom it now belongs.
 	Flag_STALE_VIEW Flag = 65536
@@ -325,6 +329,7 @@ var (
 		1024:   "RECALLED",
 		2048:   "STABLE_WRITE",
 		4096:   "CUT",
+		8192:   "TOLD_OPEN",
 		65536:  "STALE_VIEW",
 		131072: "STALE_SESSION",
 	}
@@ -343,6 +348,7 @@ var (
 		"RECALLED":      1024,
 		"STABLE_WRITE":  2048,
 		"CUT":           4096,
+		"TOLD_OPEN":     8192,
 		"STALE_VIEW":    65536,
 		"STALE_SESSION": 131072,
 	}
@@ -1227,7 +1233,8 @@ type Attr struct {
 	// No other mount holds unpublished bytes of the file; true for as long as
 	// the attributes are under a lease.
 	Quiet         bool `protobuf:"varint,16,opt,name=quiet,proto3" json:"quiet,omitempty"`
-	Leased        bool `protobuf:"varint,17,opt,name=leased,proto3" json:"leased,omitempty"` // LEASE_ATTR was given with this
+	Leased        bool `protobuf:"varint,17,opt,name=leased,proto3" json:"leased,omitempty"`                        // LEASE_ATTR was given with this
+	ModeKnown     bool `protobuf:"varint,18,opt,name=mode_known,json=modeKnown,proto3" json:"mode_known,omitempty"` // consistency is what is set, or that nothing is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1381,9 +1388,19 @@ func (x *Attr) GetLeased() bool {
 	return false
 }
 
+func (x *Attr) GetModeKnown() bool {
+	if x != nil {
+		return x.ModeKnown
+	}
+	return false
+}
+
 type NameReq struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// On UNLINK: should the name mean this inode, the mount has not opened it
+	// without its home knowing. Else the home takes the mount's own lease back.
+	Unopened      uint64 `protobuf:"varint,2,opt,name=unopened,proto3" json:"unopened,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1423,6 +1440,13 @@ func (x *NameReq) GetName() []byte {
 		return x.Name
 	}
 	return nil
+}
+
+func (x *NameReq) GetUnopened() uint64 {
+	if x != nil {
+		return x.Unopened
+	}
+	return 0
 }
 
 type EntryResp struct {
@@ -1781,6 +1805,7 @@ type RenameReq struct {
 	OldName       []byte                 `protobuf:"bytes,2,opt,name=old_name,json=oldName,proto3" json:"old_name,omitempty"`
 	NewName       []byte                 `protobuf:"bytes,3,opt,name=new_name,json=newName,proto3" json:"new_name,omitempty"` // in the directory that the frame's handle names
 	Flags         uint32                 `protobuf:"varint,4,opt,name=flags,proto3" json:"flags,omitempty"`                   // RENAME_NOREPLACE, RENAME_EXCHANGE of renameat2(2)
+	Unopened      uint64                 `protobuf:"varint,5,opt,name=unopened,proto3" json:"unopened,omitempty"`             // as in NameReq, should the new name mean it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1839,6 +1864,13 @@ func (x *RenameReq) GetNewName() []byte {
 func (x *RenameReq) GetFlags() uint32 {
 	if x != nil {
 		return x.Flags
+	}
+	return 0
+}
+
+func (x *RenameReq) GetUnopened() uint64 {
+	if x != nil {
+		return x.Unopened
 	}
 	return 0
 }
@@ -2604,10 +2636,12 @@ type OpenReq struct {
 	Flags uint32                 `protobuf:"varint,1,opt,name=flags,proto3" json:"flags,omitempty"` // of open(2); O_TRUNC is carried out here
 	// After a restart of the I/O node: this session has the file open exactly
 	// so many times, whatever was counted before. 0 means an ordinary open.
-	Reclaim       uint32 `protobuf:"varint,2,opt,name=reclaim,proto3" json:"reclaim,omitempty"`
-	KillSuid      bool   `protobuf:"varint,3,opt,name=kill_suid,json=killSuid,proto3" json:"kill_suid,omitempty"` // clear setuid and setgid along with an O_TRUNC
-	Hold          bool   `protobuf:"varint,4,opt,name=hold,proto3" json:"hold,omitempty"`                         // with reclaim: this mount holds unpublished bytes, as after HOLD
-	Count         uint32 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`                       // opens that this request stands for; 0 is one
+	Reclaim  uint32 `protobuf:"varint,2,opt,name=reclaim,proto3" json:"reclaim,omitempty"`
+	KillSuid bool   `protobuf:"varint,3,opt,name=kill_suid,json=killSuid,proto3" json:"kill_suid,omitempty"` // clear setuid and setgid along with an O_TRUNC
+	Hold     bool   `protobuf:"varint,4,opt,name=hold,proto3" json:"hold,omitempty"`                         // with reclaim: this mount holds unpublished bytes, as after HOLD
+	// If LEASE_ATTR is given with the answer, nothing is counted: the mount may
+	// have the file open until that is revoked, and says so then if it has.
+	UnderLease    bool `protobuf:"varint,5,opt,name=under_lease,json=underLease,proto3" json:"under_lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2670,17 +2704,18 @@ func (x *OpenReq) GetHold() bool {
 	return false
 }
 
-func (x *OpenReq) GetCount() uint32 {
+func (x *OpenReq) GetUnderLease() bool {
 	if x != nil {
-		return x.Count
+		return x.UnderLease
 	}
-	return 0
+	return false
 }
 
 type CloseReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Count         uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"` // how many opens end
 	Clean         bool                   `protobuf:"varint,2,opt,name=clean,proto3" json:"clean,omitempty"` // this mount holds no unpublished bytes any more
+	Told          bool                   `protobuf:"varint,3,opt,name=told,proto3" json:"told,omitempty"`   // what TOLD_OPEN told ends, too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2725,6 +2760,13 @@ func (x *CloseReq) GetCount() uint32 {
 func (x *CloseReq) GetClean() bool {
 	if x != nil {
 		return x.Clean
+	}
+	return false
+}
+
+func (x *CloseReq) GetTold() bool {
+	if x != nil {
+		return x.Told
 	}
 	return false
 }
@@ -4523,7 +4565,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\"\"\n" +
 	"\n" +
 	"CancelResp\x12\x14\n" +
-	"\x05found\x18\x01 \x01(\bR\x05found\"\xb6\x03\n" +
+	"\x05found\x18\x01 \x01(\bR\x05found\"\xd5\x03\n" +
 	"\x04Attr\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12&\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x12.zoidfs.v1.ObjTypeR\x04type\x12\x12\n" +
@@ -4542,9 +4584,12 @@ const file_ion_proto_rawDesc = "" +
 	"\x06sealed\x18\x0e \x01(\bR\x06sealed\x12\x18\n" +
 	"\aversion\x18\x0f \x01(\x04R\aversion\x12\x14\n" +
 	"\x05quiet\x18\x10 \x01(\bR\x05quiet\x12\x16\n" +
-	"\x06leased\x18\x11 \x01(\bR\x06leased\"\x1d\n" +
+	"\x06leased\x18\x11 \x01(\bR\x06leased\x12\x1d\n" +
+	"\n" +
+	"mode_known\x18\x12 \x01(\bR\tmodeKnown\"9\n" +
 	"\aNameReq\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\fR\x04name\"\xa2\x01\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\x12\x1a\n" +
+	"\bunopened\x18\x02 \x01(\x04R\bunopened\"\xa2\x01\n" +
 	"\tEntryResp\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12&\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x12.zoidfs.v1.ObjTypeR\x04type\x12#\n" +
@@ -4572,12 +4617,13 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"UnlinkResp\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12\x12\n" +
-	"\x04open\x18\x02 \x01(\bR\x04open\"p\n" +
+	"\x04open\x18\x02 \x01(\bR\x04open\"\x8c\x01\n" +
 	"\tRenameReq\x12\x17\n" +
 	"\aold_dir\x18\x01 \x01(\x04R\x06oldDir\x12\x19\n" +
 	"\bold_name\x18\x02 \x01(\fR\aoldName\x12\x19\n" +
 	"\bnew_name\x18\x03 \x01(\fR\anewName\x12\x14\n" +
-	"\x05flags\x18\x04 \x01(\rR\x05flags\"R\n" +
+	"\x05flags\x18\x04 \x01(\rR\x05flags\x12\x1a\n" +
+	"\bunopened\x18\x05 \x01(\x04R\bunopened\"R\n" +
 	"\n" +
 	"RenameResp\x12\x14\n" +
 	"\x05moved\x18\x01 \x01(\x04R\x05moved\x12\x1a\n" +
@@ -4642,16 +4688,18 @@ const file_ion_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\rR\x04size\x12\x14\n" +
-	"\x05ranks\x18\x05 \x03(\rR\x05ranks\"\x80\x01\n" +
+	"\x05ranks\x18\x05 \x03(\rR\x05ranks\"\x8b\x01\n" +
 	"\aOpenReq\x12\x14\n" +
 	"\x05flags\x18\x01 \x01(\rR\x05flags\x12\x18\n" +
 	"\areclaim\x18\x02 \x01(\rR\areclaim\x12\x1b\n" +
 	"\tkill_suid\x18\x03 \x01(\bR\bkillSuid\x12\x12\n" +
-	"\x04hold\x18\x04 \x01(\bR\x04hold\x12\x14\n" +
-	"\x05count\x18\x05 \x01(\rR\x05count\"6\n" +
+	"\x04hold\x18\x04 \x01(\bR\x04hold\x12\x1f\n" +
+	"\vunder_lease\x18\x05 \x01(\bR\n" +
+	"underLease\"J\n" +
 	"\bCloseReq\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x12\x14\n" +
-	"\x05clean\x18\x02 \x01(\bR\x05clean\"=\n" +
+	"\x05clean\x18\x02 \x01(\bR\x05clean\x12\x12\n" +
+	"\x04told\x18\x03 \x01(\bR\x04told\"=\n" +
 	"\bFsyncReq\x12\x1b\n" +
 	"\tdata_only\x18\x01 \x01(\bR\bdataOnly\x12\x14\n" +
 	"\x05clean\x18\x02 \x01(\bR\x05clean\"\"\n" +
@@ -4859,7 +4907,7 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"WRITE_BACK\x10F\x12\t\n" +
 	"\x05REACH\x10H\x12\v\n" +
-	"\aDISTURB\x10G\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xfc\x01\n" +
+	"\aDISTURB\x10G\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\x8c\x02\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
@@ -4878,7 +4926,8 @@ const file_ion_proto_rawDesc = "" +
 	"\bCALLBACK\x10\x80\x04\x12\r\n" +
 	"\bRECALLED\x10\x80\b\x12\x11\n" +
 	"\fSTABLE_WRITE\x10\x80\x10\x12\b\n" +
-	"\x03CUT\x10\x80 \x12\x10\n" +
+	"\x03CUT\x10\x80 \x12\x0e\n" +
+	"\tTOLD_OPEN\x10\x80@\x12\x10\n" +
 	"\n" +
 	"STALE_VIEW\x10\x80\x80\x04\x12\x13\n" +
 	"\rSTALE_SESSION\x10\x80\x80\b*0\n" +

@@ -1,0 +1,100 @@
+package fs
+
+import (
+	"context"
+
+	"github.com/zoidfs/zoidfs/cache/holder"
+	"github.com/zoidfs/zoidfs/cache/names"
+	"github.com/zoidfs/zoidfs/collective"
+	"github.com/zoidfs/zoidfs/internal/round"
+	"github.com/zoidfs/zoidfs/ionserver/ionclient"
+)
+
+// rounds are the questions that many callers have at once. While one is on its
+// way to a home, who asks the same queues, and is answered from what has become
+// known under a lease meanwhile, or by one more request for all.
+type rounds struct {
+	journal *round.Journal
+	alone   bool
+
+	attrs gate[uint64, struct{}, ionclient.Attr]
+	names gate[entryKey, struct{}, ionclient.Attr]
+	lists gate[uint64, struct{}, []names.Named]
+	opens gate[openKey, *opener, ionclient.Attr]
+	syncs gate[syncKey, struct{}, struct{}]
+	stats gate[struct{}, struct{}, ionclient.StatFS]
+}
+
+// What rounds are of.
+type (
+	entryKey struct {
+		dir  uint64
+		name string
+	}
+	syncKey struct {
+		handle   uint64
+		dataOnly bool
+	}
+)
+
+func newRounds(k *known, journal *round.Journal, alone bool) *rounds {
+	r := &rounds{journal: journal, alone: alone}
+	self := func(h uint64) uint64 { return h }
+	r.attrs = newGate(r, opGetattr, self, one[struct{}](k.askAttr))
+	r.names = newGate(r, opLookup, func(e entryKey) uint64 { return e.dir }, one[struct{}](k.askName))
+	r.lists = newGate(r, opReaddir, self, one[struct{}](k.askList))
+	r.opens = newGate(r, opOpen, func(o openKey) uint64 { return o.handle }, k.askOpen)
+	r.stats = newGate(r, opStatfs, func(struct{}) uint64 { return k.client.View().Root },
+		one[struct{}](func(ctx context.Context, _ struct{}) (ionclient.StatFS, error) { return k.client.StatFS(ctx) }))
+	return r
+}
+
+// syncWith has held carry out fsyncs.
+func (r *rounds) syncWith(held *holder.Holder) {
+	r.syncs = newGate(r, opFsync, func(s syncKey) uint64 { return s.handle },
+		one[struct{}](func(ctx context.Context, key syncKey) (struct{}, error) {
+			return struct{}{}, held.Sync(ctx, key.handle, key.dataOnly)
+		}))
+}
+
+// gate is a round.Group, or nothing but what it runs.
+type gate[K comparable, Q, A any] struct {
+	group *round.Group[K, Q, A] // nil: every call alone
+	run   func(ctx context.Context, key K, calls []*round.Call[K, Q, A])
+}
+
+// newGate makes a gate for calls of a kind, about the object that of names.
+func newGate[K comparable, Q, A any](r *rounds, kind op, of func(K) uint64, run func(context.Context, K, []*round.Call[K, Q, A])) gate[K, Q, A] {
+	if r.alone {
+		return gate[K, Q, A]{run: run}
+	}
+	return gate[K, Q, A]{group: round.New(round.Options[K, Q]{
+		Journal: r.journal,
+		Name:    func(key K) (string, uint64) { return kind.String(), of(key) },
+	}, run)}
+}
+
+// one is the run that asks once and gives all the same answer.
+func one[Q any, K comparable, A any](ask func(context.Context, K) (A, error)) func(context.Context, K, []*round.Call[K, Q, A]) {
+	return func(ctx context.Context, key K, calls []*round.Call[K, Q, A]) {
+		a, err := ask(ctx, key)
+		for _, c := range calls {
+			c.A, c.Err = a, err
+		}
+	}
+}
+
+// do is the answer for key.
+func (g gate[K, Q, A]) do(ctx context.Context, key K) (A, error) {
+	var none Q
+	return g.with(ctx, key, none)
+}
+
+func (g gate[K, Q, A]) with(ctx context.Context, key K, q Q) (A, error) {
+	if g.group != nil {
+		return g.group.Do(ctx, key, collective.Member{}, q)
+	}
+	c := &round.Call[K, Q, A]{Q: q}
+	g.run(ctx, key, []*round.Call[K, Q, A]{c})
+	return c.A, c.Err
+}

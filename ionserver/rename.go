@@ -72,7 +72,7 @@ type move struct {
 	from, to nameKey
 	flags    uint32
 	unopened uint64 // as RenameReq says
-	dirs     bool // holds the right to move directories
+	dirs     bool   // holds the right to move directories
 	source   pvfs.Handle
 	target   pvfs.Handle // 0: the new name is free
 	srcType  wire.ObjType

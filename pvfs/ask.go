@@ -35,7 +35,7 @@ func (c *Client) cred() wire.Credential {
 
 // ask sends a request that needs no right; see tell.
 func (s *server) ask(ctx context.Context, req wire.Request, resp wire.Response) (lost bool, err error) {
-	k := s.client.newCall(req.Op(), kindPlain, resp)
+	k := s.client.newCall(accountOf(ctx), req.Op(), kindPlain, resp)
 	if err := k.encodeNull(req); err != nil {
 		k.free()
 		return false, err
@@ -48,7 +48,7 @@ func (s *server) ask(ctx context.Context, req wire.Request, resp wire.Response) 
 // carried out although its answer was lost; this holds for errors as well.
 // The error has the errno of the response's status.
 func (s *server) tell(ctx context.Context, req wire.Request, resp wire.Response, obj, target Handle) (lost bool, err error) {
-	k := s.client.newCall(req.Op(), kindPlain, resp)
+	k := s.client.newCall(accountOf(ctx), req.Op(), kindPlain, resp)
 	if err := k.encode(req, obj, target); err != nil {
 		k.free()
 		return false, err

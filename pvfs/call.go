@@ -29,16 +29,17 @@ type piece struct {
 // it, posts it on a connection, waits on done, and may post it again when the
 // connection was lost. Between post and done the connection has it.
 type call struct {
-	client *Client
-	op     wire.Op
-	kind   callKind
-	srv    *server       // of a transfer's call
-	frame  []byte        // header and payload of the request
-	resp   wire.Response // what the response is decoded into, nil if it is empty
-	pieces []piece       // of reads and writes, in the order of the server's stream
-	total  int64         // bytes in pieces
-	dist   dist.Distribution
-	nr     int // the server's number in dist
+	client  *Client
+	account *Account // where it is counted besides; may be nil
+	op      wire.Op
+	kind    callKind
+	srv     *server       // of a transfer's call
+	frame   []byte        // header and payload of the request
+	resp    wire.Response // what the response is decoded into, nil if it is empty
+	pieces  []piece       // of reads and writes, in the order of the server's stream
+	total   int64         // bytes in pieces
+	dist    dist.Distribution
+	nr      int // the server's number in dist
 
 	begun    time.Time    // of the first attempt
 	done     chan error   // holds one outcome of the attempt
@@ -82,13 +83,13 @@ type callScratch struct {
 	smResp  wire.SmallIOResp
 }
 
-// newCall returns an empty call.
-func (c *Client) newCall(op wire.Op, kind callKind, resp wire.Response) *call {
+// newCall returns an empty call, counted on a too unless that is nil.
+func (c *Client) newCall(a *Account, op wire.Op, kind callKind, resp wire.Response) *call {
 	k, ok := c.calls.Get().(*call)
 	if !ok {
 		k = &call{client: c, done: make(chan error, 1)}
 	}
-	k.op, k.kind, k.resp = op, kind, resp
+	k.account, k.op, k.kind, k.resp = a, op, kind, resp
 	k.begun = time.Now()
 	return k
 }
@@ -97,7 +98,7 @@ func (c *Client) newCall(op wire.Op, kind callKind, resp wire.Response) *call {
 func (k *call) free() {
 	clear(k.pieces)
 	k.pieces, k.total, k.frame = k.pieces[:0], 0, k.frame[:0]
-	k.resp, k.dist, k.conn, k.srv = nil, nil, nil, nil
+	k.account, k.resp, k.dist, k.conn, k.srv = nil, nil, nil, nil, nil
 	k.lost, k.status, k.bstream, k.moved = false, 0, 0, 0
 	k.scratch.io.Type, k.scratch.small.Type = wire.Datatype{}, wire.Datatype{}
 	k.scratch.smResp = wire.SmallIOResp{}

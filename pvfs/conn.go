@@ -164,9 +164,11 @@ func (c *conn) post(k *call) error {
 	case kindRead:
 		c.readFlows++
 	}
+	op, account := k.op, k.account // from here on it may be answered
 	alone := len(c.reqs) == 1 && len(c.data) == 0 && !c.sending
 	c.mu.Unlock()
-	c.srv.client.stats.sent(k.op)
+	c.srv.client.stats.sent(op)
+	account.sent(op)
 	if alone && c.raw != nil {
 		c.sendNow()
 	} else {

@@ -80,10 +80,12 @@ func TestWriteIsOneFlow(t *testing.T) {
 			p.reply(tag, wire.OpWriteCompletion, 0, &wire.WriteCompletionResp{Total: 600000})
 		}
 		c := f.client(Options{})
-		n, err := fakeFile(c, 65536).WriteAt(t.Context(), [][]byte{data[:5], {}, data[5:300001], data[300001:]}, 100)
+		var a Account
+		n, err := fakeFile(c, 65536).WriteAt(WithAccount(t.Context(), &a), [][]byte{data[:5], {}, data[5:300001], data[300001:]}, 100)
 		require.NoError(t, err)
 		require.Equal(t, 600000, n)
 		require.Equal(t, int64(600000), c.Stats().BytesWritten)
+		require.Equal(t, Snapshot{Requests: map[string]int64{"io": 1}, BytesWritten: 600000}, a.Snapshot())
 	})
 }
 

@@ -27,10 +27,12 @@ func TestLostConnectionIsRetried(t *testing.T) {
 			p.reply(tag, wire.OpGetAttr, 0, symlinkAttr(1))
 		}
 		c := f.client(Options{})
-		_, err := c.GetAttr(t.Context(), object(c, 0))
+		var a Account
+		_, err := c.GetAttr(WithAccount(t.Context(), &a), object(c, 0))
 		require.NoError(t, err)
 		require.Equal(t, int64(2), c.Stats().Retries)
 		require.Equal(t, int64(3), c.Stats().Requests["getattr"])
+		require.Equal(t, map[string]int64{"getattr": 3}, a.Snapshot().Requests)
 	})
 }
 

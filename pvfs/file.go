@@ -137,7 +137,7 @@ func (f *File) write(ctx context.Context, op string, w *wanted) (int64, error) {
 			return 0, err
 		}
 	}
-	t := newTransfer(f, p, wire.IOWrite)
+	t := newTransfer(ctx, f, p, wire.IOWrite)
 	defer t.free()
 	if err := t.plan(w); err != nil {
 		return 0, err
@@ -146,7 +146,7 @@ func (f *File) write(ctx context.Context, op string, w *wanted) (int64, error) {
 		return 0, err
 	}
 	n := t.moved()
-	f.c.stats.bytesWritten.Add(n)
+	f.c.moved(ctx, wire.IOWrite, n)
 	return n, nil
 }
 
@@ -160,7 +160,7 @@ func (f *File) read(ctx context.Context, op string, w *wanted) (int64, error) {
 		if err != nil || !again {
 			if err == nil {
 				w.repeat()
-				f.c.stats.bytesRead.Add(n)
+				f.c.moved(ctx, wire.IORead, n)
 			}
 			return n, err
 		}
@@ -170,7 +170,7 @@ func (f *File) read(ctx context.Context, op string, w *wanted) (int64, error) {
 // readOnce reads with the layout that we know. again means that the file turned
 // out to be no longer stuffed, and the data may be elsewhere.
 func (f *File) readOnce(ctx context.Context, p *placement, w *wanted) (n int64, again bool, err error) {
-	t := newTransfer(f, p, wire.IORead)
+	t := newTransfer(ctx, f, p, wire.IORead)
 	defer t.free()
 	if err := t.plan(w); err != nil {
 		return 0, false, err
@@ -286,7 +286,7 @@ func (f *File) Truncate(ctx context.Context, size int64) error {
 	}
 	calls := make([]*call, len(p.DFiles))
 	for i, d := range p.DFiles {
-		k := f.c.newCall(wire.OpTruncate, kindPlain, nil)
+		k := f.c.newCall(accountOf(ctx), wire.OpTruncate, kindPlain, nil)
 		req := &wire.TruncateReq{Handle: d, FSID: f.c.fsid, Size: p.dist.PhysSize(i, size)}
 		if err := k.encode(req, f.h, d); err != nil {
 			return err
@@ -310,7 +310,7 @@ func (f *File) Flush(ctx context.Context) error {
 func (c *Client) flushAll(ctx context.Context, targets []Handle) error {
 	calls := make([]*call, len(targets))
 	for i, h := range targets {
-		k := c.newCall(wire.OpFlush, kindPlain, nil)
+		k := c.newCall(accountOf(ctx), wire.OpFlush, kindPlain, nil)
 		if err := k.encodeNull(&wire.FlushReq{Handle: h, FSID: c.fsid}); err != nil {
 			return err
 		}

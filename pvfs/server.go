@@ -114,7 +114,7 @@ func (s *server) known() bool {
 // file system: others answer with errors that nobody understands.
 func (s *server) recognize(ctx context.Context, c *conn) error {
 	var resp wire.GetConfigResp
-	k := s.client.newCall(wire.OpGetConfig, kindPlain, &resp)
+	k := s.client.newCall(nil, wire.OpGetConfig, kindPlain, &resp)
 	if err := k.encodeNull(&wire.GetConfigReq{}); err != nil {
 		return err
 	}

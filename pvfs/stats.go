@@ -1,6 +1,7 @@
 package pvfs
 
 import (
+	"context"
 	"sync/atomic"
 
 	"github.com/zoidfs/zoidfs/pvfs/wire"
@@ -17,22 +18,67 @@ type stats struct {
 
 func (s *stats) sent(op wire.Op) { s.requests[op].Add(1) }
 
+// Account counts what a client does on behalf of somebody. The zero value is
+// ready and safe for concurrent use.
+type Account struct{ stats stats }
+
+// Snapshot is what was counted on a. Retries and Connects are nobody's.
+func (a *Account) Snapshot() Snapshot { return a.stats.snapshot() }
+
+type accountKey struct{}
+
+// WithAccount returns ctx for calls that are also counted on a.
+func WithAccount(ctx context.Context, a *Account) context.Context {
+	return context.WithValue(ctx, accountKey{}, a)
+}
+
+// accountOf is where calls under ctx are counted besides; nil: nowhere.
+func accountOf(ctx context.Context) *Account {
+	a, _ := ctx.Value(accountKey{}).(*Account)
+	return a
+}
+
+func (a *Account) sent(op wire.Op) {
+	if a != nil {
+		a.stats.sent(op)
+	}
+}
+
+// moved counts bytes of file data, under ctx.
+func (c *Client) moved(ctx context.Context, dir wire.IOType, n int64) {
+	c.stats.moved(dir, n)
+	if a := accountOf(ctx); a != nil {
+		a.stats.moved(dir, n)
+	}
+}
+
+// moved counts bytes of file data.
+func (s *stats) moved(dir wire.IOType, n int64) {
+	if dir == wire.IORead {
+		s.bytesRead.Add(n)
+		return
+	}
+	s.bytesWritten.Add(n)
+}
+
 // Stats returns what the client has done since it was made or ResetStats was
 // last called. Bytes are those of file data moved successfully.
-func (c *Client) Stats() Snapshot {
-	s := Snapshot{
+func (c *Client) Stats() Snapshot { return c.stats.snapshot() }
+
+func (s *stats) snapshot() Snapshot {
+	out := Snapshot{
 		Requests:     map[string]int64{},
-		BytesRead:    c.stats.bytesRead.Load(),
-		BytesWritten: c.stats.bytesWritten.Load(),
-		Retries:      c.stats.retries.Load(),
-		Connects:     c.stats.connects.Load(),
+		BytesRead:    s.bytesRead.Load(),
+		BytesWritten: s.bytesWritten.Load(),
+		Retries:      s.retries.Load(),
+		Connects:     s.connects.Load(),
 	}
-	for op := range c.stats.requests {
-		if n := c.stats.requests[op].Load(); n > 0 {
-			s.Requests[wire.Op(op).String()] = n
+	for op := range s.requests {
+		if n := s.requests[op].Load(); n > 0 {
+			out.Requests[wire.Op(op).String()] = n
 		}
 	}
-	return s
+	return out
 }
 
 // ResetStats starts counting anew.

@@ -25,20 +25,21 @@ const (
 // transfer is one read or write: a call for each server that has some of its
 // bytes, or several if the extents do not fit into one request.
 type transfer struct {
-	f     *File
-	p     *placement
-	dir   wire.IOType
-	calls []*call
-	first []*call // by server: the call of a contiguous transfer
-	src   source
+	f       *File
+	p       *placement
+	dir     wire.IOType
+	account *Account // where it is counted besides; may be nil
+	calls   []*call
+	first   []*call // by server: the call of a contiguous transfer
+	src     source
 }
 
-func newTransfer(f *File, p *placement, dir wire.IOType) *transfer {
+func newTransfer(ctx context.Context, f *File, p *placement, dir wire.IOType) *transfer {
 	t, ok := f.c.moves.Get().(*transfer)
 	if !ok {
 		t = new(transfer)
 	}
-	t.f, t.p, t.dir = f, p, dir
+	t.f, t.p, t.dir, t.account = f, p, dir, accountOf(ctx)
 	return t
 }
 
@@ -53,7 +54,7 @@ func (t *transfer) free() {
 	clear(t.first)
 	c := t.f.c
 	t.calls, t.first, t.src = t.calls[:0], t.first[:0], source{}
-	t.f, t.p = nil, nil
+	t.f, t.p, t.account = nil, nil, nil
 	c.moves.Put(t)
 }
 
@@ -109,7 +110,7 @@ func (t *transfer) planOne(e extent.Extent) error {
 }
 
 func (t *transfer) newCall(server int) *call {
-	k := t.f.c.newCall(wire.OpIO, kindRead, nil)
+	k := t.f.c.newCall(t.account, wire.OpIO, kindRead, nil)
 	k.dist, k.nr = t.p.dist, server
 	t.calls = append(t.calls, k)
 	return k

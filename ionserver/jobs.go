@@ -1,6 +1,7 @@
 package ionserver
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
+	"github.com/zoidfs/zoidfs/pvfs"
 )
 
 // Bounds of the table of jobs. A job beyond is not known; of one that has ended
@@ -31,6 +33,14 @@ type jobInfo struct {
 	Ended time.Time // zero while a mount has ranks of it
 	// Ranks are those that mounts have, in order, by session.
 	Ranks map[uint64][]collective.Rank
+
+	account *jobAccount // the same as long as the job is known
+}
+
+// jobAccount counts what was done for a job.
+type jobAccount struct {
+	rpc  rpc.Counters // requests of mounts
+	pvfs pvfs.Account // requests to PVFS2 servers; of files written back, for the job that wrote last
 }
 
 // Here is the number of ranks that mounts have told of.
@@ -77,7 +87,7 @@ func (t *jobTable) tell(session uint64, m *ionpb.JobReq, now time.Time) {
 		if len(ranks) == 0 || len(t.jobs) >= maxJobs {
 			return
 		}
-		old = &jobInfo{ID: id, Name: m.Name, UID: m.Uid, Size: int(m.Size), Began: now}
+		old = &jobInfo{ID: id, Name: m.Name, UID: m.Uid, Size: int(m.Size), Began: now, account: new(jobAccount)}
 	}
 	t.putLocked(old.with(session, ranks, now))
 }
@@ -128,6 +138,45 @@ func (t *jobTable) dropSession(session uint64, now time.Time) {
 			t.putLocked(j.with(session, nil, now))
 		}
 	}
+}
+
+// requests is where to count requests of mounts; nil if a is.
+func (a *jobAccount) requests() *rpc.Counters {
+	if a == nil {
+		return nil
+	}
+	return &a.rpc
+}
+
+// account is where to count what is done for a job; nil if it is not known.
+func (t *jobTable) account(id collective.JobID) *jobAccount {
+	if id == 0 {
+		return nil
+	}
+	if j := t.lookup(id); j != nil {
+		return j.account
+	}
+	return nil
+}
+
+// onBehalf returns ctx for requests to PVFS2 servers that are counted for a job.
+func (t *jobTable) onBehalf(ctx context.Context, id collective.JobID) context.Context {
+	if a := t.account(id); a != nil {
+		return pvfs.WithAccount(ctx, &a.pvfs)
+	}
+	return ctx
+}
+
+// status is j as it is shown.
+func (j *jobInfo) status() *ionpb.JobStatus {
+	s := &ionpb.JobStatus{
+		Id: uint64(j.ID), Name: j.Name, Uid: j.UID, Size: uint32(j.Size),
+		Ranks: uint32(j.Here()), Mounts: uint32(len(j.Ranks)), Began: j.Began.Unix(),
+	}
+	if !j.Ended.IsZero() {
+		s.Ended = j.Ended.Unix()
+	}
+	return s
 }
 
 // tellJob is the operation JOB.

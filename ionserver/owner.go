@@ -50,6 +50,7 @@ type ownedFile struct {
 	back   chan struct{} // capacity 1: whoever writes back has its place
 	eager  atomic.Bool   // is in owner.full, or just being seen to
 	fresh  atomic.Int64  // bytes written since consider last looked
+	job    atomic.Uint64 // that wrote last; 0: none, or none is known
 
 	writes writes // since the last round of writing back
 

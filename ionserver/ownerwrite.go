@@ -29,6 +29,7 @@ func (c *call) write() (reply *rpc.Frame, err error) {
 	o := c.srv.owner
 	f := o.get(c.Handle)
 	defer o.put(f)
+	f.job.Store(c.Job)
 	if s.hull.Empty() {
 		return &rpc.Frame{}, nil
 	}

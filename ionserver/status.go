@@ -7,13 +7,38 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
+	"github.com/zoidfs/zoidfs/pvfs"
 )
 
 // Stats implements rpc.Service: what was asked of this node, and what it asked
-// of PVFS2, since the start or the last reset.
+// of PVFS2, since the start or the last reset, or on behalf of one job.
 func (s *Server) Stats(_ context.Context, m *ionpb.StatsReq) (*ionpb.StatsResp, error) {
-	r, p := s.counters.Snapshot(), s.pvfs.Stats()
+	if m.Job != 0 {
+		j := s.jobs.lookup(collective.JobID(m.Job))
+		if j == nil {
+			return new(ionpb.StatsResp), nil
+		}
+		out := statsResp(j.account.rpc.Snapshot(), j.account.pvfs.Snapshot())
+		out.Jobs = []*ionpb.JobStatus{j.status()}
+		return out, nil
+	}
+	out := statsResp(s.counters.Snapshot(), s.pvfs.Stats())
+	if m.Jobs {
+		for _, j := range s.jobs.all() {
+			out.Jobs = append(out.Jobs, j.status())
+		}
+	}
+	if m.GetReset_() {
+		s.counters.Reset()
+		s.pvfs.ResetStats()
+	}
+	return out, nil
+}
+
+func statsResp(r rpc.Snapshot, p pvfs.Snapshot) *ionpb.StatsResp {
 	out := &ionpb.StatsResp{
 		RpcRequests: r.Requests, RpcBytesSent: r.BytesSent, RpcBytesReceived: r.BytesReceived,
 		PvfsRequests:  make(map[string]uint64, len(p.Requests)),
@@ -22,11 +47,7 @@ func (s *Server) Stats(_ context.Context, m *ionpb.StatsReq) (*ionpb.StatsResp, 
 	for op, n := range p.Requests {
 		out.PvfsRequests[op] = uint64(n)
 	}
-	if m.GetReset_() {
-		s.counters.Reset()
-		s.pvfs.ResetStats()
-	}
-	return out, nil
+	return out
 }
 
 // pingTimeout is how long Status waits for the answer of a PVFS2 server.

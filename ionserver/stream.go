@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
@@ -120,9 +121,14 @@ func (st *stream) handleMount(sess *session, r *rpc.Request) {
 		r.Fail(errno.New("ionserver: too many unacknowledged requests", syscall.ENOBUFS))
 		return
 	}
-	c := &call{Request: r, srv: st.srv, ctx: st.srv.work, stream: st, sess: sess}
+	job := collective.JobID(r.Job)
+	account := st.srv.jobs.account(job).requests()
+	account.Asked(r.Op, 0)
+	account.Answered(r.Frame)
+	c := &call{Request: r, srv: st.srv, ctx: st.srv.jobs.onBehalf(st.srv.work, job), stream: st, sess: sess}
 	f, err := c.dispatch()
 	out := outcome(f, err)
+	account.Sent(out)
 	if !r.Op.Recorded() {
 		r.Reply(out)
 		return

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
@@ -122,6 +123,7 @@ func (o *owner) flyHome(ctx context.Context, f *ownedFile, exts []extent.Extent,
 	if err := o.srv.awaitView(ctx); err != nil {
 		return err
 	}
+	ctx = o.srv.jobs.onBehalf(ctx, collective.JobID(f.job.Load()))
 	file, err := o.file(ctx, f)
 	if err != nil {
 		return err

@@ -3839,8 +3839,12 @@ func (x *NameLockResp) GetToken() uint64 {
 }
 
 type StatsReq struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reset_        bool                   `protobuf:"varint,1,opt,name=reset,proto3" json:"reset,omitempty"` // start counting anew after this answer
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Reset_ bool                   `protobuf:"varint,1,opt,name=reset,proto3" json:"reset,omitempty"` // start counting anew after this answer
+	Jobs   bool                   `protobuf:"varint,2,opt,name=jobs,proto3" json:"jobs,omitempty"`   // list the jobs too
+	// Not 0: the answer is about this job alone, whose counters are never reset.
+	// Without an entry in jobs it is not known.
+	Job           uint64 `protobuf:"varint,3,opt,name=job,proto3" json:"job,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3882,6 +3886,20 @@ func (x *StatsReq) GetReset_() bool {
 	return false
 }
 
+func (x *StatsReq) GetJobs() bool {
+	if x != nil {
+		return x.Jobs
+	}
+	return false
+}
+
+func (x *StatsReq) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
 type StatsResp struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	RpcRequests      map[string]uint64      `protobuf:"bytes,1,rep,name=rpc_requests,json=rpcRequests,proto3" json:"rpc_requests,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by operation, as received
@@ -3890,6 +3908,7 @@ type StatsResp struct {
 	PvfsRequests     map[string]uint64      `protobuf:"bytes,4,rep,name=pvfs_requests,json=pvfsRequests,proto3" json:"pvfs_requests,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	PvfsBytesRead    uint64                 `protobuf:"varint,5,opt,name=pvfs_bytes_read,json=pvfsBytesRead,proto3" json:"pvfs_bytes_read,omitempty"`
 	PvfsBytesWritten uint64                 `protobuf:"varint,6,opt,name=pvfs_bytes_written,json=pvfsBytesWritten,proto3" json:"pvfs_bytes_written,omitempty"`
+	Jobs             []*JobStatus           `protobuf:"bytes,7,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -3966,6 +3985,114 @@ func (x *StatsResp) GetPvfsBytesWritten() uint64 {
 	return 0
 }
 
+func (x *StatsResp) GetJobs() []*JobStatus {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+// JobStatus is what an I/O node knows of a job.
+type JobStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Uid           uint32                 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
+	Size          uint32                 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`     // ranks of the whole job; 0: not known
+	Ranks         uint32                 `protobuf:"varint,5,opt,name=ranks,proto3" json:"ranks,omitempty"`   // that mounts have
+	Mounts        uint32                 `protobuf:"varint,6,opt,name=mounts,proto3" json:"mounts,omitempty"` // that have any
+	Began         int64                  `protobuf:"varint,7,opt,name=began,proto3" json:"began,omitempty"`   // when it was first told of, unix seconds
+	Ended         int64                  `protobuf:"varint,8,opt,name=ended,proto3" json:"ended,omitempty"`   // likewise; 0 while a mount has ranks
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobStatus) Reset() {
+	*x = JobStatus{}
+	mi := &file_ion_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobStatus) ProtoMessage() {}
+
+func (x *JobStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
+func (*JobStatus) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *JobStatus) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *JobStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JobStatus) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *JobStatus) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *JobStatus) GetRanks() uint32 {
+	if x != nil {
+		return x.Ranks
+	}
+	return 0
+}
+
+func (x *JobStatus) GetMounts() uint32 {
+	if x != nil {
+		return x.Mounts
+	}
+	return 0
+}
+
+func (x *JobStatus) GetBegan() int64 {
+	if x != nil {
+		return x.Began
+	}
+	return 0
+}
+
+func (x *JobStatus) GetEnded() int64 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
+}
+
 // RoundsReq asks for the rounds that the I/O node remembers.
 type RoundsReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3977,7 +4104,7 @@ type RoundsReq struct {
 
 func (x *RoundsReq) Reset() {
 	*x = RoundsReq{}
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3989,7 +4116,7 @@ func (x *RoundsReq) String() string {
 func (*RoundsReq) ProtoMessage() {}
 
 func (x *RoundsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4002,7 +4129,7 @@ func (x *RoundsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsReq.ProtoReflect.Descriptor instead.
 func (*RoundsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{51}
+	return file_ion_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RoundsReq) GetHandle() uint64 {
@@ -4028,7 +4155,7 @@ type RoundsResp struct {
 
 func (x *RoundsResp) Reset() {
 	*x = RoundsResp{}
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4040,7 +4167,7 @@ func (x *RoundsResp) String() string {
 func (*RoundsResp) ProtoMessage() {}
 
 func (x *RoundsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4053,7 +4180,7 @@ func (x *RoundsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsResp.ProtoReflect.Descriptor instead.
 func (*RoundsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{52}
+	return file_ion_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RoundsResp) GetRecords() []byte {
@@ -4071,7 +4198,7 @@ type StatusReq struct {
 
 func (x *StatusReq) Reset() {
 	*x = StatusReq{}
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4083,7 +4210,7 @@ func (x *StatusReq) String() string {
 func (*StatusReq) ProtoMessage() {}
 
 func (x *StatusReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4096,7 +4223,7 @@ func (x *StatusReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReq.ProtoReflect.Descriptor instead.
 func (*StatusReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{53}
+	return file_ion_proto_rawDescGZIP(), []int{54}
 }
 
 type StatusResp struct {
@@ -4123,7 +4250,7 @@ type StatusResp struct {
 
 func (x *StatusResp) Reset() {
 	*x = StatusResp{}
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4135,7 +4262,7 @@ func (x *StatusResp) String() string {
 func (*StatusResp) ProtoMessage() {}
 
 func (x *StatusResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4148,7 +4275,7 @@ func (x *StatusResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResp.ProtoReflect.Descriptor instead.
 func (*StatusResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{54}
+	return file_ion_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *StatusResp) GetAddress() string {
@@ -4281,7 +4408,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4293,7 +4420,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4306,7 +4433,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{55}
+	return file_ion_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SessionStatus) GetSession() uint64 {
@@ -4390,7 +4517,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4402,7 +4529,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4415,7 +4542,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{56}
+	return file_ion_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *PeerStatus) GetAddress() string {
@@ -4451,7 +4578,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4463,7 +4590,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4476,7 +4603,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{57}
+	return file_ion_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ServerStatus) GetAlias() string {
@@ -4771,22 +4898,34 @@ const file_ion_proto_rawDesc = "" +
 	"\texclusive\x18\x02 \x01(\bR\texclusive\x12\x14\n" +
 	"\x05mount\x18\x03 \x01(\x04R\x05mount\"$\n" +
 	"\fNameLockResp\x12\x14\n" +
-	"\x05token\x18\x01 \x01(\x04R\x05token\" \n" +
+	"\x05token\x18\x01 \x01(\x04R\x05token\"F\n" +
 	"\bStatsReq\x12\x14\n" +
-	"\x05reset\x18\x01 \x01(\bR\x05reset\"\xcd\x03\n" +
+	"\x05reset\x18\x01 \x01(\bR\x05reset\x12\x12\n" +
+	"\x04jobs\x18\x02 \x01(\bR\x04jobs\x12\x10\n" +
+	"\x03job\x18\x03 \x01(\x04R\x03job\"\xf7\x03\n" +
 	"\tStatsResp\x12H\n" +
 	"\frpc_requests\x18\x01 \x03(\v2%.zoidfs.v1.StatsResp.RpcRequestsEntryR\vrpcRequests\x12$\n" +
 	"\x0erpc_bytes_sent\x18\x02 \x01(\x04R\frpcBytesSent\x12,\n" +
 	"\x12rpc_bytes_received\x18\x03 \x01(\x04R\x10rpcBytesReceived\x12K\n" +
 	"\rpvfs_requests\x18\x04 \x03(\v2&.zoidfs.v1.StatsResp.PvfsRequestsEntryR\fpvfsRequests\x12&\n" +
 	"\x0fpvfs_bytes_read\x18\x05 \x01(\x04R\rpvfsBytesRead\x12,\n" +
-	"\x12pvfs_bytes_written\x18\x06 \x01(\x04R\x10pvfsBytesWritten\x1a>\n" +
+	"\x12pvfs_bytes_written\x18\x06 \x01(\x04R\x10pvfsBytesWritten\x12(\n" +
+	"\x04jobs\x18\a \x03(\v2\x14.zoidfs.v1.JobStatusR\x04jobs\x1a>\n" +
 	"\x10RpcRequestsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a?\n" +
 	"\x11PvfsRequestsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"5\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xaf\x01\n" +
+	"\tJobStatus\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\rR\x04size\x12\x14\n" +
+	"\x05ranks\x18\x05 \x01(\rR\x05ranks\x12\x16\n" +
+	"\x06mounts\x18\x06 \x01(\rR\x06mounts\x12\x14\n" +
+	"\x05began\x18\a \x01(\x03R\x05began\x12\x14\n" +
+	"\x05ended\x18\b \x01(\x03R\x05ended\"5\n" +
 	"\tRoundsReq\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\x04R\x03job\"&\n" +
@@ -4969,7 +5108,7 @@ func file_ion_proto_rawDescGZIP() []byte {
 }
 
 var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_ion_proto_goTypes = []any{
 	(Op)(0),               // 0: zoidfs.v1.Op
 	(Flag)(0),             // 1: zoidfs.v1.Flag
@@ -5027,15 +5166,16 @@ var file_ion_proto_goTypes = []any{
 	(*NameLockResp)(nil),  // 53: zoidfs.v1.NameLockResp
 	(*StatsReq)(nil),      // 54: zoidfs.v1.StatsReq
 	(*StatsResp)(nil),     // 55: zoidfs.v1.StatsResp
-	(*RoundsReq)(nil),     // 56: zoidfs.v1.RoundsReq
-	(*RoundsResp)(nil),    // 57: zoidfs.v1.RoundsResp
-	(*StatusReq)(nil),     // 58: zoidfs.v1.StatusReq
-	(*StatusResp)(nil),    // 59: zoidfs.v1.StatusResp
-	(*SessionStatus)(nil), // 60: zoidfs.v1.SessionStatus
-	(*PeerStatus)(nil),    // 61: zoidfs.v1.PeerStatus
-	(*ServerStatus)(nil),  // 62: zoidfs.v1.ServerStatus
-	nil,                   // 63: zoidfs.v1.StatsResp.RpcRequestsEntry
-	nil,                   // 64: zoidfs.v1.StatsResp.PvfsRequestsEntry
+	(*JobStatus)(nil),     // 56: zoidfs.v1.JobStatus
+	(*RoundsReq)(nil),     // 57: zoidfs.v1.RoundsReq
+	(*RoundsResp)(nil),    // 58: zoidfs.v1.RoundsResp
+	(*StatusReq)(nil),     // 59: zoidfs.v1.StatusReq
+	(*StatusResp)(nil),    // 60: zoidfs.v1.StatusResp
+	(*SessionStatus)(nil), // 61: zoidfs.v1.SessionStatus
+	(*PeerStatus)(nil),    // 62: zoidfs.v1.PeerStatus
+	(*ServerStatus)(nil),  // 63: zoidfs.v1.ServerStatus
+	nil,                   // 64: zoidfs.v1.StatsResp.RpcRequestsEntry
+	nil,                   // 65: zoidfs.v1.StatsResp.PvfsRequestsEntry
 }
 var file_ion_proto_depIdxs = []int32{
 	6,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
@@ -5051,25 +5191,26 @@ var file_ion_proto_depIdxs = []int32{
 	4,  // 10: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
 	8,  // 11: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
 	8,  // 12: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
-	63, // 13: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	64, // 14: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
-	8,  // 15: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	60, // 16: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	61, // 17: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	62, // 18: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
-	5,  // 19: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	54, // 20: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	58, // 21: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
-	56, // 22: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
-	5,  // 23: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	55, // 24: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	59, // 25: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
-	57, // 26: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
-	23, // [23:27] is the sub-list for method output_type
-	19, // [19:23] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	64, // 13: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	65, // 14: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	56, // 15: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
+	8,  // 16: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
+	61, // 17: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	62, // 18: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	63, // 19: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	5,  // 20: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
+	54, // 21: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	59, // 22: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	57, // 23: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
+	5,  // 24: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
+	55, // 25: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	60, // 26: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	58, // 27: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
+	24, // [24:28] is the sub-list for method output_type
+	20, // [20:24] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_ion_proto_init() }
@@ -5085,7 +5226,7 @@ func file_ion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ion_proto_rawDesc), len(file_ion_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   60,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -66,6 +66,13 @@ func (c *Counters) Answered(f *Frame) {
 	}
 }
 
+// Sent counts what a reply carries, on the side that sends it.
+func (c *Counters) Sent(f *Frame) {
+	if c != nil {
+		c.send(f)
+	}
+}
+
 func (c *Counters) send(f *Frame) { c.sent.Add(uint64(len(f.Body) + f.Data.Len())) }
 
 func (c *Counters) receive(f *Frame) { c.received.Add(uint64(len(f.Body) + f.Data.Len())) }

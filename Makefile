@@ -17,7 +17,8 @@ SYSTEM := ./cmd/zoidfs/... ./internal/systest/...
 
 # Debian packages whose programs the tests run.
 TEST_PACKAGES := attr fio fuse3 gcc git hdf5-tools libc6-dev libhdf5-mpich-dev libhdf5-openmpi-dev \
-	libmpich-dev libopenmpi-dev libpnetcdf-dev mpich openmpi-bin pnetcdf-bin python3 rsync sqlite3 tar util-linux
+	libmpich-dev libopenmpi-dev libpnetcdf-dev mpich munge openmpi-bin pnetcdf-bin python3 rsync slurm-wlm sqlite3 \
+	tar util-linux
 
 .PHONY: all build run test test-orangefs test-packages bench check fmt vet lint arch fuzz gen clean install
 

@@ -6,9 +6,7 @@ import (
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
-	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/fs/ranks"
-	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
 // looks are the calls whose caller is found out if it is not known yet. Calls
@@ -30,20 +28,6 @@ func (m *mount) process(ctx context.Context, o op) *ranks.Process {
 		return m.ranks.Lookup(c.Pid, c.Uid)
 	}
 	return m.ranks.Known(c.Pid, c.Uid)
-}
-
-// newRanks returns the table of processes, which tells I/O nodes of their jobs.
-func (m *mount) newRanks() (*ranks.Table, error) {
-	return ranks.New(ranks.Options{
-		Kinds: int(numOps), Logger: m.log,
-		Changed:   func(j *ranks.Job) { m.tellJob(j, m.ranks.Ranks(j)) },
-		Ended:     func(j *ranks.Job) { m.tellJob(j, nil) },
-		Forgotten: func(j *ranks.Job) { m.client.ForgetJob(j.ID) },
-	})
-}
-
-func (m *mount) tellJob(j *ranks.Job, seen []collective.Rank) {
-	m.client.SetJob(ionclient.Job{ID: j.ID, Name: j.Name, UID: j.UID, Size: j.Size, Ranks: seen})
 }
 
 // openedBy is who opened the file or directory fh; nil if that is not known.

@@ -17,6 +17,8 @@ const (
 	statsXattr  = "user.zoidfs.stats"       // a Snapshot
 	statusXattr = "user.zoidfs.status"      // a Status
 	resetXattr  = "user.zoidfs.stats.reset" // set to anything: count anew
+	jobsXattr   = "user.zoidfs.jobs"        // []JobInfo, the latest; set to a JobRequest
+	jobXattr    = "user.zoidfs.job."        // with a job's id behind it: a JobStats
 )
 
 // TraceXattr is another one: its value is a TraceStatus, and setting it to a
@@ -73,8 +75,14 @@ func (n *node) control(name string) ([]byte, bool) {
 		v = n.m.status()
 	case TraceXattr:
 		v = n.m.tracer.show()
+	case jobsXattr:
+		v = n.m.jobList()
 	default:
-		return nil, false
+		j, ok := n.m.jobNamed(name)
+		if !ok {
+			return nil, false
+		}
+		v = j
 	}
 	b, err := json.Marshal(v)
 	if err != nil {

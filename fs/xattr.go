@@ -65,6 +65,9 @@ func (n *node) Setxattr(ctx context.Context, name string, value []byte, flags ui
 		n.m.resetStats()
 		return 0
 	}
+	if n.IsRoot() && name == jobsXattr {
+		return n.setJob(ctx, value)
+	}
 	if n.IsRoot() && name == TraceXattr {
 		return n.setTrace(ctx, value)
 	}
@@ -104,7 +107,10 @@ func (n *node) Removexattr(ctx context.Context, name string) syscall.Errno {
 // writableXattr is xattrErrno for a change.
 func writableXattr(name string) syscall.Errno {
 	switch name {
-	case viewXattr, statsXattr, statusXattr, resetXattr, TraceXattr, RoundsXattr, consistency.HereXattr:
+	case viewXattr, statsXattr, statusXattr, resetXattr, jobsXattr, TraceXattr, RoundsXattr, consistency.HereXattr:
+		return syscall.EPERM
+	}
+	if strings.HasPrefix(name, jobXattr) {
 		return syscall.EPERM
 	}
 	e := xattrErrno(name)

@@ -108,16 +108,19 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func (a *app) statsCommand() *cobra.Command {
-	var dir string
-	var asJSON, reset bool
+	var dir, job string
+	var asJSON, reset, jobs bool
 	cmd := &cobra.Command{
-		Use:   "stats [--dir DIR | MOUNTPOINT | HOST:PORT] [--json] [--reset]",
+		Use:   "stats [--dir DIR | MOUNTPOINT | HOST:PORT] [--jobs | --job JOB] [--json] [--reset]",
 		Short: "calls, requests and bytes at each level",
 		Long: "stats prints what was asked since the start, or since the last --reset: calls that reached mounts, requests from\n" +
 			"mounts to I/O nodes, requests to PVFS2 servers. It counts for a mount, for the I/O node at HOST:PORT, or for the\n" +
-			"whole system in DIR, which is the sum over its mounts and I/O nodes.",
+			"whole system in DIR, which is the sum over its mounts and I/O nodes.\n\n" +
+			"--jobs lists the parallel jobs that are there, and those that ended last. --job prints what was asked on behalf of one,\n" +
+			"by its id or name, since it began; what was written back counts for the job that wrote to the file last.",
 		Example: "  zoidfs stats --dir /tmp/z\n" +
 			"  zoidfs stats --json /zfs\n" +
+			"  zoidfs stats --job 1234.0 /zfs\n" +
 			"  zoidfs stats --reset ion0:7000      # print, then start counting anew",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -129,8 +132,21 @@ func (a *app) statsCommand() *cobra.Command {
 			if len(args) == 1 && cmd.Flags().Changed("dir") {
 				return fmt.Errorf("--dir and %q exclude each other", args[0])
 			}
+			if (jobs || job != "") && reset || jobs && job != "" {
+				return errors.New("--jobs, --job and --reset exclude each other")
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
 			defer cancel()
+			if jobs || job != "" {
+				src, err := jobSource(dir, args)
+				if err != nil {
+					return err
+				}
+				if jobs {
+					return a.listJobs(ctx, src, asJSON)
+				}
+				return a.jobStats(ctx, src, job, asJSON)
+			}
 			s, statsErr := collectStats(ctx, dir, args, reset)
 			var err error
 			if statsErr == nil || len(args) == 0 && counters.Total(s.App.Calls) > 0 { // what answered is worth printing
@@ -145,6 +161,8 @@ func (a *app) statsCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&dir, "dir", defaultDir, "`DIR` of the system")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	cmd.Flags().BoolVar(&jobs, "jobs", false, "list the parallel jobs")
+	cmd.Flags().StringVar(&job, "job", "", "only what was asked on behalf of this `JOB`")
 	cmd.Flags().BoolVar(&reset, "reset", false, "start counting anew afterwards")
 	return cmd
 }

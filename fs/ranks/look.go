@@ -20,7 +20,7 @@ func (t *Table) look(a ask, buf []byte) (*Process, []byte) {
 		if err != nil || st.started != a.again.started {
 			return nil, buf
 		}
-		c, ok, buf := t.identify(a.again.pid, st, buf)
+		c, ok, buf := t.identify(a.again.pid, st, a.uid, buf)
 		t.learn(a.again, st, a.uid, c, ok)
 		return a.again, buf
 	}
@@ -39,7 +39,7 @@ func (t *Table) look(a ask, buf []byte) (*Process, []byte) {
 	if p == nil || known {
 		return p, buf
 	}
-	c, ok, buf := t.identify(pid, st, buf)
+	c, ok, buf := t.identify(pid, st, a.uid, buf)
 	t.learn(p, st, a.uid, c, ok)
 	return p, buf
 }
@@ -93,12 +93,16 @@ func (t *Table) bindLocked(tid uint32, p *Process) {
 // nobody is no caller's uid: of a process that is being looked at.
 const nobody = 1<<32 - 1
 
-// identify reads what a process says of itself.
-func (t *Table) identify(pid uint32, st stat, buf []byte) (claim, bool, []byte) {
+// identify finds out what is told of a process of uid, and else what it says of
+// itself.
+func (t *Table) identify(pid uint32, st stat, uid uint32, buf []byte) (claim, bool, []byte) {
 	var e env
 	b, err := t.proc.read(buf, pid, "environ")
 	if err == nil {
 		e, buf = parseEnviron(b), b[:0]
+	}
+	if job, ok := t.toldOf(pid, st, uid); ok {
+		return e.named(job.Job, job.Size), true, buf
 	}
 	c, ok := e.byUser()
 	if !ok {
@@ -185,7 +189,7 @@ func (t *Table) leaveLocked(p *Process) {
 	if who.job.procs--; who.job.procs == 0 {
 		who.job.idle = time.Now()
 	}
-	p.who.Store(&identity{uid: who.uid})
+	p.who.Store(&identity{uid: who.uid, job: who.job, rank: noRank}) // closes that follow an exit are the job's
 }
 
 // jobLocked is the job that a process of uid claims. It is nil if there are too
@@ -242,6 +246,13 @@ func (t *Table) Ranks(j *Job) []collective.Rank {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return j.ranks()
+}
+
+// Job returns the job with this id, or nil.
+func (t *Table) Job(id collective.JobID) *Job {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.jobs[id]
 }
 
 // State is how a job is doing on this mount.

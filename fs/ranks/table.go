@@ -59,6 +59,7 @@ type Table struct {
 	byTID map[uint32]*Process       // guarded by mu
 	procs map[uint32]*Process       // by process id; guarded by mu
 	jobs  map[collective.JobID]*Job // those that live and those that ended last; guarded by mu
+	told  []named                   // in the order in which they were told; guarded by mu
 }
 
 // ask is a thread of which somebody wants to know the process.

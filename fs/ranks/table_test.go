@@ -91,7 +91,7 @@ func TestExit(t *testing.T) {
 	require.Equal(t, State{Ranks: 1, Processes: 1}, table.State(j))
 	c.end()
 	require.Eventually(t, func() bool { return table.Known(c.pid(), uid) == nil && table.Known(c.thread, uid) == nil }, 10*time.Second, time.Millisecond)
-	require.Zero(t, p.Caller(), "who is gone calls no more")
+	require.Equal(t, collective.Caller{Account: j.ID}, p.Caller(), "what it leaves open is closed for the job")
 	require.Same(t, j, <-ended)
 	require.True(t, table.State(j).Ended)
 	again := start(t, ranksOf("a", "1"))
@@ -116,7 +116,7 @@ func TestReuse(t *testing.T) {
 	got := table.Known(c.pid(), uid)
 	require.NotSame(t, p, got)
 	require.Equal(t, NewJobID(uid, byHand, "a", 4), got.Job().ID)
-	require.Zero(t, p.Caller())
+	require.Zero(t, p.Caller().Member)
 }
 
 // TestHelpers: a program that a rank has started has its environment, and is
@@ -181,6 +181,54 @@ func TestOneTaskOfSlurm(t *testing.T) {
 	require.NotZero(t, second.Caller().Member)
 	require.NotZero(t, first.Caller().Member)
 	require.Zero(t, again.Caller().Member)
+}
+
+// TestNamed: what is told of a process counts more than its environment, which
+// has its rank.
+func TestNamed(t *testing.T) {
+	table := newTable(t, Options{})
+	vars := "PMI_RANK=1 PMI_SIZE=8 PMI_JOBID=x"
+	c := start(t, vars, "sh", "-c", "\"$0\"; :")
+	program, err := table.proc.leader(c.thread)
+	require.NoError(t, err)
+	st, err := table.proc.stat(program)
+	require.NoError(t, err)
+	want := collective.Member{Job: NewJobID(uid, byHand, "told", 8), Rank: 1}
+	own := collective.Member{Job: NewJobID(uid, pmi, "x", 8), Rank: 1}
+	p := lookup(t, table, program)
+	becomes := func(m collective.Member) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			return table.Lookup(program, uid).Caller().Member == m
+		}, 10*time.Second, time.Millisecond)
+	}
+	becomes(own)
+	groups := table.proc.cgroups(program)
+	for _, n := range []Named{
+		{PIDs: []uint32{program}}, {PIDs: []uint32{1 << 22, c.pid()}}, {Session: st.session}, {Cgroup: append(groups, "/none")[0]},
+	} {
+		if n.Cgroup == "/none" {
+			continue // this machine has no control groups
+		}
+		n.UID, n.Job, n.Size = uid, "told", 8
+		table.Begin(n)
+		becomes(want)
+		require.False(t, table.End(uid+1, "told"), "of another user")
+		require.True(t, table.End(uid, "told"))
+		becomes(own)
+	}
+	table.Begin(Named{UID: uid + 1, Job: "told", Size: 8, PIDs: []uint32{program}})
+	_, ok := table.toldOf(program, st, uid)
+	require.False(t, ok, "told by a user who has no say")
+	require.Same(t, p, table.Known(program, uid))
+}
+
+func TestWithin(t *testing.T) {
+	require.True(t, within("/a/b", "/a/b"))
+	require.True(t, within("/a/b/c", "/a/b"))
+	require.True(t, within("/a/b/c", "/a/b/"))
+	require.False(t, within("/a/bc", "/a/b"))
+	require.False(t, within("/a", "/a/b"))
 }
 
 // TestStuck: a call does not wait long for a process whose memory is locked.

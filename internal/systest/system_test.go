@@ -24,6 +24,7 @@ func runTests(t *testing.T, r *rig) {
 		{"Across", testAcross},
 		{"Programs", testPrograms},
 		{"MPI", testMPI},
+		{"Jobs", testJobs},
 		{"Calls", testCalls},
 		{"Striping", testStriping},
 		{"Explain", testExplain},

@@ -58,16 +58,20 @@ func MountStats(ctx context.Context, point string, reset bool) (counters.Stats, 
 // IONStats returns what the I/O node at addr has counted: requests that came
 // in as rpc, requests to the servers as pvfs.
 func IONStats(ctx context.Context, addr string, reset bool) (counters.Stats, error) {
-	s := counters.New()
 	r, err := rpc.Stats(ctx, addr, &ionpb.StatsReq{Reset_: reset}, rpc.Options{})
 	if err != nil {
-		return s, fmt.Errorf("stats of I/O node %s: %w", addr, err)
+		return counters.New(), fmt.Errorf("stats of I/O node %s: %w", addr, err)
 	}
+	return ionStats(r), nil
+}
+
+func ionStats(r *ionpb.StatsResp) counters.Stats {
+	s := counters.New()
 	fill(s.RPC.Requests, r.RpcRequests)
 	s.RPC.BytesSent, s.RPC.BytesReceived = r.RpcBytesSent, r.RpcBytesReceived
 	fill(s.PVFS.Requests, r.PvfsRequests)
 	s.PVFS.BytesRead, s.PVFS.BytesWritten = r.PvfsBytesRead, r.PvfsBytesWritten
-	return s, nil
+	return s
 }
 
 func fill(dst, src map[string]uint64) {

@@ -22,6 +22,17 @@ func (f *File) Peek(exts ...extent.Extent) (*View, []extent.Extent) {
 	return f.peekLocked(exts...)
 }
 
+// Known reports whether all bytes of ext are known.
+func (f *File) Known(ext extent.Extent) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known := true
+	f.walkLocked(ext, func(b *block, part extent.Extent) {
+		known = known && b != nil && b.valid.contains(part)
+	})
+	return known
+}
+
 func (f *File) peekLocked(exts ...extent.Extent) (v *View, missing []extent.Extent) {
 	s := f.store
 	n := 0

@@ -36,7 +36,8 @@ type Pattern struct {
 // region is a part of a file.
 type region struct {
 	index   int64
-	bytes   int64  // of all accesses, also if they overlap
+	n       int    // accesses
+	bytes   int64  // of all of them, also if they overlap
 	touched uint64 // a bit a granule
 	last    int    // Pattern.seen at its last access
 }
@@ -86,6 +87,7 @@ func (p *Pattern) touch(index int64, e extent.Extent) {
 	p.order.MoveToFront(at)
 	r := at.Value.(*region)
 	r.last = p.seen
+	r.n++
 	r.bytes += e.Len
 	const size = RegionSize / granules
 	first, last := e.Off%RegionSize/size, (e.Off%RegionSize+e.Len-1)/size
@@ -107,13 +109,22 @@ func (p *Pattern) Use() float64 {
 // promised is which share of the file the sequences use together where they
 // are going, by their forms.
 func (p *Pattern) promised() float64 {
+	for e := p.sequences.order.Front(); e != nil; e = e.Next() {
+		if e.Value.(*named[uint64, sequence]).value.form() == Sequential {
+			return 1
+		}
+	}
+	return p.periodic(1)
+}
+
+// periodic is which share of the file those sequences use together that repeat
+// with the same period, if they are at least so many.
+func (p *Pattern) periodic(least int) float64 {
 	var dense float64
 	byPeriod := map[int64][]extent.Extent{}
+	many := map[int64]int{}
 	for e := p.sequences.order.Front(); e != nil; e = e.Next() {
 		s := &e.Value.(*named[uint64, sequence]).value
-		if s.form() == Sequential {
-			dense = 1
-		}
 		piece, period := s.cycle()
 		if period == 0 {
 			continue
@@ -123,10 +134,12 @@ func (p *Pattern) promised() float64 {
 			off = s.start % period
 		}
 		byPeriod[period] = append(byPeriod[period], wrap(off, piece, period)...)
+		many[period]++
 	}
 	for period, exts := range byPeriod {
-		share := min(1, float64(extent.Total(extent.Normalize(exts)))/float64(period))
-		dense = max(dense, share)
+		if many[period] >= least {
+			dense = max(dense, min(1, float64(extent.Total(extent.Normalize(exts)))/float64(period)))
+		}
 	}
 	return dense
 }

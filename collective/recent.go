@@ -40,3 +40,11 @@ func (r *recent[N, V]) get(name N) *V {
 	}
 	return &n.value
 }
+
+// remove forgets name.
+func (r *recent[N, V]) remove(name N) {
+	if e, ok := r.byName[name]; ok {
+		r.order.Remove(e)
+		delete(r.byName, name)
+	}
+}

@@ -1,45 +1,200 @@
 package holder
 
-import "github.com/zoidfs/zoidfs/internal/extent"
+import (
+	"slices"
+	"sync"
+	"time"
 
-// maxAheadBytes is how far a handle's reads are read ahead of at most.
-const maxAheadBytes = 4 << 20
+	"github.com/zoidfs/zoidfs/cache"
+	"github.com/zoidfs/zoidfs/collective"
+	"github.com/zoidfs/zoidfs/internal/extent"
+)
+
+const (
+	minAhead      = 128 << 10 // what is read ahead in one piece needs no others
+	maxAheadBytes = 4 << 20   // how far is read ahead at most
+)
+
+// readers is how all handles of this node read a file together.
+type readers struct {
+	mu      sync.Mutex         // innermost
+	pattern collective.Pattern // guarded by mu
+	sweep   cache.Stream       // guarded by mu; of chunks that are read whole, one after the other
+	at      extent.Extent      // guarded by mu; the chunk that was looked at last
+	dense   bool               // guarded by mu; it is, or what was read last beside it
+	end     int64              // guarded by mu; read ahead, the file was found to end there; 0: it was not
+}
+
+// fetchAround is told of each read of a handle before it begins. Where small
+// pieces are read densely, by whichever handles, it has whole chunks fetched:
+// those of e, for which the read is to wait, and those that will be next. It
+// reports whether it did.
+func (h *Handle) fetchAround(e extent.Extent) bool {
+	f, size := h.file, h.file.h.client.View().DomainSize
+	if f.h.opt.NoCollective {
+		return false
+	}
+	known := f.data.Known(e)
+	dense, next := f.readers.add(h.number, e, chunkAt(e.Off, size), known, f.h.aheadLimit())
+	if !dense || f.domain(e.Off).isDenied() {
+		return false
+	}
+	if !known {
+		chunksOf(e, size, func(chunk, _ extent.Extent) { f.prefetch([]extent.Extent{chunk}, h.right) })
+	}
+	h.fetchAhead(next)
+	return true
+}
+
+// add takes note of a read in a chunk, and reports whether that is read densely,
+// and which chunks will be next, if they should be fetched now. What is known
+// already needs no second look.
+func (r *readers) add(who uint64, e, chunk extent.Extent, known bool, limit int64) (dense bool, next []extent.Extent) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pattern.Add(who, e)
+	if e.End() > r.end {
+		r.end = 0 // it has grown
+	}
+	if known && r.at == chunk {
+		return r.dense, nil
+	}
+	moved := r.at != chunk
+	r.at, r.dense = chunk, r.pattern.Dense(e)
+	if r.dense && moved {
+		r.sweep.Limit = limit
+		next = r.sweep.Next(chunk)
+	}
+	return r.dense, next
+}
+
+// ends takes note of where the file was found to end; 0: it was not.
+func (r *readers) ends(at int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at > 0 && (r.end == 0 || at < r.end) {
+		r.end = at
+	}
+}
+
+// within is those of exts that do not lie behind the end of the file for sure.
+func (r *readers) within(exts []extent.Extent) []extent.Extent {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.end == 0 {
+		return exts
+	}
+	return slices.DeleteFunc(exts, func(e extent.Extent) bool { return e.Off >= r.end })
+}
+
+// aheadLimit is how many bytes are read ahead of a reader.
+func (h *Holder) aheadLimit() int64 { return min(maxAheadBytes, h.opt.Bytes/16) }
 
 // readAhead is told of each read of a handle, and fetches what the next ones
 // will ask for, if it may be cached.
 func (h *Handle) readAhead(e extent.Extent) {
 	f := h.file
-	d := f.domain(e.Off)
-	d.mu.RLock()
-	denied := d.denied
-	d.mu.RUnlock()
-	if denied {
+	if f.domain(e.Off).isDenied() {
 		return
 	}
 	h.streamMu.Lock()
-	h.stream.Limit = min(maxAheadBytes, f.h.opt.Bytes/16)
+	h.stream.Limit = f.h.aheadLimit()
 	next := h.stream.Next(e)
 	h.streamMu.Unlock()
-	size := f.h.client.View().DomainSize
-	for _, e := range next {
-		chunksOf(e, size, func(_, part extent.Extent) {
-			f.h.spawn(func() { f.prefetch(part, h.right) })
+	h.fetchAhead(next)
+}
+
+// fetchAhead has exts in the cache soon, with one READ a chunk: together with
+// what other handles are about to read there, if these are pieces.
+func (h *Handle) fetchAhead(exts []extent.Extent) {
+	f := h.file
+	var parts []extent.Extent // of at
+	at := extent.Extent{Off: -1}
+	start := func() {
+		if len(parts) > 0 {
+			f.prefetch(f.withOthers(at, parts), h.right)
+		}
+	}
+	for _, e := range f.readers.within(exts) {
+		chunksOf(e, f.h.client.View().DomainSize, func(chunk, part extent.Extent) {
+			if chunk != at || f.h.opt.NoCollective {
+				start()
+				at, parts = chunk, nil
+			}
+			parts = append(parts, part)
 		})
+	}
+	start()
+}
+
+// withOthers is pieces, which lie in one chunk in any order, and what any handle
+// is about to read behind the first of them in the chunk.
+func (f *File) withOthers(chunk extent.Extent, pieces []extent.Extent) []extent.Extent {
+	if f.h.opt.NoCollective || len(pieces) == 1 && pieces[0].Len >= minAhead {
+		return pieces
+	}
+	pieces = extent.Normalize(pieces)
+	chunk.Off, chunk.Len = pieces[0].Off, chunk.End()-pieces[0].Off
+	r := &f.readers
+	r.mu.Lock()
+	others := r.pattern.Ahead(chunk)
+	r.mu.Unlock()
+	return extent.Normalize(append(pieces, others...))
+}
+
+// prefetch begins to fetch what is not known of exts, which lie in one chunk,
+// unless it is being fetched already, or somebody writes there. It does not
+// wait; a read that needs any of it does.
+func (f *File) prefetch(exts []extent.Extent, r right) {
+	if size, ok := f.h.attrs.Size(f.handle); ok {
+		exts = below(exts, max(size, f.glimpse().end))
+	}
+	if len(exts) == 0 {
+		return
+	}
+	hold, err := f.order.Lock(f.h.ended, hullOf(exts), false)
+	if err != nil {
+		return
+	}
+	d := f.domain(exts[0].Off)
+	if !d.mayUse(r, time.Now()) {
+		for _, e := range exts {
+			f.data.Drop(e)
+		}
+	}
+	v, missing := f.data.Peek(exts...)
+	v.Release()
+	x, era := d.fetching(missing, true)
+	if x == nil {
+		hold.Release()
+		return
+	}
+	if !f.h.spawn(func() {
+		defer hold.Release()
+		got, err := d.fetch(f.h.life, x, era, r)
+		if err != nil {
+			f.h.opt.Logger.Debug("read ahead", "handle", f.handle, "err", err)
+			return
+		}
+		if end := got.end(); end < hullOf(got.exts).End() {
+			f.readers.ends(end)
+		}
+		got.Release()
+	}) {
+		d.fetched(x)
+		hold.Release()
 	}
 }
 
-// prefetch has e in the cache, if it may be and an owner answers.
-func (f *File) prefetch(e extent.Extent, r right) {
-	hold, err := f.order.Lock(f.h.life, e, false)
-	if err != nil {
-		return
+// below is what of exts, which are sorted, lies before end.
+func below(exts []extent.Extent, end int64) []extent.Extent {
+	for i, e := range exts {
+		if e.End() > end {
+			if e.Len = max(end-e.Off, 0); e.Len == 0 {
+				return exts[:i]
+			}
+			return append(exts[:i:i], e)
+		}
 	}
-	defer hold.Release()
-	v, got, err := f.gather(f.h.life, []extent.Extent{e}, r)
-	if err != nil {
-		f.h.opt.Logger.Debug("read ahead", "handle", f.handle, "err", err)
-		return
-	}
-	v.Release()
-	got.Release()
+	return exts
 }

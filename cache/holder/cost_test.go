@@ -3,12 +3,14 @@ package holder
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/ionserver"
@@ -85,6 +87,128 @@ func TestInterleavedWritesAreOne(t *testing.T) {
 			x.requireContent(want)
 		})
 	}
+}
+
+// team is ranks on one node, each with a file descriptor of its own.
+type team []*fd
+
+func (n *node) team(size int, h uint64, m consistency.Mode) (t team) {
+	for range size {
+		t = append(t, n.open(h, m, syscall.O_RDONLY))
+	}
+	return t
+}
+
+func (t team) close() {
+	for _, f := range t {
+		f.close()
+	}
+}
+
+// read has all ranks read their shares at the same time, as a job would. share is
+// where the i-th piece of a rank begins; a negative one ends it.
+func (t team) read(want []byte, piece int, share func(rank, i int) int) {
+	var group errgroup.Group
+	for rank, f := range t {
+		group.Go(func() error {
+			for i := 0; ; i++ {
+				at := share(rank, i)
+				if at < 0 || at >= len(want) {
+					return nil
+				}
+				if got := f.read(int64(at), piece); got != string(want[at:min(len(want), at+piece)]) {
+					return fmt.Errorf("rank %d: differs at %d", rank, at)
+				}
+			}
+		})
+	}
+	require.NoError(t[0].t, group.Wait())
+}
+
+// TestSharedReads: ranks of two nodes that read a file in small pieces, each
+// with a pattern of its own, cost a node about one request a MiB.
+func TestSharedReads(t *testing.T) {
+	const size, ranks = 32 * mib, 8
+	r := newRig(t, ionserver.Options{})
+	p, q := r.nodes()
+	h := p.file()
+	w := p.open(h, consistency.Commit, rw)
+	want := w.fill(size, mib)
+	w.close()
+	for _, tt := range []struct {
+		name  string
+		piece int
+		share func(rank, i int) int
+	}{
+		{"interleaved", 4 * kib, func(rank, i int) int { return (i*ranks + rank) * 4 * kib }},
+		{"every other rank on the other node", 4 * kib, func(rank, i int) int { return (i*ranks + rank%4*2 + rank/4) * 4 * kib }},
+		{"nested", 2 * kib, func(rank, i int) int { // rows of 8 KiB, planes of 512 KiB, ranks 4 by 2
+			plane, row := i/32, i%32
+			return plane*512*kib + (rank/4*32+row)*8*kib + rank%4*2*kib
+		}},
+		{"block-cyclic", 4 * kib, func(rank, i int) int { // columns of 8 KiB, 16 of a process column, 2 by 4
+			block, column := i/16, i%16
+			return (block*4+rank/2)*128*kib + column*8*kib + rank%2*4*kib
+		}},
+	} {
+		for _, m := range []consistency.Mode{consistency.Strong, consistency.Commit, consistency.Session} {
+			t.Run(tt.name+" "+m.String(), func(t *testing.T) {
+				for k, n := range []*node{p, q} {
+					if f := n.held.known(h); f != nil {
+						f.acquire()
+						f.data.Drop(everything)
+					}
+					team := n.team(ranks/2, h, m)
+					sent := n.sent("read", func() {
+						team.read(want, tt.piece, func(rank, i int) int { return tt.share(k*ranks/2+rank, i) })
+					})
+					team.close()
+					require.LessOrEqual(t, sent, size/mib+64)
+				}
+			})
+		}
+	}
+}
+
+// TestSparseReads: one who reads a small part of a file at a constant distance
+// gets it with about a request a MiB, and little else.
+func TestSparseReads(t *testing.T) {
+	r := newRig(t, ionserver.Options{})
+	p, q := r.nodes()
+	h := p.file()
+	w := p.open(h, consistency.Commit, rw)
+	want := w.fill(32*mib, mib)
+	w.close()
+	team := q.team(1, h, consistency.Commit)
+	defer team.close()
+	before := q.client.Stats()
+	team.read(want, 4*kib, func(_, i int) int { return 100 + i*64*kib })
+	after := q.client.Stats()
+	require.LessOrEqual(t, after.Requests["read"]-before.Requests["read"], uint64(32+16), "of 512 reads")
+	require.LessOrEqual(t, after.BytesReceived-before.BytesReceived, uint64(3*mib), "of which 2 MiB were asked for")
+}
+
+// TestRandomReads: who reads here and there is not given more than it asks for.
+func TestRandomReads(t *testing.T) {
+	const size = 64 * mib
+	r := newRig(t, ionserver.Options{})
+	p, q := r.nodes()
+	h := p.file()
+	w := p.open(h, consistency.Commit, rw)
+	want := w.fill(size, mib)
+	w.close()
+	team := q.team(4, h, consistency.Strong)
+	defer team.close()
+	before := q.client.Stats()
+	const each = 250
+	team.read(want, 8*kib, func(rank, i int) int {
+		if i == each {
+			return -1
+		}
+		return int(rand.New(rand.NewPCG(uint64(rank), uint64(i))).Uint64N(size/kib-8)) * kib
+	})
+	after := q.client.Stats()
+	require.LessOrEqual(t, after.BytesReceived-before.BytesReceived, uint64(each*4*8*kib*11/10))
 }
 
 // TestRereadIsFree: what was read or written is read again without a request,

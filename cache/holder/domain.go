@@ -141,6 +141,13 @@ func (d *domain) filledLocked() {
 	}
 }
 
+// isDenied reports whether what is fetched may not be kept, most likely.
+func (d *domain) isDenied() bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.denied
+}
+
 // await waits for READs under way that overlap exts, if that may save one, and
 // reports whether there were any.
 func (d *domain) await(ctx context.Context, exts []extent.Extent) bool {
@@ -180,11 +187,24 @@ func (x *fetch) overlaps(exts []extent.Extent) bool {
 	return false
 }
 
-// fetching registers a READ; done ends it.
-func (d *domain) fetching(exts []extent.Extent) (x *fetch, era uint64) {
-	x = &fetch{exts: exts}
+// fetching registers a READ of exts; fetched ends it. A READ ahead is only
+// registered for what no other one is going to bring: if nothing is left, x is
+// nil.
+func (d *domain) fetching(exts []extent.Extent, ahead bool) (x *fetch, era uint64) {
+	if d.f.h.opt.NoCollective && len(exts) > 0 {
+		exts = []extent.Extent{hullOf(exts)}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if ahead {
+		for _, y := range d.fetches {
+			exts = extent.Subtract(exts, y.exts)
+		}
+		if len(exts) == 0 {
+			return nil, 0
+		}
+	}
+	x = &fetch{exts: exts}
 	d.fetches = append(d.fetches, x)
 	return x, d.era
 }

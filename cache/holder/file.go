@@ -12,10 +12,11 @@ import (
 
 // File is what a node keeps of one inode.
 type File struct {
-	h      *Holder
-	handle uint64
-	data   *cache.File
-	order  cache.RangeLock // of the node's reads and writes
+	h       *Holder
+	handle  uint64
+	data    *cache.File
+	order   cache.RangeLock // of the node's reads and writes
+	readers readers
 
 	users int // guarded by Holder.mu; opens, and calls that are about to
 

@@ -14,6 +14,7 @@ import (
 // Handle is one open of a file.
 type Handle struct {
 	file     *File
+	number   uint64 // of the opens of this node
 	mode     mode
 	mayWrite bool
 	right    right
@@ -31,7 +32,7 @@ type Handle struct {
 // Default, with the attributes that came with it. Release must be called.
 func (h *Holder) Open(a *ionclient.Attr, m consistency.Mode, mayWrite bool) *Handle {
 	f := h.get(a.Handle)
-	hd := &Handle{file: f, mode: mode(m), mayWrite: mayWrite}
+	hd := &Handle{file: f, number: h.opens.Add(1), mode: mode(m), mayWrite: mayWrite}
 	hd.right = hd.mode.right(mayWrite)
 	sealed := hd.mode == laminated && a.Sealed && a.Version != 0 && !mayWrite
 	if sealed {
@@ -159,6 +160,9 @@ func (h *Handle) Release(ctx context.Context, close func(clean bool) error) erro
 	}
 	last := f.writers == 0
 	f.mu.Unlock()
+	f.readers.mu.Lock()
+	f.readers.pattern.Forget(h.number)
+	f.readers.mu.Unlock()
 	if lost != nil && last {
 		f.h.opt.Logger.Error("bytes are lost that could not be published", "handle", f.handle, "err", lost)
 		f.discard(everything)

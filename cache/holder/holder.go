@@ -75,12 +75,14 @@ type Holder struct {
 	opt    Options
 	store  *cache.Store
 	attrs  Attrs
+	ended  context.Context // has ended: of locks that are not waited for
 	life   context.Context // of what goes on in the background
 	end    context.CancelFunc
 	full   chan struct{} // capacity 1: too much is retained
 	sends  chan struct{} // a token for each chunk being sent
 
 	retained atomic.Int64 // bytes that wait to be stable
+	opens    atomic.Uint64
 
 	mu    sync.Mutex
 	files map[uint64]*File // guarded by mu
@@ -111,6 +113,9 @@ func New(client *ionclient.Client, attrs Attrs, opt Options) (*Holder, error) {
 		client: client, opt: opt, store: store, attrs: attrs, files: make(map[uint64]*File),
 		full: make(chan struct{}, 1), sends: make(chan struct{}, maxSends),
 	}
+	ended, end := context.WithCancel(context.Background())
+	end()
+	h.ended = ended
 	h.life, h.end = context.WithCancel(context.Background())
 	client.SetKeeper(h)
 	return h, nil

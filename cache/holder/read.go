@@ -85,6 +85,7 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 			return out, nil
 		}
 	}
+	dense := h.fetchAround(e)
 	hold, err := f.order.Lock(ctx, e, false)
 	if err != nil {
 		return nil, err
@@ -96,7 +97,7 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 		return nil, err
 	}
 	join(parts, max(before.end, f.glimpse().end), out)
-	if out.n == n {
+	if out.n == n && !dense {
 		h.readAhead(e)
 	}
 	return out, nil
@@ -125,11 +126,15 @@ func (f *File) readPart(ctx context.Context, e extent.Extent, r right, out *Byte
 	return lay(e, v, got), nil
 }
 
+// maxPatience is how often a read waits for others, which may have brought what
+// it lacks, before it asks itself.
+const maxPatience = 4
+
 // gather returns what is known of exts, which one READ can carry, and what such
 // a READ has brought of the rest. Both are to be released.
 func (f *File) gather(ctx context.Context, exts []extent.Extent, r right) (*cache.View, brought, error) {
 	d := f.domain(exts[0].Off)
-	for patient := true; ; patient = false {
+	for patience := maxPatience; ; patience-- {
 		era := d.begin()
 		if !d.mayUse(r, time.Now()) {
 			for _, e := range exts {
@@ -140,11 +145,12 @@ func (f *File) gather(ctx context.Context, exts []extent.Extent, r right) (*cach
 		if len(missing) == 0 {
 			return v, brought{}, nil
 		}
-		if patient && d.await(ctx, missing) {
+		if patience > 0 && d.await(ctx, missing) {
 			v.Release()
 			continue
 		}
-		got, err := d.fetch(ctx, missing, r)
+		x, era := d.fetching(missing, false)
+		got, err := d.fetch(ctx, x, era, r)
 		if err != nil {
 			v.Release()
 			return nil, brought{}, err
@@ -177,16 +183,16 @@ func (b brought) end() int64 {
 	return math.MaxInt64
 }
 
-// fetch reads exts from the owner, and caches them if there is a right to.
-func (d *domain) fetch(ctx context.Context, exts []extent.Extent, r right) (brought, error) {
-	x, era := d.fetching(exts)
+// fetch carries out x: it reads from the owner, and caches what comes if there is
+// a right to.
+func (d *domain) fetch(ctx context.Context, x *fetch, era uint64, r right) (brought, error) {
 	defer d.fetched(x)
-	data, g, err := d.f.h.client.Read(ctx, d.f.handle, exts, r.asks())
+	data, g, err := d.f.h.client.Read(ctx, d.f.handle, x.exts, r.asks())
 	if err != nil {
 		return brought{}, err
 	}
-	got := brought{data, exts, data.Slices()}
-	d.insert(era, r, g, exts, got.pieces)
+	got := brought{data, x.exts, data.Slices()}
+	d.insert(era, r, g, x.exts, got.pieces)
 	return got, nil
 }
 

@@ -26,7 +26,7 @@ var arrows = map[string][]string{
 	"collective":          {"internal/extent"},
 	"collective/sim":      {"collective", "internal/extent"},
 	"cache":               {"internal"},
-	"cache/holder":        {"cache", "ionserver/ionclient", "internal"},
+	"cache/holder":        {"cache", "collective", "ionserver/ionclient", "internal"},
 	"pvfs":                {"pvfs", "internal"},
 	"pvfs/wire":           {"internal"},
 	"pvfs/dist":           {"internal/extent"},

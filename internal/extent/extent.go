@@ -77,3 +77,26 @@ func Normalize(exts []Extent) []Extent {
 	}
 	return out[:n]
 }
+
+// Subtract returns the bytes of exts that are not in others. Both are sorted and
+// none touch, and so is the result.
+func Subtract(exts, others []Extent) (out []Extent) {
+	for _, e := range exts {
+		for len(others) > 0 && others[0].End() <= e.Off {
+			others = others[1:]
+		}
+		for _, o := range others {
+			if o.Off >= e.End() {
+				break
+			}
+			if o.Off > e.Off {
+				out = append(out, Extent{e.Off, o.Off - e.Off})
+			}
+			e = Extent{o.End(), max(e.End()-o.End(), 0)}
+		}
+		if !e.Empty() {
+			out = append(out, e)
+		}
+	}
+	return out
+}

@@ -3,6 +3,7 @@ package extent
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -29,6 +30,28 @@ func TestIntersect(t *testing.T) {
 			require.Equal(t, c.want, c.b.Intersect(c.a))
 			require.Equal(t, !c.want.Empty(), c.a.Overlaps(c.b))
 		})
+	}
+}
+
+// TestSubtractAgainstBytes compares with the dumbest correct model.
+func TestSubtractAgainstBytes(t *testing.T) {
+	for seed := range uint64(500) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		some := func() (exts []Extent) {
+			for range r.IntN(6) {
+				exts = append(exts, Extent{int64(r.IntN(50)), int64(r.IntN(14))})
+			}
+			return Normalize(exts)
+		}
+		exts, others := some(), some()
+		in := func(exts []Extent, at int64) bool {
+			return slices.ContainsFunc(exts, func(e Extent) bool { return e.Contains(Extent{at, 1}) })
+		}
+		got := Subtract(exts, others)
+		require.Equal(t, Normalize(got), append([]Extent{}, got...), "seed %d: sorted, none touch", seed)
+		for at := range int64(64) {
+			require.Equal(t, in(exts, at) && !in(others, at), in(got, at), "seed %d", seed)
+		}
 	}
 }
 

@@ -26,6 +26,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if job := os.Getenv(shareEnv); job != "" {
+		if err := runShare(job); err != nil {
+			fmt.Fprintln(os.Stderr, "rank:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	if err := os.RemoveAll(binDir()); err != nil {
 		fmt.Fprintln(os.Stderr, err)

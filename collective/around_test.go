@@ -1,0 +1,70 @@
+package collective
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/zoidfs/zoidfs/internal/extent"
+)
+
+// TestDense: whether a region is worth fetching for a piece of it, soon after
+// readers have begun.
+func TestDense(t *testing.T) {
+	const k = 1 << 10
+	for _, c := range []struct {
+		name   string
+		ranks  int
+		access func(rank, i int) extent.Extent
+		dense  bool
+	}{
+		{"half of what eight interleave", 4, func(r, i int) extent.Extent { return ext(int64(i)*32*k+int64(r)*4*k, 4*k) }, true},
+		{"a sixteenth of it", 4, func(r, i int) extent.Extent { return ext(int64(i)*256*k+int64(r)*4*k, 4*k) }, false},
+		{"rows of a plane", 4, func(r, i int) extent.Extent { return ext(int64(i/32)<<20+int64(i%32)*8*k+int64(r)*2*k, 2*k) }, true},
+		{"one small strided reader", 1, func(_, i int) extent.Extent { return ext(int64(i)*64*k, 4*k) }, false},
+		{"one sequential reader", 1, func(_, i int) extent.Extent { return ext(int64(i)*8*k, 8*k) }, true},
+		{"one with large pieces", 1, func(_, i int) extent.Extent { return ext(int64(i)<<20, 512*k) }, false},
+		{"one page by all", 8, func(_, i int) extent.Extent { return ext(64*k, 4*k) }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var p Pattern
+			var e extent.Extent
+			for i := range 12 {
+				for r := range c.ranks {
+					e = c.access(r, i)
+					p.Add(uint64(r), e)
+				}
+			}
+			require.Equal(t, c.dense, p.Dense(e))
+		})
+	}
+}
+
+// TestRandomIsNotDense: not even pages of several reads each.
+func TestRandomIsNotDense(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	var p Pattern
+	for range 3000 {
+		at := r.Int64N(256) << 20 / 4
+		for i := range int64(2) {
+			e := ext(at+i*4096, 4096)
+			p.Add(uint64(r.IntN(4)), e)
+			require.False(t, p.Dense(e))
+		}
+	}
+}
+
+// TestAhead: what several will read, each in its way, until they are gone.
+func TestAhead(t *testing.T) {
+	var p Pattern
+	for i := range int64(4) {
+		p.Add(1, ext(i*100, 10))
+		p.Add(2, ext(i*100+50, 10))
+		p.Add(3, ext(1000+10*i, 10))
+	}
+	require.Equal(t, []extent.Extent{ext(400, 10), ext(450, 10), ext(500, 10), ext(550, 10)}, p.Ahead(ext(300, 300)))
+	p.Forget(2)
+	require.Equal(t, []extent.Extent{ext(400, 10), ext(500, 10)}, p.Ahead(ext(300, 300)))
+	require.Equal(t, []extent.Extent{ext(1045, 162)}, p.Ahead(ext(1045, 162)))
+}

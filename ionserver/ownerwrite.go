@@ -56,7 +56,7 @@ func (c *call) put(f *ownedFile, s spread, data [][]byte) (*rpc.Frame, error) {
 	if _, err := o.file(c.ctx, f); err != nil { // it is a file, and there
 		return nil, err
 	}
-	if c.Flags&uint32(ionpb.Flag_SYNC) != 0 || o.space.low() {
+	if c.Flags&uint32(ionpb.Flag_SYNC) != 0 || o.space.low() || c.srv.opt.NoCollective {
 		return c.putThrough(f, s, data)
 	}
 	for _, e := range s.exts {

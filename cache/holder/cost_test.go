@@ -128,7 +128,7 @@ func (t team) read(want []byte, piece int, share func(rank, i int) int) {
 // TestSharedReads: ranks of two nodes that read a file in small pieces, each
 // with a pattern of its own, cost a node about one request a MiB.
 func TestSharedReads(t *testing.T) {
-	const size, ranks = 32 * mib, 8
+	const size, ranks = 16 * mib, 8
 	r := newRig(t, ionserver.Options{})
 	p, q := r.nodes()
 	h := p.file()
@@ -190,7 +190,7 @@ func TestSparseReads(t *testing.T) {
 
 // TestRandomReads: who reads here and there is not given more than it asks for.
 func TestRandomReads(t *testing.T) {
-	const size = 64 * mib
+	const size = 32 * mib
 	r := newRig(t, ionserver.Options{})
 	p, q := r.nodes()
 	h := p.file()

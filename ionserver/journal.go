@@ -53,6 +53,30 @@ func (w *writes) add(m collective.Member, s spread, now time.Time) {
 	}
 }
 
+// prices is what requests to the servers cost, as measured.
+type prices struct {
+	mu    sync.Mutex
+	costs collective.Costs // guarded by mu
+}
+
+// learn returns what a request of so many extents and bytes would have been
+// estimated to take, and takes note of what it took.
+func (p *prices) learn(extents int, bytes int64, took time.Duration) (estimate time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	estimate = p.costs.Estimate(1, extents, bytes)
+	p.costs.Observe(1, bytes, took)
+	return estimate
+}
+
+// spreads says why a request went to so many servers.
+func spreads(servers int) string {
+	if servers < 2 {
+		return ""
+	}
+	return fmt.Sprintf("it lies on %d servers", servers)
+}
+
 // take returns what there is and begins anew.
 func (w *writes) take() collective.Record {
 	w.mu.Lock()
@@ -72,19 +96,23 @@ func (o *owner) noteRound(f *ownedFile, writes collective.Record, wrote []extent
 	}
 	r.Took = time.Since(began)
 	r.Runs, r.Moved = len(wrote), extent.Total(wrote)
+	r.Estimate = o.writing.learn(r.Runs, r.Moved, r.Took)
 	f.mu.Lock()
 	if f.layout != nil {
 		r.Requests = f.layout.Touches(wrote)
 	}
 	f.mu.Unlock()
+	r.Fewer = spreads(r.Requests)
 	o.srv.journal.Add(r)
 }
 
 // noteFetch has the journal take in a fetch of exts on behalf of m.
 func (o *owner) noteFetch(file *pvfs.File, m collective.Member, exts []extent.Extent, n int64, began time.Time) {
+	took, servers := time.Since(began), file.Touches(exts)
 	c := collective.Call[struct{}]{Member: m, Bytes: extent.Total(exts), At: began}
-	o.srv.journal.One("fetch", uint64(file.Handle()), c, time.Since(began), collective.Outcome{
-		Extents: len(exts), Runs: len(exts), Requests: file.Touches(exts), Moved: n,
+	o.srv.journal.One("fetch", uint64(file.Handle()), c, took, collective.Outcome{
+		Extents: len(exts), Runs: len(exts), Requests: servers, Moved: n,
+		Estimate: o.reading.learn(len(exts), n, took), Fewer: spreads(servers),
 	})
 }
 

@@ -34,6 +34,8 @@ type owner struct {
 	news  news
 	urge  chan struct{} // capacity 1: writers wait for memory
 	full  chan uint64   // files with many unstable bytes
+
+	reading, writing prices
 }
 
 // ownedFile is what the owner knows of a file that it has domains of.

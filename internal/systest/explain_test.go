@@ -74,6 +74,7 @@ func testExplain(t *testing.T, r *rig) {
 	require.Contains(t, text, "mount "+path+"\n")
 	require.Contains(t, text, "write back: ")
 	require.Contains(t, text, "256 KiB moved")
+	require.Contains(t, text, "(estimated ")
 
 	require.NoError(t, os.WriteFile(r.dirs[0]+"/other", nil, 0o644))
 	require.Empty(t, r.explain(t, r.dirs[1]+"/other").of("I/O node", "write back"))

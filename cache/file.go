@@ -25,7 +25,7 @@ type File struct {
 	unclean []*block         // guarded by mu; by ascending index
 	dirty   int64            // guarded by mu; bytes dirty, and bytes flying
 	oldest  time.Time        // guarded by mu; of unclean; zero: not known
-	flights []*flight        // guarded by mu; taken and not done
+	flights []*View          // guarded by mu; taken and not done
 	air     set              // guarded by mu; the bytes of flights, discarded ones too
 	fetches []*fetching      // guarded by mu
 }

@@ -6,12 +6,6 @@ import (
 	"github.com/zoidfs/zoidfs/internal/extent"
 )
 
-// flight is what the file remembers of a view that was taken.
-type flight struct {
-	f    *File
-	left set // bytes of the view that were not discarded since
-}
-
 // Take is TakeFrom of one extent.
 func (f *File) Take(ext extent.Extent, most int64) *View {
 	return f.TakeFrom([]extent.Extent{ext}, most)
@@ -58,8 +52,8 @@ func (f *File) TakeFrom(exts []extent.Extent, most int64) *View {
 			f.showLocked(v, b, part)
 		}
 	}
-	v.flight = &flight{f: f, left: slices.Clone(runs)}
-	f.flights = append(f.flights, v.flight)
+	v.flies, v.left = f, append(v.left1[:0], runs...)
+	f.flights = append(f.flights, v)
 	return v
 }
 
@@ -115,18 +109,18 @@ func (s *Store) cut(runs []extent.Extent, n int64) []extent.Extent {
 // clean, but for those that were written again; else they are dirty again, but
 // for those that were discarded. The view is still to be released.
 func (f *File) Done(v *View, ok bool) {
-	if v.flight == nil || v.flight.f != f {
+	if v.flies != f {
 		panic("cache: Done of a view that does not fly here")
 	}
 	f.mu.Lock()
 	for _, e := range v.exts {
 		f.air.remove(e)
 	}
-	f.flights = slices.DeleteFunc(f.flights, func(x *flight) bool { return x == v.flight })
-	for _, e := range v.flight.left {
+	f.flights = slices.DeleteFunc(f.flights, func(x *View) bool { return x == v })
+	for _, e := range v.left {
 		f.walkLocked(e, func(b *block, part extent.Extent) { f.landedLocked(b, part, ok) })
 	}
-	v.flight = nil
+	v.flies, v.left = nil, nil
 	f.mu.Unlock()
 	f.store.settle()
 }

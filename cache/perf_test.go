@@ -42,7 +42,7 @@ var hotPaths = []struct {
 	{"WriteUnaligned", 1 << 20, 0, func(ctx context.Context, f *File, i int64, p [][]byte) error {
 		return f.Write(ctx, 1000+i%16*(1<<20), p)
 	}},
-	{"WriteTakeDone", 4 << 10, 3, func(ctx context.Context, f *File, i int64, p [][]byte) error {
+	{"WriteTakeDone", 4 << 10, 1, func(ctx context.Context, f *File, i int64, p [][]byte) error {
 		off := i % 1024 * (4 << 10)
 		if err := f.Write(ctx, off, p); err != nil {
 			return err
@@ -52,7 +52,7 @@ var hotPaths = []struct {
 		v.Release()
 		return nil
 	}},
-	{"WriteTakeDoneDrop", 1 << 20, 5, func(ctx context.Context, f *File, i int64, p [][]byte) error {
+	{"WriteTakeDoneDrop", 1 << 20, 1, func(ctx context.Context, f *File, i int64, p [][]byte) error {
 		e := extent.Extent{Off: i % 16 * (1 << 20), Len: 1 << 20}
 		if err := f.Write(ctx, e.Off, p); err != nil {
 			return err
@@ -72,13 +72,13 @@ var hotPaths = []struct {
 		}
 		return readBack(ctx, f, i%256*(4<<10), 4<<10)
 	}},
-	{"ReadClean", 1 << 20, 3, func(ctx context.Context, f *File, i int64, p [][]byte) error {
+	{"ReadClean", 1 << 20, 1, func(ctx context.Context, f *File, i int64, p [][]byte) error {
 		if i == 0 {
 			writtenOut(f)
 		}
 		return readBack(ctx, f, i%16*(1<<20), 1<<20)
 	}},
-	{"Read", 1 << 20, 3, func(ctx context.Context, f *File, i int64, p [][]byte) error {
+	{"Read", 1 << 20, 1, func(ctx context.Context, f *File, i int64, p [][]byte) error {
 		return readBack(ctx, f, i%16*(1<<20), 1<<20)
 	}},
 }

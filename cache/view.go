@@ -19,24 +19,40 @@ type View struct {
 	blocks []*block        // what mem lies in, held once for each entry
 	under  []*View         // other views that mem lies in
 	heap   *buf.Buf        // memory that is no block's, or nil
-	flight *flight         // of a view made by Take
+
+	flies *File // of a view made by Take, until Done; else nil
+	left  set   // guarded by flies.mu; its bytes that were not discarded since
 
 	// memory of the slices of a view that has but one piece
 	ext1   [1]extent.Extent
+	left1  [1]extent.Extent
 	mem1   [1][]byte
 	block1 [1]*block
 }
 
+// wideView is a view with memory for the pieces of a MiB.
+type wideView struct {
+	View
+	mem    [16][]byte
+	blocks [16]*block
+}
+
 // newView returns an empty view with room for n pieces and one holder.
 func (s *Store) newView(n int) *View {
-	v := &View{store: s}
-	v.refs.Store(1)
-	v.exts = v.ext1[:0]
-	if n <= 1 {
+	var v *View
+	switch {
+	case n <= 1:
+		v = new(View)
 		v.mem, v.blocks = v.mem1[:0], v.block1[:0]
-	} else {
-		v.mem, v.blocks = make([][]byte, 0, n), make([]*block, 0, n)
+	case n <= len(wideView{}.mem):
+		w := new(wideView)
+		v = &w.View
+		v.mem, v.blocks = w.mem[:0], w.blocks[:0]
+	default:
+		v = &View{mem: make([][]byte, 0, n), blocks: make([]*block, 0, n)}
 	}
+	v.store, v.exts = s, v.ext1[:0]
+	v.refs.Store(1)
 	return v
 }
 

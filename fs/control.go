@@ -35,6 +35,8 @@ type Status struct {
 	PID         int         `json:"pid"`
 	Version     string      `json:"version"`
 	Consistency string      `json:"consistency"`
+	Guard       string      `json:"guard"`
+	Races       uint64      `json:"races"` // that the guard was told of
 	View        ViewStatus  `json:"view"`
 	IONs        []IONStatus `json:"ions"`
 }
@@ -120,6 +122,7 @@ func (m *mount) status() Status {
 		PID:         os.Getpid(),
 		Version:     m.opts.Version,
 		Consistency: m.opts.Consistency.String(),
+		Guard:       m.opts.Guard.String(), Races: m.guard.races.Load(),
 		View: ViewStatus{
 			Epoch: v.Epoch, FSID: v.FSID, FSName: v.FSName, Root: v.Root,
 			DomainSize: v.DomainSize, Members: v.Members,

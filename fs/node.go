@@ -43,6 +43,7 @@ type mount struct {
 	open   openModes
 	opens  atomic.Uint64 // numbers open files
 	tracer *tracer
+	guard  *guard
 
 	journal *round.Journal // of what was carried out together
 

@@ -28,6 +28,7 @@ type Options struct {
 	// NoCollective has every call pass as it comes, merged with none and waiting
 	// for none; what leases allow is kept all the same.
 	NoCollective bool
+	Guard        Guard // against races in weak modes
 
 	Version string       // of the software, shown in the status
 	Logger  *slog.Logger // nil discards

@@ -40,6 +40,7 @@ type mountArgs struct {
 	Mountpoint, FSName string
 	ReadOnly           bool
 	Consistency        consistency.Mode
+	Guard              Guard
 	user               *syscall.Credential // who mounts; nil is the user of the test
 }
 
@@ -58,8 +59,8 @@ func mountMain(args string, stdin io.Reader, stdout io.Writer) error {
 	}
 	s, err := Mount(life, Options{
 		Mountpoint: a.Mountpoint, FSName: a.FSName, ReadOnly: a.ReadOnly,
-		Consistency: a.Consistency,
-		Client:      client, AllowOther: os.Geteuid() == 0, Version: "test", Logger: log,
+		Consistency: a.Consistency, Guard: a.Guard,
+		Client: client, AllowOther: os.Geteuid() == 0, Version: "test", Logger: log,
 	})
 	if err != nil {
 		return err

@@ -59,17 +59,21 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 	opt.Mountpoint = point
 	journal := round.NewJournal(journalled)
 	known := newKnown(opt.Client, journal, opt.NoCollective)
-	held, err := holder.New(opt.Client, known, holder.Options{
-		Visibility: opt.Visibility, Bytes: opt.CacheBytes, NoCollective: opt.NoCollective, Logger: opt.Logger,
-	})
+	guard := newGuard(opt.Guard)
+	hold := holder.Options{Visibility: opt.Visibility, Bytes: opt.CacheBytes, NoCollective: opt.NoCollective, Logger: opt.Logger}
+	if opt.Guard != GuardOff {
+		hold.Race = guard.race
+	}
+	held, err := holder.New(opt.Client, known, hold)
 	if err != nil {
 		return nil, err
 	}
 	known.rounds.syncWith(held)
 	m := &mount{
 		client: opt.Client, known: known, held: held, log: opt.Logger, opts: opt, tracer: newTracer(),
-		journal: journal,
+		journal: journal, guard: guard,
 	}
+	guard.m = m
 	if m.ranks, err = m.newRanks(); err != nil {
 		held.Close()
 		return nil, err
@@ -177,6 +181,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.m.calls.run(life) })
 	g.Go(func() error { return s.m.held.Run(life) })
 	g.Go(func() error { return s.m.tracer.run(life) })
+	g.Go(func() error { return s.m.guard.run(life) })
 	g.Go(func() error { return s.m.ranks.Run(life) })
 	select {
 	case <-life.Done():

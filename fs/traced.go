@@ -12,7 +12,8 @@ import (
 )
 
 // traced is a node as go-fuse knows it. While somebody traces the mount it records
-// each call; otherwise it only looks whether somebody does.
+// each call; otherwise it only looks whether somebody does. It also tells the
+// guard which files are open.
 type traced struct{ node }
 
 // newNode makes the node of an object.
@@ -167,6 +168,9 @@ func (t *traced) Rename(ctx context.Context, name string, newParent fusefs.Inode
 func (t *traced) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
 	c := t.traceName(ctx, trace.Create, name).with(flags)
 	inode, fh, keep, e := t.node.Create(ctx, name, flags, mode, out)
+	if inode != nil {
+		t.m.guard.opened(nodeOf(inode.Operations()))
+	}
 	c.of(out.Attr.Ino).opened(fh, e)
 	return inode, fh, keep, e
 }
@@ -178,6 +182,7 @@ func (t *traced) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uin
 		c.meet()
 	}
 	fh, keep, e := t.node.Open(ctx, flags)
+	t.m.guard.opened(&t.node)
 	c.opened(fh, e)
 	return fh, keep, e
 }
@@ -244,6 +249,7 @@ func (t *traced) Fsync(ctx context.Context, fh fusefs.FileHandle, flags uint32) 
 func (t *traced) Release(ctx context.Context, fh fusefs.FileHandle) syscall.Errno {
 	c := t.trace(ctx, trace.Release).by(fh)
 	e := t.node.Release(ctx, fh)
+	t.m.guard.closed(&t.node)
 	c.end(e)
 	return e
 }

@@ -95,6 +95,7 @@ type call struct {
 	ctx    context.Context // of the work: outlives the stream, ends with the server
 	stream *stream
 	sess   *session // nil for a peer's
+	came   time.Time
 	job    *job
 }
 

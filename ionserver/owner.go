@@ -78,6 +78,7 @@ type ownedFile struct {
 	unstable  unstable                 // guarded by mu
 	informing int                      // guarded by mu; STABLEs that are to be told, or being told
 	replayed  *replayed                // guarded by mu; during the grace
+	guard     guardLog                 // guarded by mu
 }
 
 func newOwner(s *Server, store *cache.Store) *owner {

@@ -74,7 +74,9 @@ func (c *call) readLocked(f *ownedFile, s spread) (*rpc.Frame, error) {
 		hole := s.before(reach) - n
 		n, pieces = max(n, n+hole), withZeros(pieces[:len(pieces):len(pieces)], hole)
 	}
-	return &rpc.Frame{Data: rpc.Lent(pieces, v.Release), Len: n}, nil
+	reply := &rpc.Frame{Data: rpc.Lent(pieces, v.Release), Len: n}
+	c.guard(f, s, false, reply)
+	return reply, nil
 }
 
 // fetch reads what f.data lacks from the PVFS2 servers, on behalf of m.

@@ -47,7 +47,9 @@ func (c *call) write() (reply *rpc.Frame, err error) {
 		return nil, err
 	}
 	defer release()
-	return c.put(f, s, data)
+	reply, err = c.put(f, s, data)
+	c.guard(f, s, true, reply)
+	return reply, err
 }
 
 // put writes data to s. The caller holds the range lock.

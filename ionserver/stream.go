@@ -125,7 +125,7 @@ func (st *stream) handleMount(sess *session, r *rpc.Request) {
 	account := st.srv.jobs.account(job).requests()
 	account.Asked(r.Op, 0)
 	account.Answered(r.Frame)
-	c := &call{Request: r, srv: st.srv, ctx: st.srv.jobs.onBehalf(st.srv.work, job), stream: st, sess: sess}
+	c := &call{Request: r, srv: st.srv, ctx: st.srv.jobs.onBehalf(st.srv.work, job), stream: st, sess: sess, came: time.Now()}
 	f, err := c.dispatch()
 	out := outcome(f, err)
 	account.Sent(out)

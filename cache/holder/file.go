@@ -35,6 +35,7 @@ type File struct {
 	setID    bool                 // guarded by mu; setuid or setgid was seen, a write is to clear it
 	putting  int                  // guarded by mu; writes that may be about to make some
 	written  time.Time            // guarded by mu; the last write on this node
+	locked   time.Time            // guarded by mu; when a lock was last granted
 	version  uint64               // guarded by mu; of the attributes, at the last open
 	pages    uint64               // guarded by mu; the version that the kernel may have pages of
 	failures uint64               // guarded by mu; deferred errors so far

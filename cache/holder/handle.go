@@ -20,6 +20,7 @@ type Handle struct {
 	right    right
 	lenient  bool // right is not a lease
 	cached   bool // the kernel may keep the pages that it has
+	opened   time.Time
 
 	seen uint64 // guarded by File.mu; deferred errors that were reported, or came before
 
@@ -32,7 +33,7 @@ type Handle struct {
 // Default, with the attributes that came with it. Release must be called.
 func (h *Holder) Open(a *ionclient.Attr, m consistency.Mode, mayWrite bool) *Handle {
 	f := h.get(a.Handle)
-	hd := &Handle{file: f, number: h.opens.Add(1), mode: mode(m), mayWrite: mayWrite}
+	hd := &Handle{file: f, number: h.opens.Add(1), mode: mode(m), mayWrite: mayWrite, opened: time.Now()}
 	hd.right = hd.mode.right(mayWrite)
 	sealed := hd.mode == laminated && a.Sealed && a.Version != 0 && !mayWrite
 	if sealed {
@@ -200,6 +201,9 @@ func (h *Holder) PublishAll(ctx context.Context, handle uint64) error {
 // through handles of modes that go by locks is not older.
 func (h *Holder) Acquired(handle uint64) {
 	if f := h.known(handle); f != nil {
+		f.mu.Lock()
+		f.locked = time.Now()
+		f.mu.Unlock()
 		f.acquire()
 	}
 }

@@ -26,6 +26,11 @@ type Options struct {
 	// NoCollective has every request for data sent as it comes, merged with none.
 	NoCollective bool
 	Logger       *slog.Logger // nil: discard
+
+	// Race, if not nil, is told of accesses in weak modes that race with those of
+	// other mounts. Its error is that of the read, or of the next fsync or close
+	// after the write.
+	Race func(handle uint64, r ionclient.Race) error
 }
 
 // Validate names the field that makes no sense.

@@ -44,6 +44,7 @@ type manner struct {
 	deferred bool   // there are bytes whose write has returned
 	kept     bool   // of these, some under LEASE_WRITE
 	maxAge   time.Duration
+	last     time.Time // when the last of them was written, if races are to be told
 }
 
 // with is the manner for bytes of both.
@@ -54,6 +55,9 @@ func (m manner) with(o manner) manner {
 	m.flags |= o.flags
 	m.deferred = m.deferred || o.deferred
 	m.kept = m.kept || o.kept
+	if o.last.After(m.last) {
+		m.last = o.last
+	}
 	return m
 }
 
@@ -303,6 +307,9 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 	if how.kept {
 		how.flags |= ionclient.Recalled
 	}
+	if !how.last.IsZero() {
+		ctx = ionclient.Guarded(ctx, how.last)
+	}
 	loads := loadsOf(v, f.h.maxPieces())
 	d := f.domain(e.Off)
 	era := d.begin()
@@ -320,6 +327,11 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 			f.retain(retained{view: v, load: loads[i], stamp: g.Stamp}, g.Tenure)
 		}
 		sent.first = cmp.Or(sent.first, err)
+		if raced := f.raced(g); raced != nil {
+			f.mu.Lock()
+			f.failLocked(raced)
+			f.mu.Unlock()
+		}
 	})
 	first := sent.first
 	if first == nil {

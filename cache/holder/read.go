@@ -73,6 +73,7 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 		return out, nil
 	}
 	f := h.file
+	ctx = h.guarded(ctx)
 	h.glanced(e)
 	if h.mode.recalls(h.mayWrite, f.h.attrs.Quiet(f.handle)) {
 		if err := f.h.client.Recall(ctx, f.handle, e); err != nil {
@@ -189,6 +190,10 @@ func (d *domain) fetch(ctx context.Context, x *fetch, era uint64, r right) (brou
 	defer d.fetched(x)
 	data, g, err := d.f.h.client.Read(ctx, d.f.handle, x.exts, r.asks())
 	if err != nil {
+		return brought{}, err
+	}
+	if err := d.f.raced(g); err != nil {
+		data.Release()
 		return brought{}, err
 	}
 	got := brought{data, x.exts, data.Slices()}

@@ -3,6 +3,7 @@ package holder
 import (
 	"cmp"
 	"context"
+	"time"
 
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
@@ -52,6 +53,9 @@ func (h *Handle) Write(ctx context.Context, off int64, p []byte, flags uint32) e
 // nil.
 func (f *File) put(ctx context.Context, m mode, chunk extent.Extent, off int64, p []byte, flags uint32, urgent bool) (*batch, error) {
 	how := manner{flags: flags | m.asksToWrite(), maxAge: m.maxAge(f.h.opt.Visibility)}
+	if m.holds() && f.h.opt.Race != nil {
+		how.last = time.Now()
+	}
 	pieces := [][]byte{p}
 	if !m.keepsBack(false) && !urgent {
 		how.kept, how.deferred = true, true

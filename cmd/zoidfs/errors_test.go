@@ -86,6 +86,7 @@ func TestErrorsAreOneClearLine(t *testing.T) {
 		{"mount " + dir + " --ion a:1 -o cache=15M", 1, `zoidfs mount: -o cache=15M: "15M" is not a size of at least 16M, such as 1G`},
 		{"mount " + dir + " --ion a:1 -o cache=lots", 1, `zoidfs mount: -o cache=lots: "lots" is not a size of at least 16M, such as 1G`},
 		{"mount " + dir + " --ion a:1 -o ro,frob", 1, `zoidfs mount: unknown mount option "frob", see: zoidfs mount --help`},
+		{"mount " + dir + " --ion a:1 -o guard=maybe", 1, `zoidfs mount: -o guard=maybe: "maybe" is none of off, warn, upgrade, fail`},
 		{"mount " + none + "/x --ion a:1", 1, `zoidfs mount: mount point ` + none + `/x: no such file or directory`},
 		{"ion", 1, `zoidfs ion: --listen is needed: HOST:PORT to serve at`},
 		{"ion --listen a:1", 1, `zoidfs ion: --pvfs is needed: tcp://HOST:PORT/FSNAME of the file system`},

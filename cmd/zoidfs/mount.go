@@ -210,6 +210,7 @@ func (a *app) serveMount(ctx context.Context, f mountFlags, opt mountOptions, re
 		CacheBytes:  opt.cache,
 
 		NoCollective: opt.collective == off,
+		Guard:        opt.guard,
 
 		Version: version,
 		Logger:  log,

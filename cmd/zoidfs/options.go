@@ -18,6 +18,8 @@ const optionHelp = `Options (-o):
                         laminated; see zoidfs consistency --help
   visibility=DURATION   time after which an eventual write is seen everywhere (default 5s)
   cache=SIZE            memory for file data, with K, M or G for powers of 1024 (default 256M)
+  guard=off|warn|upgrade|fail   what to do about races of nodes in weak modes (default off): log them, make the file strong, or
+                        fail with EREMCHG; see docs/advise.md
   collective=on|off     merge what the ranks of this node ask for (default on); off lets every call pass as it comes
   ro, rw                read only, or not
   allow_other           let other users use the mount (always so when root mounts)
@@ -37,6 +39,7 @@ type mountOptions struct {
 	visibility  time.Duration    // 0: not given
 	cache       int64            // bytes; 0: not given
 	collective  string           // on, off; empty: not given
+	guard       fs.Guard
 }
 
 // restrictions are the options that the kernel enforces for any file system.
@@ -53,7 +56,7 @@ var mountersOwn = []string{
 }
 
 // dataOptions are those that mountOptions.data reads.
-var dataOptions = []string{"consistency", "visibility", "cache", "collective"}
+var dataOptions = []string{"consistency", "visibility", "cache", "collective", "guard"}
 
 // parseOptions reads the values of all -o flags; later options win.
 func parseOptions(lists []string) (mountOptions, error) {
@@ -100,6 +103,8 @@ func (o *mountOptions) data(name, value string) (err error) {
 		o.visibility, err = parseVisibility(value)
 	case "cache":
 		o.cache, err = parseCache(value, fs.MinCache)
+	case "guard":
+		o.guard, err = fs.ParseGuard(value)
 	case "collective":
 		o.collective, err = value, parseCollective(value)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"syscall"
+	"time"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
@@ -26,6 +27,37 @@ type Grant struct {
 	// is at the PVFS2 servers, or nothing was.
 	Stamp  int64
 	Tenure Tenure
+	Race   *Race // what the I/O node knows of, if a guard asked; nil: nothing
+}
+
+// Race is an access of another mount to the same bytes that nothing has
+// synchronised with ours.
+type Race struct {
+	Wrote            bool // else it has read them
+	Ext              extent.Extent
+	Node, Mountpoint string // of the other mount
+}
+
+// guardKey is the key of a guard in a context.
+type guardKey struct{}
+
+// Guarded is ctx for a READ or a WRITE of which races are to be told: the reader's
+// view of the file is from the time since, zero if it has none, or the bytes were
+// written then at the latest.
+func Guarded(ctx context.Context, since time.Time) context.Context {
+	return context.WithValue(ctx, guardKey{}, since)
+}
+
+// guard asks for races if ctx is Guarded.
+func guard(ctx context.Context, f *rpc.Frame) {
+	since, ok := ctx.Value(guardKey{}).(time.Time)
+	if !ok {
+		return
+	}
+	f.Flags |= uint32(ionpb.Flag_GUARD)
+	if !since.IsZero() {
+		f.Age = uint64(max(time.Since(since).Microseconds(), 1))
+	}
 }
 
 // grantOf is the grant in a reply.
@@ -33,6 +65,10 @@ func grantOf(reply *rpc.Frame, t Tenure) Grant {
 	g := Grant{Leases: reply.Flags & (LeaseData | LeaseWrite), Tenure: t}
 	if reply.Flags&uint32(ionpb.Flag_STABLE_WRITE) == 0 {
 		g.Stamp = reply.Off
+	}
+	var r ionpb.Race
+	if reply.Flags&uint32(ionpb.Flag_RACE) != 0 && reply.Decode(&r) == nil {
+		g.Race = &Race{Wrote: r.Wrote, Ext: extent.Extent{Off: r.Off, Len: r.Len}, Node: r.Node, Mountpoint: r.Mountpoint}
 	}
 	return g
 }
@@ -101,7 +137,9 @@ func (c *Client) Read(ctx context.Context, h uint64, exts []extent.Extent, flags
 		return Data{}, Grant{}, err
 	}
 	var t Tenure
-	reply, err := c.do(ctx, request{to: owner(h, hull.Off), frame: dataFrame(ionpb.Op_READ, h, exts, hull, flags), tenure: &t})
+	frame := dataFrame(ionpb.Op_READ, h, exts, hull, flags)
+	guard(ctx, &frame)
+	reply, err := c.do(ctx, request{to: owner(h, hull.Off), frame: frame, tenure: &t})
 	if err != nil {
 		return Data{}, Grant{}, err
 	}
@@ -125,10 +163,10 @@ func (c *Client) Write(ctx context.Context, h uint64, exts []extent.Extent, piec
 		return 0, Grant{}, err
 	}
 	var t Tenure
+	frame := dataFrame(ionpb.Op_WRITE, h, exts, hull, flags)
+	guard(ctx, &frame)
 	done := c.writing(h)
-	reply, err := c.do(ctx, request{
-		to: owner(h, hull.Off), frame: dataFrame(ionpb.Op_WRITE, h, exts, hull, flags), pieces: pieces, tenure: &t,
-	})
+	reply, err := c.do(ctx, request{to: owner(h, hull.Off), frame: frame, pieces: pieces, tenure: &t})
 	if err != nil {
 		done(0, 0, ctx.Err() != nil)
 		return 0, Grant{}, err

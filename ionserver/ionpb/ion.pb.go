@@ -305,6 +305,11 @@ const (
 	// that lease, and its home counts one open from now on, until a CLOSE says
 	// that it has been told.
 	Flag_TOLD_OPEN Flag = 8192
+	// On READ, WRITE: tell of accesses of other mounts that nothing has
+	// synchronised with this one, as far as the owner knows; see Frame.age.
+	Flag_GUARD Flag = 16384
+	// On replies to those: there was one, the body is a Race.
+	Flag_RACE Flag = 32768
 	// On replies with errno ESTALE, to tell apart what is stale.
 	// The view: fetch it again and send the request to whom it now belongs.
 	Flag_STALE_VIEW Flag = 65536
@@ -330,6 +335,8 @@ var (
 		2048:   "STABLE_WRITE",
 		4096:   "CUT",
 		8192:   "TOLD_OPEN",
+		16384:  "GUARD",
+		32768:  "RACE",
 		65536:  "STALE_VIEW",
 		131072: "STALE_SESSION",
 	}
@@ -349,6 +356,8 @@ var (
 		"STABLE_WRITE":  2048,
 		"CUT":           4096,
 		"TOLD_OPEN":     8192,
+		"GUARD":         16384,
+		"RACE":          32768,
 		"STALE_VIEW":    65536,
 		"STALE_SESSION": 131072,
 	}
@@ -604,7 +613,11 @@ type Frame struct {
 	Acked uint64 `protobuf:"varint,9,opt,name=acked,proto3" json:"acked,omitempty"`
 	// Requests of a mount: the job on whose behalf, see JOB; 0: of none, of
 	// several, or not known. It is a hint for merging and for accounts only.
-	Job           uint64 `protobuf:"varint,10,opt,name=job,proto3" json:"job,omitempty"`
+	Job uint64 `protobuf:"varint,10,opt,name=job,proto3" json:"job,omitempty"`
+	// With GUARD, of WRITE: microseconds since the last of these bytes was
+	// written by a program; of READ: since the reader's view of the file began,
+	// 0 if it has none.
+	Age           uint64 `protobuf:"varint,11,opt,name=age,proto3" json:"age,omitempty"`
 	Body          []byte `protobuf:"bytes,14,opt,name=body,proto3" json:"body,omitempty"`
 	Data          []byte `protobuf:"bytes,15,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -707,6 +720,13 @@ func (x *Frame) GetAcked() uint64 {
 func (x *Frame) GetJob() uint64 {
 	if x != nil {
 		return x.Job
+	}
+	return 0
+}
+
+func (x *Frame) GetAge() uint64 {
+	if x != nil {
+		return x.Age
 	}
 	return 0
 }
@@ -2554,6 +2574,83 @@ func (x *Pieces) GetLen() []int64 {
 	return nil
 }
 
+// Race is an access of another mount to bytes of this one's READ or WRITE.
+type Race struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Wrote         bool                   `protobuf:"varint,1,opt,name=wrote,proto3" json:"wrote,omitempty"` // else it has read them
+	Off           int64                  `protobuf:"varint,2,opt,name=off,proto3" json:"off,omitempty"`     // bytes that both have
+	Len           int64                  `protobuf:"varint,3,opt,name=len,proto3" json:"len,omitempty"`
+	Node          string                 `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"` // host of the other mount
+	Mountpoint    string                 `protobuf:"bytes,5,opt,name=mountpoint,proto3" json:"mountpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Race) Reset() {
+	*x = Race{}
+	mi := &file_ion_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Race) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Race) ProtoMessage() {}
+
+func (x *Race) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Race.ProtoReflect.Descriptor instead.
+func (*Race) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Race) GetWrote() bool {
+	if x != nil {
+		return x.Wrote
+	}
+	return false
+}
+
+func (x *Race) GetOff() int64 {
+	if x != nil {
+		return x.Off
+	}
+	return 0
+}
+
+func (x *Race) GetLen() int64 {
+	if x != nil {
+		return x.Len
+	}
+	return 0
+}
+
+func (x *Race) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Race) GetMountpoint() string {
+	if x != nil {
+		return x.Mountpoint
+	}
+	return ""
+}
+
 // JobReq says what a mount knows of a job. The id is the same on every mount.
 type JobReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2568,7 +2665,7 @@ type JobReq struct {
 
 func (x *JobReq) Reset() {
 	*x = JobReq{}
-	mi := &file_ion_proto_msgTypes[28]
+	mi := &file_ion_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2580,7 +2677,7 @@ func (x *JobReq) String() string {
 func (*JobReq) ProtoMessage() {}
 
 func (x *JobReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[28]
+	mi := &file_ion_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2593,7 +2690,7 @@ func (x *JobReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobReq.ProtoReflect.Descriptor instead.
 func (*JobReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{28}
+	return file_ion_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JobReq) GetId() uint64 {
@@ -2648,7 +2745,7 @@ type OpenReq struct {
 
 func (x *OpenReq) Reset() {
 	*x = OpenReq{}
-	mi := &file_ion_proto_msgTypes[29]
+	mi := &file_ion_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2660,7 +2757,7 @@ func (x *OpenReq) String() string {
 func (*OpenReq) ProtoMessage() {}
 
 func (x *OpenReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[29]
+	mi := &file_ion_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2673,7 +2770,7 @@ func (x *OpenReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenReq.ProtoReflect.Descriptor instead.
 func (*OpenReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{29}
+	return file_ion_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *OpenReq) GetFlags() uint32 {
@@ -2722,7 +2819,7 @@ type CloseReq struct {
 
 func (x *CloseReq) Reset() {
 	*x = CloseReq{}
-	mi := &file_ion_proto_msgTypes[30]
+	mi := &file_ion_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +2831,7 @@ func (x *CloseReq) String() string {
 func (*CloseReq) ProtoMessage() {}
 
 func (x *CloseReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[30]
+	mi := &file_ion_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +2844,7 @@ func (x *CloseReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseReq.ProtoReflect.Descriptor instead.
 func (*CloseReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{30}
+	return file_ion_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CloseReq) GetCount() uint32 {
@@ -2781,7 +2878,7 @@ type FsyncReq struct {
 
 func (x *FsyncReq) Reset() {
 	*x = FsyncReq{}
-	mi := &file_ion_proto_msgTypes[31]
+	mi := &file_ion_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2793,7 +2890,7 @@ func (x *FsyncReq) String() string {
 func (*FsyncReq) ProtoMessage() {}
 
 func (x *FsyncReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[31]
+	mi := &file_ion_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2806,7 +2903,7 @@ func (x *FsyncReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FsyncReq.ProtoReflect.Descriptor instead.
 func (*FsyncReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{31}
+	return file_ion_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FsyncReq) GetDataOnly() bool {
@@ -2832,7 +2929,7 @@ type RecallResp struct {
 
 func (x *RecallResp) Reset() {
 	*x = RecallResp{}
-	mi := &file_ion_proto_msgTypes[32]
+	mi := &file_ion_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2844,7 +2941,7 @@ func (x *RecallResp) String() string {
 func (*RecallResp) ProtoMessage() {}
 
 func (x *RecallResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[32]
+	mi := &file_ion_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +2954,7 @@ func (x *RecallResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallResp.ProtoReflect.Descriptor instead.
 func (*RecallResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{32}
+	return file_ion_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RecallResp) GetQuiet() bool {
@@ -2880,7 +2977,7 @@ type ReplayReq struct {
 
 func (x *ReplayReq) Reset() {
 	*x = ReplayReq{}
-	mi := &file_ion_proto_msgTypes[33]
+	mi := &file_ion_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2892,7 +2989,7 @@ func (x *ReplayReq) String() string {
 func (*ReplayReq) ProtoMessage() {}
 
 func (x *ReplayReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[33]
+	mi := &file_ion_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2905,7 +3002,7 @@ func (x *ReplayReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayReq.ProtoReflect.Descriptor instead.
 func (*ReplayReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{33}
+	return file_ion_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReplayReq) GetStamp() int64 {
@@ -2948,7 +3045,7 @@ type StableReq struct {
 
 func (x *StableReq) Reset() {
 	*x = StableReq{}
-	mi := &file_ion_proto_msgTypes[34]
+	mi := &file_ion_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2960,7 +3057,7 @@ func (x *StableReq) String() string {
 func (*StableReq) ProtoMessage() {}
 
 func (x *StableReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[34]
+	mi := &file_ion_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2973,7 +3070,7 @@ func (x *StableReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StableReq.ProtoReflect.Descriptor instead.
 func (*StableReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{34}
+	return file_ion_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StableReq) GetStamp() int64 {
@@ -3027,7 +3124,7 @@ type PublishResp struct {
 
 func (x *PublishResp) Reset() {
 	*x = PublishResp{}
-	mi := &file_ion_proto_msgTypes[35]
+	mi := &file_ion_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3136,7 @@ func (x *PublishResp) String() string {
 func (*PublishResp) ProtoMessage() {}
 
 func (x *PublishResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[35]
+	mi := &file_ion_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3149,7 @@ func (x *PublishResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResp.ProtoReflect.Descriptor instead.
 func (*PublishResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{35}
+	return file_ion_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PublishResp) GetClean() bool {
@@ -3080,7 +3177,7 @@ type LockReq struct {
 
 func (x *LockReq) Reset() {
 	*x = LockReq{}
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3092,7 +3189,7 @@ func (x *LockReq) String() string {
 func (*LockReq) ProtoMessage() {}
 
 func (x *LockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3105,7 +3202,7 @@ func (x *LockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReq.ProtoReflect.Descriptor instead.
 func (*LockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{36}
+	return file_ion_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *LockReq) GetOwner() uint64 {
@@ -3176,7 +3273,7 @@ type GetLockResp struct {
 
 func (x *GetLockResp) Reset() {
 	*x = GetLockResp{}
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3188,7 +3285,7 @@ func (x *GetLockResp) String() string {
 func (*GetLockResp) ProtoMessage() {}
 
 func (x *GetLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3201,7 +3298,7 @@ func (x *GetLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLockResp.ProtoReflect.Descriptor instead.
 func (*GetLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{37}
+	return file_ion_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetLockResp) GetType() LockType {
@@ -3244,7 +3341,7 @@ type PeerHelloReq struct {
 
 func (x *PeerHelloReq) Reset() {
 	*x = PeerHelloReq{}
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3256,7 +3353,7 @@ func (x *PeerHelloReq) String() string {
 func (*PeerHelloReq) ProtoMessage() {}
 
 func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3269,7 +3366,7 @@ func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloReq.ProtoReflect.Descriptor instead.
 func (*PeerHelloReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{38}
+	return file_ion_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PeerHelloReq) GetVersion() uint32 {
@@ -3310,7 +3407,7 @@ type PeerHelloResp struct {
 
 func (x *PeerHelloResp) Reset() {
 	*x = PeerHelloResp{}
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3322,7 +3419,7 @@ func (x *PeerHelloResp) String() string {
 func (*PeerHelloResp) ProtoMessage() {}
 
 func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3335,7 +3432,7 @@ func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloResp.ProtoReflect.Descriptor instead.
 func (*PeerHelloResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{39}
+	return file_ion_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PeerHelloResp) GetBoot() uint64 {
@@ -3365,7 +3462,7 @@ type AnnounceReq struct {
 
 func (x *AnnounceReq) Reset() {
 	*x = AnnounceReq{}
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3377,7 +3474,7 @@ func (x *AnnounceReq) String() string {
 func (*AnnounceReq) ProtoMessage() {}
 
 func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3390,7 +3487,7 @@ func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceReq.ProtoReflect.Descriptor instead.
 func (*AnnounceReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{40}
+	return file_ion_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AnnounceReq) GetKillPriv() bool {
@@ -3423,7 +3520,7 @@ type SessionReq struct {
 
 func (x *SessionReq) Reset() {
 	*x = SessionReq{}
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3435,7 +3532,7 @@ func (x *SessionReq) String() string {
 func (*SessionReq) ProtoMessage() {}
 
 func (x *SessionReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3448,7 +3545,7 @@ func (x *SessionReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionReq.ProtoReflect.Descriptor instead.
 func (*SessionReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{41}
+	return file_ion_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SessionReq) GetSession() uint64 {
@@ -3477,7 +3574,7 @@ type CollectResp struct {
 
 func (x *CollectResp) Reset() {
 	*x = CollectResp{}
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3489,7 +3586,7 @@ func (x *CollectResp) String() string {
 func (*CollectResp) ProtoMessage() {}
 
 func (x *CollectResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3502,7 +3599,7 @@ func (x *CollectResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResp.ProtoReflect.Descriptor instead.
 func (*CollectResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{42}
+	return file_ion_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CollectResp) GetWrote() bool {
@@ -3557,7 +3654,7 @@ type FenceResp struct {
 
 func (x *FenceResp) Reset() {
 	*x = FenceResp{}
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3569,7 +3666,7 @@ func (x *FenceResp) String() string {
 func (*FenceResp) ProtoMessage() {}
 
 func (x *FenceResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3582,7 +3679,7 @@ func (x *FenceResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResp.ProtoReflect.Descriptor instead.
 func (*FenceResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{43}
+	return file_ion_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *FenceResp) GetToken() uint64 {
@@ -3608,7 +3705,7 @@ type TokenReq struct {
 
 func (x *TokenReq) Reset() {
 	*x = TokenReq{}
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3620,7 +3717,7 @@ func (x *TokenReq) String() string {
 func (*TokenReq) ProtoMessage() {}
 
 func (x *TokenReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3633,7 +3730,7 @@ func (x *TokenReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenReq.ProtoReflect.Descriptor instead.
 func (*TokenReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{44}
+	return file_ion_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TokenReq) GetToken() uint64 {
@@ -3652,7 +3749,7 @@ type OrphanResp struct {
 
 func (x *OrphanResp) Reset() {
 	*x = OrphanResp{}
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3664,7 +3761,7 @@ func (x *OrphanResp) String() string {
 func (*OrphanResp) ProtoMessage() {}
 
 func (x *OrphanResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3677,7 +3774,7 @@ func (x *OrphanResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanResp.ProtoReflect.Descriptor instead.
 func (*OrphanResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{45}
+	return file_ion_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *OrphanResp) GetOpen() bool {
@@ -3697,7 +3794,7 @@ type ForgetReq struct {
 
 func (x *ForgetReq) Reset() {
 	*x = ForgetReq{}
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3709,7 +3806,7 @@ func (x *ForgetReq) String() string {
 func (*ForgetReq) ProtoMessage() {}
 
 func (x *ForgetReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3722,7 +3819,7 @@ func (x *ForgetReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetReq.ProtoReflect.Descriptor instead.
 func (*ForgetReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{46}
+	return file_ion_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ForgetReq) GetHandles() []uint64 {
@@ -3745,7 +3842,7 @@ type NameLockReq struct {
 
 func (x *NameLockReq) Reset() {
 	*x = NameLockReq{}
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3757,7 +3854,7 @@ func (x *NameLockReq) String() string {
 func (*NameLockReq) ProtoMessage() {}
 
 func (x *NameLockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3770,7 +3867,7 @@ func (x *NameLockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockReq.ProtoReflect.Descriptor instead.
 func (*NameLockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{47}
+	return file_ion_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NameLockReq) GetName() []byte {
@@ -3803,7 +3900,7 @@ type NameLockResp struct {
 
 func (x *NameLockResp) Reset() {
 	*x = NameLockResp{}
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3815,7 +3912,7 @@ func (x *NameLockResp) String() string {
 func (*NameLockResp) ProtoMessage() {}
 
 func (x *NameLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3828,7 +3925,7 @@ func (x *NameLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockResp.ProtoReflect.Descriptor instead.
 func (*NameLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{48}
+	return file_ion_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NameLockResp) GetToken() uint64 {
@@ -3851,7 +3948,7 @@ type StatsReq struct {
 
 func (x *StatsReq) Reset() {
 	*x = StatsReq{}
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3863,7 +3960,7 @@ func (x *StatsReq) String() string {
 func (*StatsReq) ProtoMessage() {}
 
 func (x *StatsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3876,7 +3973,7 @@ func (x *StatsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsReq.ProtoReflect.Descriptor instead.
 func (*StatsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{49}
+	return file_ion_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *StatsReq) GetReset_() bool {
@@ -3915,7 +4012,7 @@ type StatsResp struct {
 
 func (x *StatsResp) Reset() {
 	*x = StatsResp{}
-	mi := &file_ion_proto_msgTypes[50]
+	mi := &file_ion_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3927,7 +4024,7 @@ func (x *StatsResp) String() string {
 func (*StatsResp) ProtoMessage() {}
 
 func (x *StatsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[50]
+	mi := &file_ion_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3940,7 +4037,7 @@ func (x *StatsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResp.ProtoReflect.Descriptor instead.
 func (*StatsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{50}
+	return file_ion_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *StatsResp) GetRpcRequests() map[string]uint64 {
@@ -4009,7 +4106,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4021,7 +4118,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4034,7 +4131,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{51}
+	return file_ion_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *JobStatus) GetId() uint64 {
@@ -4104,7 +4201,7 @@ type RoundsReq struct {
 
 func (x *RoundsReq) Reset() {
 	*x = RoundsReq{}
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4116,7 +4213,7 @@ func (x *RoundsReq) String() string {
 func (*RoundsReq) ProtoMessage() {}
 
 func (x *RoundsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4129,7 +4226,7 @@ func (x *RoundsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsReq.ProtoReflect.Descriptor instead.
 func (*RoundsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{52}
+	return file_ion_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RoundsReq) GetHandle() uint64 {
@@ -4155,7 +4252,7 @@ type RoundsResp struct {
 
 func (x *RoundsResp) Reset() {
 	*x = RoundsResp{}
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4167,7 +4264,7 @@ func (x *RoundsResp) String() string {
 func (*RoundsResp) ProtoMessage() {}
 
 func (x *RoundsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4180,7 +4277,7 @@ func (x *RoundsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsResp.ProtoReflect.Descriptor instead.
 func (*RoundsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{53}
+	return file_ion_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RoundsResp) GetRecords() []byte {
@@ -4198,7 +4295,7 @@ type StatusReq struct {
 
 func (x *StatusReq) Reset() {
 	*x = StatusReq{}
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4210,7 +4307,7 @@ func (x *StatusReq) String() string {
 func (*StatusReq) ProtoMessage() {}
 
 func (x *StatusReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4223,7 +4320,7 @@ func (x *StatusReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReq.ProtoReflect.Descriptor instead.
 func (*StatusReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{54}
+	return file_ion_proto_rawDescGZIP(), []int{55}
 }
 
 type StatusResp struct {
@@ -4250,7 +4347,7 @@ type StatusResp struct {
 
 func (x *StatusResp) Reset() {
 	*x = StatusResp{}
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4262,7 +4359,7 @@ func (x *StatusResp) String() string {
 func (*StatusResp) ProtoMessage() {}
 
 func (x *StatusResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4275,7 +4372,7 @@ func (x *StatusResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResp.ProtoReflect.Descriptor instead.
 func (*StatusResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{55}
+	return file_ion_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *StatusResp) GetAddress() string {
@@ -4408,7 +4505,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4420,7 +4517,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4433,7 +4530,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{56}
+	return file_ion_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SessionStatus) GetSession() uint64 {
@@ -4517,7 +4614,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4529,7 +4626,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4542,7 +4639,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{57}
+	return file_ion_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *PeerStatus) GetAddress() string {
@@ -4578,7 +4675,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_ion_proto_msgTypes[58]
+	mi := &file_ion_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4590,7 +4687,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[58]
+	mi := &file_ion_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4603,7 +4700,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{58}
+	return file_ion_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ServerStatus) GetAlias() string {
@@ -4640,7 +4737,7 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"\tion.proto\x12\tzoidfs.v1\"2\n" +
 	"\x06Packet\x12(\n" +
-	"\x06frames\x18\x01 \x03(\v2\x10.zoidfs.v1.FrameR\x06frames\"\xf5\x01\n" +
+	"\x06frames\x18\x01 \x03(\v2\x10.zoidfs.v1.FrameR\x06frames\"\x87\x02\n" +
 	"\x05Frame\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\rR\x02op\x12\x14\n" +
@@ -4652,7 +4749,8 @@ const file_ion_proto_rawDesc = "" +
 	"\x05errno\x18\b \x01(\rR\x05errno\x12\x14\n" +
 	"\x05acked\x18\t \x01(\x04R\x05acked\x12\x10\n" +
 	"\x03job\x18\n" +
-	" \x01(\x04R\x03job\x12\x12\n" +
+	" \x01(\x04R\x03job\x12\x10\n" +
+	"\x03age\x18\v \x01(\x04R\x03age\x12\x12\n" +
 	"\x04body\x18\x0e \x01(\fR\x04body\x12\x12\n" +
 	"\x04data\x18\x0f \x01(\fR\x04data\"1\n" +
 	"\vErrorDetail\x12\x0e\n" +
@@ -4809,7 +4907,15 @@ const file_ion_proto_rawDesc = "" +
 	"\bname_max\x18\a \x01(\rR\anameMax\",\n" +
 	"\x06Pieces\x12\x10\n" +
 	"\x03off\x18\x01 \x03(\x03R\x03off\x12\x10\n" +
-	"\x03len\x18\x02 \x03(\x03R\x03len\"h\n" +
+	"\x03len\x18\x02 \x03(\x03R\x03len\"t\n" +
+	"\x04Race\x12\x14\n" +
+	"\x05wrote\x18\x01 \x01(\bR\x05wrote\x12\x10\n" +
+	"\x03off\x18\x02 \x01(\x03R\x03off\x12\x10\n" +
+	"\x03len\x18\x03 \x01(\x03R\x03len\x12\x12\n" +
+	"\x04node\x18\x04 \x01(\tR\x04node\x12\x1e\n" +
+	"\n" +
+	"mountpoint\x18\x05 \x01(\tR\n" +
+	"mountpoint\"h\n" +
 	"\x06JobReq\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -5046,7 +5152,7 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"WRITE_BACK\x10F\x12\t\n" +
 	"\x05REACH\x10H\x12\v\n" +
-	"\aDISTURB\x10G\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\x8c\x02\n" +
+	"\aDISTURB\x10G\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xa5\x02\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
@@ -5066,7 +5172,10 @@ const file_ion_proto_rawDesc = "" +
 	"\bRECALLED\x10\x80\b\x12\x11\n" +
 	"\fSTABLE_WRITE\x10\x80\x10\x12\b\n" +
 	"\x03CUT\x10\x80 \x12\x0e\n" +
-	"\tTOLD_OPEN\x10\x80@\x12\x10\n" +
+	"\tTOLD_OPEN\x10\x80@\x12\v\n" +
+	"\x05GUARD\x10\x80\x80\x01\x12\n" +
+	"\n" +
+	"\x04RACE\x10\x80\x80\x02\x12\x10\n" +
 	"\n" +
 	"STALE_VIEW\x10\x80\x80\x04\x12\x13\n" +
 	"\rSTALE_SESSION\x10\x80\x80\b*0\n" +
@@ -5108,7 +5217,7 @@ func file_ion_proto_rawDescGZIP() []byte {
 }
 
 var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_ion_proto_goTypes = []any{
 	(Op)(0),               // 0: zoidfs.v1.Op
 	(Flag)(0),             // 1: zoidfs.v1.Flag
@@ -5143,39 +5252,40 @@ var file_ion_proto_goTypes = []any{
 	(*ListXattrResp)(nil), // 30: zoidfs.v1.ListXattrResp
 	(*StatFSResp)(nil),    // 31: zoidfs.v1.StatFSResp
 	(*Pieces)(nil),        // 32: zoidfs.v1.Pieces
-	(*JobReq)(nil),        // 33: zoidfs.v1.JobReq
-	(*OpenReq)(nil),       // 34: zoidfs.v1.OpenReq
-	(*CloseReq)(nil),      // 35: zoidfs.v1.CloseReq
-	(*FsyncReq)(nil),      // 36: zoidfs.v1.FsyncReq
-	(*RecallResp)(nil),    // 37: zoidfs.v1.RecallResp
-	(*ReplayReq)(nil),     // 38: zoidfs.v1.ReplayReq
-	(*StableReq)(nil),     // 39: zoidfs.v1.StableReq
-	(*PublishResp)(nil),   // 40: zoidfs.v1.PublishResp
-	(*LockReq)(nil),       // 41: zoidfs.v1.LockReq
-	(*GetLockResp)(nil),   // 42: zoidfs.v1.GetLockResp
-	(*PeerHelloReq)(nil),  // 43: zoidfs.v1.PeerHelloReq
-	(*PeerHelloResp)(nil), // 44: zoidfs.v1.PeerHelloResp
-	(*AnnounceReq)(nil),   // 45: zoidfs.v1.AnnounceReq
-	(*SessionReq)(nil),    // 46: zoidfs.v1.SessionReq
-	(*CollectResp)(nil),   // 47: zoidfs.v1.CollectResp
-	(*FenceResp)(nil),     // 48: zoidfs.v1.FenceResp
-	(*TokenReq)(nil),      // 49: zoidfs.v1.TokenReq
-	(*OrphanResp)(nil),    // 50: zoidfs.v1.OrphanResp
-	(*ForgetReq)(nil),     // 51: zoidfs.v1.ForgetReq
-	(*NameLockReq)(nil),   // 52: zoidfs.v1.NameLockReq
-	(*NameLockResp)(nil),  // 53: zoidfs.v1.NameLockResp
-	(*StatsReq)(nil),      // 54: zoidfs.v1.StatsReq
-	(*StatsResp)(nil),     // 55: zoidfs.v1.StatsResp
-	(*JobStatus)(nil),     // 56: zoidfs.v1.JobStatus
-	(*RoundsReq)(nil),     // 57: zoidfs.v1.RoundsReq
-	(*RoundsResp)(nil),    // 58: zoidfs.v1.RoundsResp
-	(*StatusReq)(nil),     // 59: zoidfs.v1.StatusReq
-	(*StatusResp)(nil),    // 60: zoidfs.v1.StatusResp
-	(*SessionStatus)(nil), // 61: zoidfs.v1.SessionStatus
-	(*PeerStatus)(nil),    // 62: zoidfs.v1.PeerStatus
-	(*ServerStatus)(nil),  // 63: zoidfs.v1.ServerStatus
-	nil,                   // 64: zoidfs.v1.StatsResp.RpcRequestsEntry
-	nil,                   // 65: zoidfs.v1.StatsResp.PvfsRequestsEntry
+	(*Race)(nil),          // 33: zoidfs.v1.Race
+	(*JobReq)(nil),        // 34: zoidfs.v1.JobReq
+	(*OpenReq)(nil),       // 35: zoidfs.v1.OpenReq
+	(*CloseReq)(nil),      // 36: zoidfs.v1.CloseReq
+	(*FsyncReq)(nil),      // 37: zoidfs.v1.FsyncReq
+	(*RecallResp)(nil),    // 38: zoidfs.v1.RecallResp
+	(*ReplayReq)(nil),     // 39: zoidfs.v1.ReplayReq
+	(*StableReq)(nil),     // 40: zoidfs.v1.StableReq
+	(*PublishResp)(nil),   // 41: zoidfs.v1.PublishResp
+	(*LockReq)(nil),       // 42: zoidfs.v1.LockReq
+	(*GetLockResp)(nil),   // 43: zoidfs.v1.GetLockResp
+	(*PeerHelloReq)(nil),  // 44: zoidfs.v1.PeerHelloReq
+	(*PeerHelloResp)(nil), // 45: zoidfs.v1.PeerHelloResp
+	(*AnnounceReq)(nil),   // 46: zoidfs.v1.AnnounceReq
+	(*SessionReq)(nil),    // 47: zoidfs.v1.SessionReq
+	(*CollectResp)(nil),   // 48: zoidfs.v1.CollectResp
+	(*FenceResp)(nil),     // 49: zoidfs.v1.FenceResp
+	(*TokenReq)(nil),      // 50: zoidfs.v1.TokenReq
+	(*OrphanResp)(nil),    // 51: zoidfs.v1.OrphanResp
+	(*ForgetReq)(nil),     // 52: zoidfs.v1.ForgetReq
+	(*NameLockReq)(nil),   // 53: zoidfs.v1.NameLockReq
+	(*NameLockResp)(nil),  // 54: zoidfs.v1.NameLockResp
+	(*StatsReq)(nil),      // 55: zoidfs.v1.StatsReq
+	(*StatsResp)(nil),     // 56: zoidfs.v1.StatsResp
+	(*JobStatus)(nil),     // 57: zoidfs.v1.JobStatus
+	(*RoundsReq)(nil),     // 58: zoidfs.v1.RoundsReq
+	(*RoundsResp)(nil),    // 59: zoidfs.v1.RoundsResp
+	(*StatusReq)(nil),     // 60: zoidfs.v1.StatusReq
+	(*StatusResp)(nil),    // 61: zoidfs.v1.StatusResp
+	(*SessionStatus)(nil), // 62: zoidfs.v1.SessionStatus
+	(*PeerStatus)(nil),    // 63: zoidfs.v1.PeerStatus
+	(*ServerStatus)(nil),  // 64: zoidfs.v1.ServerStatus
+	nil,                   // 65: zoidfs.v1.StatsResp.RpcRequestsEntry
+	nil,                   // 66: zoidfs.v1.StatsResp.PvfsRequestsEntry
 }
 var file_ion_proto_depIdxs = []int32{
 	6,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
@@ -5191,21 +5301,21 @@ var file_ion_proto_depIdxs = []int32{
 	4,  // 10: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
 	8,  // 11: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
 	8,  // 12: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
-	64, // 13: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	65, // 14: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
-	56, // 15: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
+	65, // 13: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	66, // 14: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	57, // 15: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
 	8,  // 16: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	61, // 17: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	62, // 18: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	63, // 19: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	62, // 17: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	63, // 18: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	64, // 19: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
 	5,  // 20: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	54, // 21: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	59, // 22: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
-	57, // 23: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
+	55, // 21: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	60, // 22: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	58, // 23: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
 	5,  // 24: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	55, // 25: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	60, // 26: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
-	58, // 27: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
+	56, // 25: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	61, // 26: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	59, // 27: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
 	24, // [24:28] is the sub-list for method output_type
 	20, // [20:24] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
@@ -5219,14 +5329,14 @@ func file_ion_proto_init() {
 		return
 	}
 	file_ion_proto_msgTypes[21].OneofWrappers = []any{}
-	file_ion_proto_msgTypes[34].OneofWrappers = []any{}
+	file_ion_proto_msgTypes[35].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ion_proto_rawDesc), len(file_ion_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   61,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

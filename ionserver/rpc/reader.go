@@ -138,6 +138,8 @@ func (f *Frame) setVarint(num, x uint64) {
 		f.Acked = x
 	case fieldJob:
 		f.Job = x
+	case fieldAge:
+		f.Age = x
 	}
 }
 

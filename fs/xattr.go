@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/zoidfs/zoidfs/internal/consistency"
+	"github.com/zoidfs/zoidfs/internal/hints"
 )
 
 // Attributes of ours on the root that only the servers' side may see: the view
@@ -73,6 +74,11 @@ func (n *node) Setxattr(ctx context.Context, name string, value []byte, flags ui
 	}
 	if e := writableXattr(name); e != 0 {
 		return e
+	}
+	if hint, ok := hints.OfXattr(name); ok {
+		if _, err := hints.Parse(hint, string(value)); err != nil {
+			return syscall.EINVAL
+		}
 	}
 	c := n.begin(ctx, opSetxattr)
 	defer c.end()

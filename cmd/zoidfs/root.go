@@ -53,7 +53,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 		a.experimentCommand(),
 		a.mountCommand(), a.ionCommand(), a.pvfsdCommand(), a.fsckCommand(),
 		a.launchCommand(), a.enterCommand(), a.stripeCommand(), a.consistencyCommand(),
-		a.litmusCommand(), a.jobCommand(), a.traceCommand(), a.adviseCommand(), a.simulateCommand(), a.demoCommand(), a.versionCommand(),
+		a.litmusCommand(), a.jobCommand(), a.hintsCommand(), a.traceCommand(), a.adviseCommand(), a.simulateCommand(), a.demoCommand(), a.versionCommand(),
 		a.explainCommand(),
 	)
 	return root

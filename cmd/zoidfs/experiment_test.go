@@ -35,7 +35,7 @@ workloads:
   mail: {kind: exchange, count: 5, interval: 1ms}
   own:
     kind: command
-    command: echo {mode} > {dir}/$ZOIDFS_RANK && cat {dir}/$ZOIDFS_RANK && echo rate 12.5
+    command: until [ -e GO ]; do sleep 0.05; done; echo {mode} > {dir}/$ZOIDFS_RANK && cat {dir}/$ZOIDFS_RANK && echo rate 12.5
     each: true
     parse: 'rate (?P<rate>[0-9.]+)'
     figure: rate
@@ -49,7 +49,8 @@ func TestExperiment(t *testing.T) {
 	needMounts(t)
 	dir := t.TempDir()
 	file, out := filepath.Join(dir, "two.yaml"), filepath.Join(dir, "out")
-	require.NoError(t, os.WriteFile(file, []byte(tinyExperiment), 0o644))
+	goFile := filepath.Join(dir, "go") // until this is there the command does not end
+	require.NoError(t, os.WriteFile(file, []byte(strings.ReplaceAll(tinyExperiment, "GO", goFile)), 0o644))
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -75,6 +76,7 @@ func TestExperiment(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, bytes.Count(before, []byte("\n")), 5)
 
+	require.NoError(t, os.WriteFile(goFile, nil, 0o644))
 	r := zoidfs(t, "experiment", "run", file, "--out", out)
 	require.Zero(t, r.code, r.out+r.errOut)
 	require.Contains(t, r.out, "5 runs are in "+out)

@@ -261,6 +261,19 @@ func TestLost(t *testing.T) {
 	require.ErrorContains(t, err, "rank 3: write: open")
 }
 
+// TestHoles: a hole that a lost rank has left is no event of a sample, which does
+// not have the writes behind it; nobody else's hole is passed over.
+func TestHoles(t *testing.T) {
+	for lost, want := range map[int]int{-1: 2, 1: 1} {
+		f := &file{rank: &rank{Config: Config{LostNode: lost}, sample: sample{unit: 10, part: 1 << 32}}, name: "a", code: NewCode(1, "a")}
+		buf := make([]byte, 20)
+		f.code.Fill(buf[:10], 0, 1)
+		f.pieces(buf, 0, history.Event{Op: history.Read, Len: 20})
+		require.Len(t, f.report.Events["a"], want)
+		require.Equal(t, []history.Run{{Len: 10, Value: 1}}, f.report.Events["a"][0].Seen)
+	}
+}
+
 func TestCoordinateErrors(t *testing.T) {
 	c := config(t, workloads, "own")
 	_, err := perform(t, c, Hooks{Begin: func(string) error { return fmt.Errorf("no statistics") }})

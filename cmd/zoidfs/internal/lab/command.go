@@ -72,7 +72,7 @@ func (l *lab) command(ctx context.Context, t experiment.Trial, r *experiment.Run
 		return err
 	}
 	r.Phases = []experiment.Phase{{
-		Name: "command", Seconds: seconds, Ops: 1, Figure: r.Figures[w.Figure], Unit: w.Unit, Better: w.Better, Requests: levels(after.Sub(before)),
+		Name: "command", Seconds: seconds, Ops: 1, Figure: r.Figures[w.Figure], Unit: w.Unit, Better: w.Better, Requests: levels(after.since(before)),
 	}}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/counters"
 	"github.com/zoidfs/zoidfs/internal/experiment"
 	"github.com/zoidfs/zoidfs/internal/history"
 )
@@ -52,6 +53,17 @@ func TestVerdict(t *testing.T) {
 	} {
 		require.Equal(t, want, verdict(&r))
 	}
+}
+
+// TestCounts: who was started anew does not spoil what others have counted.
+func TestCounts(t *testing.T) {
+	count := func(n uint64) counters.Stats {
+		s := counters.New()
+		s.PVFS.Requests["io"] = n
+		return s
+	}
+	before, after := counts{count(1000), count(500)}, counts{count(7), count(520)}
+	require.EqualValues(t, 27, after.since(before).PVFS.Requests["io"])
 }
 
 func TestMachine(t *testing.T) {

@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/counters"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/job"
 	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/internal/experiment"
@@ -118,7 +117,7 @@ func (l *lab) launch(ctx context.Context, config work.Config, fault *experiment.
 	defer cancel(nil)
 	var g errgroup.Group
 	s := newStriker(l, fault)
-	var before counters.Stats
+	var before counts
 	var counted []experiment.Levels
 	hooks := work.Hooks{
 		Begin: func(string) (err error) {
@@ -131,7 +130,7 @@ func (l *lab) launch(ctx context.Context, config work.Config, fault *experiment.
 				return err
 			}
 			after, err := l.system.count(ctx, fault != nil)
-			counted = append(counted, levels(after.Sub(before)))
+			counted = append(counted, levels(after.since(before)))
 			return err
 		},
 		Mark: s.mark,

@@ -150,16 +150,38 @@ func (s *system) place(mode consistency.Mode) (dir, seen string, err error) {
 	return dir, filepath.Join(nodens.Target, filepath.Base(s.root), name), nil
 }
 
-// count returns what the whole system has counted. If it may be that a part of
-// it is dead, the others' counts will do.
-func (s *system) count(ctx context.Context, partly bool) (counters.Stats, error) {
+// counts are what each mount and each I/O node has counted.
+type counts []counters.Stats
+
+// count asks all of them. If it may be that one is dead, it has counted nothing.
+func (s *system) count(ctx context.Context, partly bool) (counts, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	st, err := local.SystemStats(ctx, s.file, false)
-	if partly {
-		err = nil
+	var out counts
+	var errs []error
+	for _, n := range s.file.Nodes {
+		st, err := local.MountStats(ctx, n.Mount, false)
+		out, errs = append(out, st), append(errs, err)
 	}
-	return st, err
+	for _, ion := range s.file.IONs {
+		st, err := local.IONStats(ctx, ion.Addr, false)
+		st.RPC = counters.New().RPC // the mounts have counted these
+		out, errs = append(out, st), append(errs, err)
+	}
+	if partly {
+		return out, nil
+	}
+	return out, errors.Join(errs...)
+}
+
+// since is the sum of what was counted after before. Who was started anew
+// meanwhile has counted from zero; what it had counted last is lost.
+func (c counts) since(before counts) counters.Stats {
+	sum := counters.New()
+	for i := range c {
+		sum = sum.Add(c[i].Sub(before[i]))
+	}
+	return sum
 }
 
 // levels are counts as results have them.

@@ -41,7 +41,7 @@
 // # Concurrency
 //
 // Everything here is safe for concurrent use. The only locks are leaves:
-// calls.mu, lockOwners.mu, openModes.mu, mount.mu, known.mu, tracer.mu,
+// calls.mu, lockOwners.mu, openModes.mu, mount.mu, known.mu, opens.mu, tracer.mu,
 // recording.mu, people.mu and dirHandle.mu; none is held during a call to an
 // I/O node except dirHandle.mu, under which a directory is read.
 package fs

@@ -87,7 +87,12 @@
 // # Life of an open
 //
 // OPEN counts at the inode's home for its session, before it looks at the
-// inode, so that an inode is either gone or stays. UNLINK, at the home of the
+// inode, so that an inode is either gone or stays. If the mount asks for that and
+// is given LEASE_ATTR, the count is taken back: until the lease ends the mount may
+// have the file open as often as it likes, for reading. With its answer to the
+// REVOKE it says whether it has (TOLD_OPEN), and that counts until a CLOSE says
+// that it has ended. UNLINK and RENAME take this lease from their own mount as
+// well, unless it says that it has not. UNLINK, at the home of the
 // directory, takes the entry away and then tells the inode's home (ORPHAN),
 // which destroys it, or, if it is open, gives it an entry in the hidden
 // directory of orphans until the last close or the end of the last session.

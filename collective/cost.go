@@ -64,12 +64,6 @@ func (c *Costs) fit() (latency, perByte float64) {
 	return latency, perByte
 }
 
-// Latency is what a request costs that moves nothing.
-func (c *Costs) Latency() time.Duration {
-	latency, _ := c.fit()
-	return time.Duration(latency)
-}
-
 // Estimate is what requests that follow one another would take, which have so
 // many extents and move so many bytes in all.
 func (c *Costs) Estimate(serial, extents int, bytes int64) time.Duration {

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
 
 // patient is an I/O node that writes nothing back for its age.
@@ -72,4 +73,41 @@ func writePiece(m *mount, h uint64, i int, data []byte) {
 	if err := m.write(h, int64(i*len(data)), data, 0); err != nil {
 		panic(fmt.Sprintf("piece %d: %v", i, err))
 	}
+}
+
+// TestCostOfFlushing: FSYNCs of one file that come while another one is at work
+// cost the servers one flush together.
+func TestCostOfFlushing(t *testing.T) {
+	const many, servers = 12, 4
+	s := startSystem(t, 2, servers, patient)
+	m, keeps := s.mount(t), s.mount(t)
+	h := m.file(m.root, "f")
+	require.NoError(t, m.write(h, 0, pattern(1<<20, 1), 0)) // all servers have some of it
+	require.Equal(t, leaseWrite, keeps.put(h, 0, "x", leaseWrite).Flags&leaseWrite)
+	release := make(chan struct{})
+	keeps.mu.Lock()
+	keeps.answer = func(f *rpc.Frame) *rpc.Frame {
+		if f.Op == ionpb.Op_REVOKE {
+			<-release
+		}
+		return new(rpc.Frame)
+	}
+	keeps.mu.Unlock()
+	home := s.nodes[m.place.Home(h)]
+	received := func() uint64 { return home.counters.Snapshot().Requests[ionpb.Op_FSYNC.Key()] }
+	var all sync.WaitGroup
+	for i := range many {
+		all.Go(func() {
+			if err := m.atHome(ionpb.Op_FSYNC, h, &ionpb.FsyncReq{}, nil); err != nil {
+				panic(err)
+			}
+		})
+		until(t, "it is at the home", func() bool { return received() == uint64(i+1) })
+	}
+	close(release)
+	all.Wait()
+	one := int64(servers + 1) // datafiles, and the file itself
+	t.Logf("%d requests to flush, one FSYNC takes %d", s.asked("flush"), one)
+	require.LessOrEqual(t, s.asked("flush"), 3*one)
+	require.EqualValues(t, 1<<20, s.stored(h))
 }

@@ -265,62 +265,6 @@ func (h *home) dirty(handle uint64) bool {
 	return i != nil && (i.mtime != 0 || len(i.writers) > 0)
 }
 
-// fsync answers FSYNC: every byte that was written is durable at the PVFS2
-// servers. The owners write back what they have, then the servers are told to
-// flush.
-func (c *call) fsync() (*rpc.Frame, error) {
-	var m ionpb.FsyncReq
-	if err := c.Decode(&m); err != nil {
-		return nil, err
-	}
-	if err := c.checkHome(); err != nil {
-		return nil, err
-	}
-	if m.Clean {
-		c.srv.home.clean(c.sess, c.Handle, 0)
-	}
-	a, err := c.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(c.Handle))
-	if err != nil {
-		return nil, stale(err)
-	}
-	if a.Layout == nil {
-		return okay(nil) // PVFS2 servers keep names and attributes durable by themselves
-	}
-	if err := c.writeBackAll(); err != nil {
-		return nil, err
-	}
-	if !m.DataOnly && c.srv.home.dirty(c.Handle) {
-		if err := c.srv.home.save(c.ctx, c, c.Handle, false); err != nil {
-			return nil, err
-		}
-	}
-	if a, err = c.srv.pvfs.GetAttr(c.ctx, a.Handle); err != nil { // its layout of now: all servers that have bytes
-		return nil, stale(err)
-	}
-	if err := c.srv.pvfs.File(a).Flush(c.ctx); err != nil {
-		return nil, stale(err)
-	}
-	return okay(nil)
-}
-
-// writeBackAll has all owners write back what they have of the file.
-func (c *call) writeBackAll() error {
-	var g errgroup.Group
-	for at, peer := range c.srv.peers {
-		if at != c.srv.self {
-			g.Go(func() error {
-				return peer.call(c.ctx, rpc.Frame{Op: ionpb.Op_WRITE_BACK, Handle: c.Handle},
-					&ionpb.SessionReq{Session: c.mount()}, new(ionpb.CollectResp))
-			})
-		}
-	}
-	_, err := c.writeBack(c.Handle, c.mount())
-	if other := c.wait(g.Wait); err == nil {
-		err = other
-	}
-	return err
-}
-
 // lingerTime is how long an inode that lost its name lives on for those who
 // have looked it up and will open it next. open(2) is two requests, and who
 // finds the inode gone at the second starts again, but only once.

@@ -136,6 +136,7 @@ type Server struct {
 	guard    *viewGuard
 	home     *home
 	owner    *owner
+	flushes  *round.Group[uint64, flushing, struct{}] // by file
 	locks    *lockService
 	journal  *round.Journal // of what was carried out together
 	names    keyLock[nameKey]
@@ -186,6 +187,7 @@ func New(opt Options) (*Server, error) {
 	}
 	s.home, s.owner, s.locks = newHome(s), newOwner(s, store), newLockService()
 	s.journal = round.NewJournal(journalled)
+	s.flushes = newFlushes(s)
 	s.peers = make([]*peerLink, len(opt.Peers))
 	for i, addr := range opt.Peers {
 		if i != s.self {
@@ -256,6 +258,7 @@ func (s *Server) Run(ctx context.Context) error {
 	endServe()
 	endWork()
 	err := errors.Join(g.Wait(), unsaved)
+	s.flushes.Wait()
 	last, endLast := context.WithTimeout(context.WithoutCancel(ctx), s.opt.Drain)
 	defer endLast()
 	s.unmarkServing(last)

@@ -22,15 +22,15 @@ func (f *File) Peek(exts ...extent.Extent) (*View, []extent.Extent) {
 	return f.peekLocked(exts...)
 }
 
-// Known reports whether all bytes of ext are known.
-func (f *File) Known(ext extent.Extent) bool {
+// Known reports whether all bytes of exts are known.
+func (f *File) Known(exts ...extent.Extent) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	known := true
-	f.walkLocked(ext, func(b *block, part extent.Extent) {
-		known = known && b != nil && b.valid.contains(part)
-	})
-	return known
+	all := true
+	for _, e := range exts {
+		f.walkLocked(e, func(b *block, part extent.Extent) { all = all && b != nil && b.valid.contains(part) })
+	}
+	return all
 }
 
 func (f *File) peekLocked(exts ...extent.Extent) (v *View, missing []extent.Extent) {

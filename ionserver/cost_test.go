@@ -1,6 +1,7 @@
 package ionserver
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
@@ -65,6 +67,47 @@ func TestCostOfWriting(t *testing.T) {
 			require.EqualValues(t, size, s.stored(h))
 			require.EqualValues(t, size, s.nodes[0].client.Stats().BytesWritten+s.nodes[1].client.Stats().BytesWritten)
 			until(t, "mounts may drop it", func() bool { return s.keeps(h, ms[0]) == 0 && s.keeps(h, ms[1]) == 0 })
+		})
+	}
+}
+
+// TestCostOfReading: of a file that ranks together read as a whole, the servers
+// are asked in flows of full length once they are found, and for each byte once.
+func TestCostOfReading(t *testing.T) {
+	const size, piece, ranks, servers = 64 << 20, 32 << 10, 8, 4
+	s := startSystem(t, 2, servers, func(i int, o *Options) {
+		patient(i, o)
+		o.DomainSize = 4 << 20
+	})
+	ms := []*mount{s.mount(t), s.mount(t)}
+	h := ms[0].file(ms[0].root, "f")
+	data := pattern(1<<20, 7)
+	for off := int64(0); off < size; off += 1 << 20 {
+		require.NoError(t, ms[0].write(h, off, data, 0))
+	}
+	require.NoError(t, ms[0].atHome(ionpb.Op_FSYNC, h, &ionpb.FsyncReq{}, nil))
+	for name, block := range map[string]int64{"interleaved": 1, "blocks of 4": 4} {
+		t.Run(name, func(t *testing.T) {
+			for _, n := range s.nodes {
+				f := n.owner.get(h)
+				f.data.Drop(extent.ToEnd(0))
+				f.mu.Lock()
+				f.ahead.runs = nil
+				f.mu.Unlock()
+				n.owner.put(f)
+				n.client.ResetStats()
+			}
+			asked := func() int64 { return s.asked("io") + s.asked("small_io") }
+			order := together(size/piece, ranks, block, rand.New(rand.NewPCG(5, uint64(block))))
+			for _, i := range order {
+				off := i * piece
+				got, err := ms[i/block%2].read(h, off, piece)
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(data[off%(1<<20):][:piece], got), "piece %d", i)
+			}
+			t.Logf("%d requests for %d reads; %d at least", asked(), len(order), size/flowSize)
+			require.LessOrEqual(t, asked(), int64(len(order)/8)) // most are small, until the readers are found
+			require.EqualValues(t, size, s.nodes[0].client.Stats().BytesRead+s.nodes[1].client.Stats().BytesRead)
 		})
 	}
 }

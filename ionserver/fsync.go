@@ -24,7 +24,9 @@ type flushing struct {
 // the mounts of a job do.
 func newFlushes(s *Server) *round.Group[uint64, flushing, struct{}] {
 	opt := round.Options[uint64, flushing]{
-		Rounds: collective.RoundOptions{Hold: collective.HoldOptions{Off: s.opt.NoCollective}},
+		Rounds:  collective.RoundOptions{Hold: collective.HoldOptions{Off: s.opt.NoCollective}},
+		Journal: s.journal,
+		Name:    func(handle uint64) (string, uint64) { return "fsync", handle },
 	}
 	return round.New(opt, func(ctx context.Context, handle uint64, calls []*round.Call[uint64, flushing, struct{}]) {
 		err := s.flushRound(ctx, handle, calls)

@@ -79,6 +79,7 @@ type ownedFile struct {
 	informing int                      // guarded by mu; STABLEs that are to be told, or being told
 	replayed  *replayed                // guarded by mu; during the grace
 	guard     guardLog                 // guarded by mu
+	ahead     lookahead                // guarded by mu
 }
 
 func newOwner(s *Server, store *cache.Store) *owner {
@@ -97,6 +98,7 @@ func (o *owner) get(handle uint64) *ownedFile {
 		f = &ownedFile{
 			handle: handle, data: o.store.File(), back: make(chan struct{}, 1),
 			leases: newLeaseTable(o.srv.placement.DomainSize()), revoking: make(map[uint64]chan struct{}),
+			ahead: lookahead{size: o.srv.placement.DomainSize(), owned: func(off int64) bool { return o.srv.placement.Owner(handle, off) == o.srv.self }},
 		}
 		o.files[handle] = f
 	}

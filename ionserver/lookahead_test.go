@@ -77,6 +77,16 @@ func TestLookahead(t *testing.T) {
 	}
 }
 
+// TestLookaheadOfPieces: a READ that names pieces counts with their bytes.
+func TestLookaheadOfPieces(t *testing.T) {
+	l := lookahead{size: 4 << 20, owned: func(int64) bool { return true }}
+	for off := int64(0); off < 1<<20; off += 64 << 10 {
+		e := extent.Extent{Off: off, Len: 64 << 10}
+		l.note(e, 4<<10)
+		require.Empty(t, l.around(e, 16<<20))
+	}
+}
+
 // TestLookaheadOfNobody: who reads here and there, or a part only, gets what it
 // asks for and no more.
 func TestLookaheadOfNobody(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -394,10 +395,13 @@ func TestLockCancelRace(t *testing.T) {
 	t.Log("granted", granted, "of 60")
 }
 
-// TestNewView: one I/O node leaves, what we hold and what we send moves.
+// TestNewView: one I/O node leaves, what we hold and what we send moves, and
+// what it alone had is lost.
 func TestNewView(t *testing.T) {
 	r := newRig(t, 3, 4096)
 	c := r.dial(t)
+	d := new(diary)
+	c.SetKeeper(d)
 	for h := uint64(1); h <= 20; h++ {
 		_, err := c.Open(t.Context(), h, 0, false)
 		require.NoError(t, err)
@@ -430,6 +434,8 @@ func TestNewView(t *testing.T) {
 		}
 		return true
 	}, 5*time.Second, 5*time.Millisecond)
+	gone := fmt.Sprintf("lost %d", Gone)
+	require.Eventually(t, func() bool { return slices.Contains(d.take(), gone) }, 5*time.Second, 5*time.Millisecond)
 }
 
 // TestCloseEndsWhatWaits: calls under way get an error, sessions end.

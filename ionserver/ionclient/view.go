@@ -129,6 +129,10 @@ func (c *Client) setView(v *ionpb.View) error {
 	}
 	for _, s := range retired {
 		s.retire()
+		c.spawn(func(context.Context) {
+			<-s.gone                     // what it has answered is known
+			c.keeps().Lost(s.addr, Gone) // nobody will ask for it again
+		})
 	}
 	for _, s := range begun {
 		if !c.spawn(s.run) {

@@ -38,15 +38,15 @@ func writeAt(t *testing.T, f *os.File, off, n int64) {
 	require.NoError(t, err)
 }
 
-// raceOn does what is a race until a guard says so, at another place each time:
-// how old a byte is, is known to the time that a request takes, and what is in
-// doubt is not taken for a race.
-func raceOn(t *testing.T, noticed func() bool, race func(off int64)) {
+// raceOn does what is a race until a guard says so, at one of 20 places, with longer
+// and longer pauses: how old a byte is, is known to the time that a request
+// takes, and what is in doubt is not taken for a race.
+func raceOn(t *testing.T, noticed func() bool, race func(off int64, pause func())) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for off := int64(0); !noticed(); off += 10000 {
+	deadline := time.Now().Add(30 * time.Second)
+	for round := int64(0); !noticed(); round++ {
 		require.True(t, time.Now().Before(deadline), "the guard notices")
-		race(off)
+		race(round%20*10000, func() { time.Sleep(time.Duration(round) * time.Millisecond) })
 	}
 }
 
@@ -75,17 +75,23 @@ func TestGuardWarns(t *testing.T) {
 			races := func() uint64 { return a.races(t) + b.races(t) }
 			require.Zero(t, races())
 
-			raceOn(t, func() bool { return races() > 0 }, func(off int64) {
+			raceOn(t, func() bool { return races() > 0 }, func(off int64, pause func()) {
 				writeAt(t, f, off, 100)
 				writeAt(t, g, off+50, 100)
+				pause()
 				require.NoError(t, f.Sync())
 				require.NoError(t, g.Sync())
 			})
+			if mode == consistency.Session { // the node may answer by what it has read before
+				require.NoError(t, g.Close())
+				return
+			}
 			before := races()
-			raceOn(t, func() bool { return races() > before }, func(off int64) {
+			raceOn(t, func() bool { return races() > before }, func(off int64, pause func()) {
 				h, err := os.Open(path)
 				require.NoError(t, err)
 				writeAt(t, f, off, 100)
+				pause()
 				_, err = h.ReadAt(make([]byte, 10), off)
 				require.NoError(t, err)
 				require.NoError(t, f.Sync())
@@ -101,9 +107,10 @@ func TestGuardFails(t *testing.T) {
 	g, err := os.OpenFile(path, os.O_WRONLY, 0)
 	require.NoError(t, err)
 	var got error
-	raceOn(t, func() bool { return got != nil }, func(off int64) {
+	raceOn(t, func() bool { return got != nil }, func(off int64, pause func()) {
 		writeAt(t, f, off, 100)
 		writeAt(t, g, off+50, 100)
+		pause()
 		require.NoError(t, g.Sync())
 		got = f.Sync()
 	})
@@ -123,9 +130,10 @@ func TestGuardUpgrades(t *testing.T) {
 	raceOn(t, func() bool {
 		n, err := unix.Getxattr(path, consistency.Xattr, value)
 		return err == nil && string(value[:n]) == "strong"
-	}, func(off int64) {
+	}, func(off int64, pause func()) {
 		writeAt(t, f, off, 100)
 		writeAt(t, g, off+50, 100)
+		pause()
 		require.NoError(t, f.Sync())
 		require.NoError(t, g.Sync())
 	})

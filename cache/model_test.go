@@ -93,6 +93,9 @@ func (m *model) truncate(size int64) {
 	}
 	m.want = m.want[:min(size, int64(len(m.want)))]
 	m.below = m.below[:min(size, int64(len(m.below)))]
+	if n := len(m.want) - len(m.below); n > 0 { // the end may lie in a hole, and is there now
+		m.below = append(m.below, make([]byte, n)...)
+	}
 }
 
 func writeAt(file []byte, off int64, p []byte) []byte {

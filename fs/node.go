@@ -122,7 +122,9 @@ func (m *mount) begin(ctx context.Context, o op) *call {
 // beginAs is like begin, on behalf of p; sure is as for calls.begin.
 func (m *mount) beginAs(ctx context.Context, o op, p *ranks.Process, sure bool) *call {
 	m.stats.calls[o].Add(1)
-	return m.calls.begin(ctx, sure).onBehalf(p, o)
+	c := m.calls.begin(ctx, sure).onBehalf(p, o)
+	m.known.rounds.elsewhere(p.Caller().Member, o)
+	return c
 }
 
 // beginOn is like begin for a call on an open file.

@@ -23,6 +23,8 @@ type rounds struct {
 	opens gate[openKey, *opener, ionclient.Attr]
 	syncs gate[syncKey, struct{}, struct{}]
 	stats gate[struct{}, struct{}, ionclient.StatFS]
+
+	holding []func(collective.Member) // of each gate: round.Group.Elsewhere
 }
 
 // What rounds are of.
@@ -57,6 +59,22 @@ func (r *rounds) syncWith(held *holder.Holder) {
 		}))
 }
 
+// elsewhere says that m does o: rounds that are put off because it is expected
+// start. Looking names and attributes up does not say so, it is how a process
+// comes to what is expected of it.
+func (r *rounds) elsewhere(m collective.Member, o op) {
+	if m.Job == 0 {
+		return
+	}
+	switch o {
+	case opLookup, opGetattr, opOpen, opReaddir, opStatfs, opFsync:
+		return
+	}
+	for _, release := range r.holding {
+		release(m)
+	}
+}
+
 // gate is a round.Group, or nothing but what it runs.
 type gate[K comparable, Q, A any] struct {
 	group *round.Group[K, Q, A] // nil: every call alone
@@ -68,10 +86,12 @@ func newGate[K comparable, Q, A any](r *rounds, kind op, of func(K) uint64, run 
 	if r.alone {
 		return gate[K, Q, A]{run: run}
 	}
-	return gate[K, Q, A]{group: round.New(round.Options[K, Q]{
+	group := round.New(round.Options[K, Q]{
 		Journal: r.journal,
 		Name:    func(key K) (string, uint64) { return kind.String(), of(key) },
-	}, run)}
+	}, run)
+	r.holding = append(r.holding, group.Elsewhere)
+	return gate[K, Q, A]{group: group}
 }
 
 // one is the run that asks once and gives all the same answer.
@@ -92,7 +112,7 @@ func (g gate[K, Q, A]) do(ctx context.Context, key K) (A, error) {
 
 func (g gate[K, Q, A]) with(ctx context.Context, key K, q Q) (A, error) {
 	if g.group != nil {
-		return g.group.Do(ctx, key, collective.Member{}, q)
+		return g.group.Do(ctx, key, collective.CallerOf(ctx).Member, q)
 	}
 	c := &round.Call[K, Q, A]{Q: q}
 	g.run(ctx, key, []*round.Call[K, Q, A]{c})

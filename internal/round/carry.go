@@ -47,7 +47,8 @@ func (g *Group[K, Q, A]) settleLocked(d collective.Decision[K, *Call[K, Q, A]]) 
 		return todo[K, Q, A]{call: c}
 	}
 	f := &flight{left: len(r.Calls)}
-	f.ctx, f.cancel = context.WithCancel(context.Background())
+	first := r.Calls[0].Token
+	f.ctx, f.cancel = context.WithCancel(collective.WithCaller(context.Background(), collective.Caller{Member: first.Member, Account: first.account}))
 	for _, c := range r.Calls {
 		c.Token.flight = f
 	}
@@ -144,13 +145,13 @@ func (g *Group[K, Q, A]) leave(c *Call[K, Q, A]) {
 	}
 }
 
-func (g *Group[K, Q, A]) newCall(key K, m collective.Member, q Q) *Call[K, Q, A] {
+func (g *Group[K, Q, A]) newCall(ctx context.Context, key K, m collective.Member, q Q) *Call[K, Q, A] {
 	c, ok := g.pool.Get().(*Call[K, Q, A])
 	if !ok {
 		c = &Call[K, Q, A]{done: make(chan struct{}, 1)}
 		c.self[0] = c
 	}
-	c.key, c.Member, c.Q = key, m, q
+	c.key, c.Member, c.Q, c.account = key, m, q, collective.CallerOf(ctx).Account
 	return c
 }
 

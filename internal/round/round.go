@@ -28,11 +28,12 @@ type Call[K comparable, Q, A any] struct {
 
 	Outcome collective.Outcome
 
-	key    K
-	self   [1]*Call[K, Q, A]
-	done   chan struct{}                        // one message: answered, or to be run by the caller
-	own    *collective.Round[K, *Call[K, Q, A]] // guarded by Group.mu; the round to be run by the caller
-	flight *flight                              // guarded by Group.mu; the round that is run for several
+	key     K
+	account collective.JobID
+	self    [1]*Call[K, Q, A]
+	done    chan struct{}                        // one message: answered, or to be run by the caller
+	own     *collective.Round[K, *Call[K, Q, A]] // guarded by Group.mu; the round to be run by the caller
+	flight  *flight                              // guarded by Group.mu; the round that is run for several
 }
 
 // flight is a round of several calls that is being carried out.
@@ -71,7 +72,7 @@ type Group[K comparable, Q, A any] struct {
 // New returns a Group whose rounds are carried out by run, which sets A or Err
 // of each call; the calls are in order of arrival and belong to run only until it
 // returns. The ctx of a round of one call is its caller's; of a round of several,
-// one that ends when none of the callers waits any more. It panics if opts makes
+// one that ends when none of the callers waits any more, on behalf of the first. It panics if opts makes
 // no sense.
 func New[K comparable, Q, A any](opts Options[K, Q], run func(ctx context.Context, key K, calls []*Call[K, Q, A])) *Group[K, Q, A] {
 	rounds, err := collective.NewRounds[K, *Call[K, Q, A]](opts.Rounds)
@@ -86,7 +87,7 @@ func New[K comparable, Q, A any](opts Options[K, Q], run func(ctx context.Contex
 // its error at once, and the round goes on without it: so whatever q refers to
 // must stay valid for the round, and not only until Do returns.
 func (g *Group[K, Q, A]) Do(ctx context.Context, key K, m collective.Member, q Q) (A, error) {
-	c := g.newCall(key, m, q)
+	c := g.newCall(ctx, key, m, q)
 	var bytes int64
 	if g.opts.Bytes != nil {
 		bytes = g.opts.Bytes(q)

@@ -136,7 +136,7 @@ const maxPatience = 4
 func (f *File) gather(ctx context.Context, exts []extent.Extent, r right) (*cache.View, brought, error) {
 	d := f.domain(exts[0].Off)
 	for patience := maxPatience; ; patience-- {
-		era := d.begin()
+		known := d.begin()
 		if !d.mayUse(r, time.Now()) {
 			for _, e := range exts {
 				f.data.Drop(e)
@@ -156,7 +156,7 @@ func (f *File) gather(ctx context.Context, exts []extent.Extent, r right) (*cach
 			v.Release()
 			return nil, brought{}, err
 		}
-		if v.Len() > 0 && r == byLease && d.begin() != era { // what was cached may be older than what came
+		if v.Len() > 0 && r == byLease && d.begin() != known { // what was cached may be older than what came
 			v.Release()
 			got.Release()
 			continue

@@ -118,7 +118,9 @@ func TestRevoked(t *testing.T) {
 		{"utimes", file, attrLease, atHome(ionpb.Op_SETATTR, file, &ionpb.SetAttrReq{Mtime: &now})},
 		{"setxattr", file, attrLease, atHome(ionpb.Op_SETXATTR, file, &ionpb.SetXattrReq{Name: []byte("user.x"), Value: []byte("v")})},
 		{"hold", file, attrLease, atHome(ionpb.Op_HOLD, file, nil)},
-		{"unlink, the inode", file, attrLease, atHome(ionpb.Op_UNLINK, dir, name("file"))},
+		{"unlink, the inode", file, attrLease, func(s *scene, m *mount) error {
+			return m.atHome(ionpb.Op_UNLINK, s.dir, &ionpb.NameReq{Name: []byte("file"), Unopened: s.file}, nil)
+		}},
 		{"unlink, the directory", dir, homeLeases, atHome(ionpb.Op_UNLINK, dir, name("file"))},
 		{"rmdir, the inode", empty, homeLeases, atHome(ionpb.Op_RMDIR, dir, name("empty"))},
 		{"rmdir, the directory", dir, homeLeases, atHome(ionpb.Op_RMDIR, dir, name("empty"))},
@@ -131,8 +133,7 @@ func TestRevoked(t *testing.T) {
 		{"rename of a directory", sub, homeLeases, func(s *scene, m *mount) error { _, err := m.rename(s.dir, "sub", s.other, "sub", 0); return err }},
 		{"rename over it", file, attrLease, func(s *scene, m *mount) error {
 			s.b.file(s.other, "tmp")
-			_, err := m.rename(s.other, "tmp", s.dir, "file", 0)
-			return err
+			return m.atHome(ionpb.Op_RENAME, s.dir, &ionpb.RenameReq{OldDir: s.other, OldName: []byte("tmp"), NewName: []byte("file"), Unopened: s.file}, nil)
 		}},
 		{"rename over a directory", empty, homeLeases, func(s *scene, m *mount) error { _, err := m.rename(s.dir, "sub", s.dir, "empty", 0); return err }},
 		{"exchange", file, attrLease, func(s *scene, m *mount) error { _, err := m.rename(s.dir, "sub", s.dir, "file", 2); return err }},

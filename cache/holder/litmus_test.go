@@ -268,3 +268,21 @@ func TestEventual(t *testing.T) {
 	w.write(0, new1)
 	eventually(t, "the write shows", func() bool { return x.read(0, 4) == new1 })
 }
+
+// TestHoleBeforeTheUnpublished: what a handle that may write reads it may write
+// back, so it sees zeros before bytes that another node has not published, and
+// no end of file.
+func TestHoleBeforeTheUnpublished(t *testing.T) {
+	r := newRig(t, ionserver.Options{})
+	for _, m := range []consistency.Mode{consistency.Commit, consistency.Session, consistency.Eventual, consistency.Laminated} {
+		t.Run(m.String(), func(t *testing.T) {
+			p, q := r.nodes()
+			h := p.file()
+			w, back := p.open(h, m, rw), q.open(h, m, rw)
+			require.Empty(t, back.read(100, 3))
+			w.write(9<<20, "far")
+			require.Equal(t, "\x00\x00\x00", back.read(100, 3))
+			require.Equal(t, "far", back.read(9<<20, 3))
+		})
+	}
+}

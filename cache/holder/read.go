@@ -68,40 +68,57 @@ func (p *part) short() bool { return p.end < p.ext.End() }
 // Read reads n bytes at off; fewer, perhaps none, only at the end of the file.
 func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 	e := extent.Extent{Off: off, Len: int64(n)}
-	out := new(Bytes)
 	if e.Empty() {
-		return out, nil
+		return new(Bytes), nil
 	}
 	f := h.file
 	ctx = h.guarded(ctx)
 	h.glanced(e)
-	if h.mode.recalls(h.mayWrite, f.h.attrs.Quiet(f.handle)) {
+	recalls := func() bool { return h.mode.recalls(h.mayWrite, f.h.attrs.Quiet(f.handle)) }
+	if recalls() {
 		if err := f.h.client.Recall(ctx, f.handle, e); err != nil {
 			return nil, err
 		}
 	}
+	out, dense, err := h.read(ctx, e)
+	if err == nil && out.n < n && recalls() {
+		// What others have not published may lie further on, and a hole here.
+		out.Release()
+		if err := f.h.client.Recall(ctx, f.handle, extent.ToEnd(off)); err != nil {
+			return nil, err
+		}
+		out, dense, err = h.read(ctx, e)
+	}
+	if err == nil && out.n == n && !dense {
+		h.readAhead(e)
+	}
+	return out, err
+}
+
+// read reads what is published of e, and what this node has written. It says
+// whether more was fetched because the ranks of the node read densely.
+func (h *Handle) read(ctx context.Context, e extent.Extent) (out *Bytes, dense bool, err error) {
+	f := h.file
+	out = new(Bytes)
 	before := f.glimpse()
 	if size, ok := f.h.attrs.Size(f.handle); ok {
-		if e.Len = min(e.Len, max(size, before.end)-off); e.Len <= 0 {
-			return out, nil
+		if e.Len = min(e.Len, max(size, before.end)-e.Off); e.Len <= 0 {
+			return out, false, nil
 		}
 	}
-	dense := h.fetchAround(e)
+	dense = h.fetchAround(e)
 	hold, err := f.order.Lock(ctx, e, false)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer hold.Release()
 	parts, err := f.readParts(ctx, e, h.right, out)
 	if err != nil {
 		out.Release()
-		return nil, err
+		return nil, false, err
 	}
 	join(parts, max(before.end, f.glimpse().end), out)
-	if out.n == n && !dense {
-		h.readAhead(e)
-	}
-	return out, nil
+	return out, dense, nil
 }
 
 // readParts reads e, as many requests as that takes.

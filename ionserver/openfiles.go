@@ -317,7 +317,8 @@ func (h *home) link(ctx context.Context, handle uint64) error {
 }
 
 // destroyOrphan destroys an orphan that nobody has open and that does not
-// linger, and forgets it. If PVFS2 fails, it is tried again later.
+// linger, and forgets it. If PVFS2 fails, or mounts may still reclaim it, it is
+// tried again later.
 func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
 	release, err := h.destroying.Lock(ctx, handle, true)
 	if err != nil {
@@ -326,7 +327,7 @@ func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
 	defer release()
 	h.mu.Lock()
 	i := h.inodes[handle]
-	if i == nil || !i.orphan || len(i.opens) > 0 || time.Now().Before(i.linger) {
+	if now := time.Now(); i == nil || !i.orphan || len(i.opens) > 0 || now.Before(i.linger) || h.srv.inGrace(now) {
 		h.mu.Unlock()
 		return nil
 	}

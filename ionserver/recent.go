@@ -9,9 +9,11 @@ import (
 
 // lingers reports whether an inode that has lost its name is to live on for a
 // moment. A newcomer that was not opened is about to be, by whoever made it:
-// were it gone, an open(2) that creates would create twice.
+// were it gone, an open(2) that creates would create twice. During the grace any
+// may be open.
 func (s *Server) lingers(handle uint64, how ionpb.Flag) bool {
-	return how&ionpb.Flag_LINGER != 0 || how&ionpb.Flag_NEWCOMER != 0 && !s.opened.has(handle, time.Now())
+	now := time.Now()
+	return how&ionpb.Flag_LINGER != 0 || how&ionpb.Flag_NEWCOMER != 0 && !s.opened.has(handle, now) || s.inGrace(now)
 }
 
 // recent is the inodes to which something happened within lingerTime. The

@@ -325,6 +325,39 @@ func TestRestartAfterCrash(t *testing.T) {
 	<-pings
 }
 
+// TestUnlinkedInTheGrace: what loses its name while its home does not know yet who
+// has it open lives on for those who have, and no longer.
+func TestUnlinkedInTheGrace(t *testing.T) {
+	brief := briefGrace(fast)
+	s := startSystem(t, 2, 1, fast)
+	a := s.mount(t)
+	other := 1 - a.place.Home(a.root)
+	open, openName := a.fileHomedAt(a.root, "open", other)
+	_, leftName := a.fileHomedAt(a.root, "left", other)
+	left, err := a.lookup(a.root, leftName)
+	require.NoError(t, err)
+	for _, h := range []uint64{open, left} {
+		_, err := a.open(h, 0)
+		require.NoError(t, err)
+	}
+	made := &s.nodes[1-other].made
+	made.mu.Lock()
+	clear(made.when) // it was not made just now
+	made.mu.Unlock()
+	s.crash(other)
+	s.restart(other, brief)
+	a, b := s.mount(t), s.mount(t)
+	for _, name := range []string{openName, leftName} {
+		_, err := b.unlink(b.root, name)
+		require.NoError(t, err)
+	}
+	require.NoError(t, a.atHome(ionpb.Op_OPEN, open, &ionpb.OpenReq{Reclaim: 1}, nil))
+	until(t, "what nobody reclaimed is destroyed", func() bool { return !s.exists(left) })
+	require.True(t, s.exists(open))
+	a.closeFile(open)
+	until(t, "the last close destroys", func() bool { return !s.exists(open) })
+}
+
 // TestOrderlyRestartHasNoGrace: after a good end with no mounts left, new
 // locks are given at once.
 func TestOrderlyRestartHasNoGrace(t *testing.T) {

@@ -45,6 +45,7 @@ type call struct {
 	done     chan error   // holds one outcome of the attempt
 	progress atomic.Int64 // when the attempt last got ahead, see Client.now
 	lost     bool         // an earlier attempt may have been carried out
+	silent   bool         // the attempt before ended in silence, which goes on with the next
 	status   wire.Status  // of the response, after done
 	bstream  int64        // size of the datafile before the transfer, after done
 	moved    int64        // bytes read or written, after done
@@ -99,7 +100,7 @@ func (k *call) free() {
 	clear(k.pieces)
 	k.pieces, k.total, k.frame = k.pieces[:0], 0, k.frame[:0]
 	k.account, k.resp, k.dist, k.conn, k.srv = nil, nil, nil, nil, nil
-	k.lost, k.status, k.bstream, k.moved = false, 0, 0, 0
+	k.lost, k.silent, k.status, k.bstream, k.moved = false, false, 0, 0, 0
 	k.scratch.io.Type, k.scratch.small.Type = wire.Datatype{}, wire.Datatype{}
 	k.scratch.smResp = wire.SmallIOResp{}
 	k.st = attempt{}

@@ -154,7 +154,9 @@ func (c *conn) post(k *call) error {
 	slot := k.st.slot
 	k.st = attempt{slot: slot, tag: c.tagLocked(), left: k.total}
 	k.conn = c
-	k.progress.Store(now)
+	if !k.silent {
+		k.progress.Store(now)
+	}
 	wire.Header{Mode: wire.Unexpected, Tag: k.st.tag, Size: int64(len(k.frame)) - wire.HeaderSize + k.inline()}.Append(k.frame[:0])
 	c.pending[k.st.tag] = k
 	c.reqs = append(c.reqs, k)

@@ -245,6 +245,7 @@ func (s *server) finish(ctx context.Context, k *call) (reusable bool, err error)
 			if err := sleep(ctx, pause); err != nil {
 				return true, s.explain(ctx, k, err, last)
 			}
+			k.silent = false
 			pause = min(2*pause, maxBackoff)
 			s.client.stats.retries.Add(1)
 			continue
@@ -257,11 +258,11 @@ func (s *server) finish(ctx context.Context, k *call) (reusable bool, err error)
 			return true, fmt.Errorf("pvfs: %v on server %s at %s: %w", k.op, s.Alias, s.Addr, lost.err)
 		}
 		k.lost = k.lost || lost.sent
-		last = lost.err
-		if losses++; losses <= maxLosses {
+		last, k.silent = lost.err, errors.Is(lost.err, errSilent)
+		if losses++; losses <= maxLosses && !k.silent {
 			limit = time.Now().Add(s.client.timeout) // from now on we wait for the server
 		}
-		if errors.Is(last, errClosed) || time.Now().After(limit) {
+		if errors.Is(last, errClosed) || !time.Now().Before(limit) {
 			return true, s.explain(ctx, k, err, last)
 		}
 		s.client.stats.retries.Add(1)
@@ -310,10 +311,11 @@ func (s *server) repost(ctx context.Context, k *call, limit time.Time) error {
 // wait waits for the outcome of k's attempt. gone means that the attempt goes
 // on without us and k must be forgotten.
 func (s *server) wait(ctx context.Context, k *call) (gone bool, err error) {
+	quiet := s.client.timeout - s.client.since(k.progress.Load())
 	if k.timer == nil {
-		k.timer = time.NewTimer(s.client.timeout)
+		k.timer = time.NewTimer(quiet)
 	} else {
-		k.timer.Reset(s.client.timeout)
+		k.timer.Reset(quiet)
 	}
 	defer k.timer.Stop()
 	for {

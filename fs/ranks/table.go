@@ -136,10 +136,11 @@ func (t *Table) Lookup(tid, uid uint32) *Process {
 	p := t.known(tid)
 	if p == nil {
 		p = t.ask(ask{tid: tid, uid: uid, reply: make(chan *Process, 1)})
-	} else if due := p.next.Load(); t.now() >= due && p.next.CompareAndSwap(due, t.after(p)) {
+	} else if due, then := p.next.Load(), t.after(p); t.now() >= due && p.next.CompareAndSwap(due, then) {
 		select {
 		case t.asks <- ask{tid: tid, uid: uid, again: p}:
-		default: // another time
+		default: // the lookers are busy: with its next call
+			p.next.CompareAndSwap(then, due)
 		}
 	}
 	if p == nil || p.who.Load().uid != uid {

@@ -164,6 +164,21 @@ func TestExec(t *testing.T) {
 	require.Same(t, p, table.Known(uint32(cmd.Process.Pid), uid))
 }
 
+// TestLookersAreBusy: who is due to be looked at again stays so until somebody
+// looks.
+func TestLookersAreBusy(t *testing.T) {
+	table, err := New(Options{Kinds: 1}) // nobody runs it
+	require.NoError(t, err)
+	defer table.Close()
+	c := start(t, ranksOf("a", "0"))
+	st, err := table.proc.stat(c.pid())
+	require.NoError(t, err)
+	p, _ := table.admit(c.pid(), c.pid(), st)
+	p.next.Store(0)
+	table.Lookup(c.pid(), uid)
+	require.Zero(t, p.next.Load())
+}
+
 // TestOneTaskOfSlurm: the only task of a step that was seen here is merged with
 // nothing: it may be a daemon of mpirun, or a shell.
 func TestOneTaskOfSlurm(t *testing.T) {

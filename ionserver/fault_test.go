@@ -277,7 +277,7 @@ func TestRevokeOfASilentMount(t *testing.T) {
 	}
 	took := time.Since(begin)
 	require.Greater(t, took, lease/2)
-	require.Less(t, took, 2*lease)
+	require.Less(t, took, 10*lease)
 }
 
 // TestRevokedBytesComeFirst: what was kept back is written before who waits

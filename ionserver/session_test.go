@@ -71,8 +71,11 @@ func until(t testing.TB, what string, ok func() bool, explain ...func()) {
 // TestSessionDeath: a mount that falls silent loses its locks and opens; what
 // it kept from being destroyed is destroyed.
 func TestSessionDeath(t *testing.T) {
-	s := startSystem(t, 2, 2, func(_ int, o *Options) { o.Lease = 400 * time.Millisecond })
+	s := startSystem(t, 2, 2, func(_ int, o *Options) { o.Lease = time.Second })
 	a, b := s.mount(t), s.mount(t)
+	stop := b.pingAll()
+	defer stop()
+	silent := a.pingAll()
 	h, name := a.fileHomedAt(a.root, "f", 0)
 	_, err := a.open(h, 0)
 	require.NoError(t, err)
@@ -81,18 +84,7 @@ func TestSessionDeath(t *testing.T) {
 	_, err = b.unlink(b.root, name)
 	require.NoError(t, err)
 
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	pings := make(chan struct{})
-	go func() {
-		defer close(pings)
-		for ctx.Err() == nil {
-			for at := range b.links {
-				_, _ = b.call(ctx, at, rpc.Frame{Op: ionpb.Op_PING}, nil, nil)
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
-	}()
+	silent()
 	require.NoError(t, b.lock(t.Context(), h, 1, ionpb.LockType_READ_LOCK, true), "granted when the holder's lease ends")
 	until(t, "the orphan is destroyed", func() bool { return !s.exists(h) })
 	_, err = a.call(t.Context(), 0, rpc.Frame{Op: ionpb.Op_PING}, nil, nil)
@@ -101,8 +93,6 @@ func TestSessionDeath(t *testing.T) {
 	until(t, "its trace is gone", func() bool {
 		return !slices.Contains(s.leftovers(), trace)
 	})
-	cancel()
-	<-pings
 }
 
 func TestBye(t *testing.T) {
@@ -272,7 +262,7 @@ func (s *system) restart(i int, edit func(i int, o *Options)) {
 // TestRestartAfterCrash: the orphan waits to be reclaimed, other locks wait
 // for those that are reclaimed, and what nobody reclaims is destroyed.
 func TestRestartAfterCrash(t *testing.T) {
-	edit := func(_ int, o *Options) { o.Lease, o.Drain = 600*time.Millisecond, 50*time.Millisecond }
+	edit := func(_ int, o *Options) { o.Lease, o.Drain = time.Second, 50*time.Millisecond }
 	s := startSystem(t, 1, 1, edit)
 	a := s.mount(t)
 	kept, lost, locked := a.file(a.root, "kept"), a.file(a.root, "lost"), a.file(a.root, "locked")
@@ -291,6 +281,8 @@ func TestRestartAfterCrash(t *testing.T) {
 	s.crash(0)
 	s.restart(0, edit)
 	a, b := s.mount(t), s.mount(t)
+	defer a.pingAll()()
+	defer b.pingAll()()
 	begin := time.Now()
 	tried := make(chan error, 1) // does not wait for a, but until it is known that a has the lock
 	go func() { tried <- b.lock(context.Background(), locked, 2, ionpb.LockType_WRITE_LOCK, false) }()
@@ -298,17 +290,6 @@ func TestRestartAfterCrash(t *testing.T) {
 	require.NoError(t, a.atHome(ionpb.Op_LOCK, locked, &ionpb.LockReq{Owner: 1, End: maxLockEnd, Type: ionpb.LockType_WRITE_LOCK, Reclaim: true}, nil))
 	got := make(chan error, 1)
 	go func() { got <- b.lock(context.Background(), locked, 1, ionpb.LockType_WRITE_LOCK, true) }()
-	ctx, cancel := context.WithCancel(t.Context())
-	pings := make(chan struct{})
-	go func() { // keep both sessions alive
-		defer close(pings)
-		for ctx.Err() == nil {
-			for _, m := range []*mount{a, b} {
-				_, _ = m.call(context.Background(), 0, rpc.Frame{Op: ionpb.Op_PING}, nil, nil)
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
-	}()
 	until(t, "what nobody reclaimed is destroyed", func() bool { return !s.exists(lost) })
 	require.GreaterOrEqual(t, time.Since(begin), 300*time.Millisecond)
 	require.ErrorIs(t, <-tried, syscall.EAGAIN)
@@ -321,8 +302,6 @@ func TestRestartAfterCrash(t *testing.T) {
 	require.Equal(t, "bytes", string(p))
 	a.closeFile(kept)
 	require.False(t, s.exists(kept))
-	cancel()
-	<-pings
 }
 
 // TestUnlinkedInTheGrace: what loses its name while its home does not know yet who

@@ -148,8 +148,11 @@ func (c *Client) linkNow(ctx context.Context, dir Handle, name string, h Handle)
 		return err
 	})
 	if anyLost && errors.Is(err, syscall.EEXIST) {
-		if got, lerr := c.Lookup(ctx, dir, name); lerr == nil && got == h {
+		switch got, lerr := c.Lookup(ctx, dir, name); {
+		case lerr == nil && got == h:
 			return nil
+		case lerr != nil && !isNotFound(lerr):
+			return errno.Wrap("pvfs.crdirent", syscall.EIO, fmt.Errorf("an entry is there, of whom is not known: %w", lerr))
 		}
 	}
 	return err

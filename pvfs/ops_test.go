@@ -209,6 +209,21 @@ func TestEntryOfAnotherAfterALostAnswer(t *testing.T) {
 	})
 }
 
+// TestEntryOfNobodyKnows: if it is not known whose entry is there, it is not said
+// to be another's, and what it may name is not removed.
+func TestEntryOfNobodyKnows(t *testing.T) {
+	for _, e := range []syscall.Errno{syscall.EIO, syscall.EACCES} {
+		inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {
+			d.lose[wire.OpCrDirent], d.fail[wire.OpLookupPath] = 1, e
+			_, err := c.Create(t.Context(), c.Root(), "x", CreateOptions{})
+			require.ErrorIs(t, err, syscall.EIO)
+			require.NotErrorIs(t, err, syscall.EEXIST)
+			require.Len(t, d.entries, 1)
+			require.Empty(t, d.removed)
+		})
+	}
+}
+
 func TestFailedCreateIsUndone(t *testing.T) {
 	for e, undone := range map[syscall.Errno]bool{syscall.ENOSPC: true, syscall.EEXIST: true, syscall.EACCES: true, syscall.EIO: false} {
 		inFakeDir(t, func(t *testing.T, c *Client, d *fakeDir) {

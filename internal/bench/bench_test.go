@@ -11,16 +11,18 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/zoidfs/zoidfs/internal/bench/program"
 )
 
 // TestCPUOf spins in this process and expects to see it.
 func TestCPUOf(t *testing.T) {
-	before, own := cpuOf([]int{os.Getpid()}), ownCPU()
+	before, own := program.CPUOf([]int{os.Getpid()}), program.OwnCPU()
 	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); {
 	}
-	got, want := cpuOf([]int{os.Getpid()})-before, ownCPU()-own
+	got, want := program.CPUOf([]int{os.Getpid()})-before, program.OwnCPU()-own
 	require.InDelta(t, want.Seconds(), got.Seconds(), 0.02)
-	require.Zero(t, cpuOf([]int{1 << 22}), "a process that is not there")
+	require.Zero(t, program.CPUOf([]int{1 << 22}), "a process that is not there")
 }
 
 func TestShares(t *testing.T) {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/internal/bench/program"
 )
 
 // loadResult is what one load process measured.
@@ -97,7 +99,7 @@ func (l *load) close() error {
 
 func (l *load) run(dur time.Duration) (loadResult, error) {
 	took := make([]float64, 0, 1<<20)
-	cpu, start := ownCPU(), time.Now()
+	cpu, start := program.OwnCPU(), time.Now()
 	for last := start; last.Sub(start) < dur; {
 		if err := l.call(); err != nil {
 			return loadResult{}, err
@@ -107,7 +109,7 @@ func (l *load) run(dur time.Duration) (loadResult, error) {
 		last = now
 	}
 	seconds := time.Since(start).Seconds()
-	cpu = ownCPU() - cpu
+	cpu = program.OwnCPU() - cpu
 	slices.Sort(took)
 	return loadResult{
 		Ops: len(took), Seconds: seconds, CPU: cpu.Seconds(),
@@ -167,13 +169,13 @@ func runNames(args []string, in io.Reader, out io.Writer) error {
 		if _, err := lines.ReadString('\n'); err != nil {
 			return err
 		}
-		cpu, start := ownCPU(), time.Now()
+		cpu, start := program.OwnCPU(), time.Now()
 		for i := range *files {
 			if err := call(filepath.Join(*dir, fmt.Sprint("file", i))); err != nil {
 				return err
 			}
 		}
-		return json.NewEncoder(out).Encode(loadResult{Ops: *files, Seconds: time.Since(start).Seconds(), CPU: (ownCPU() - cpu).Seconds()})
+		return json.NewEncoder(out).Encode(loadResult{Ops: *files, Seconds: time.Since(start).Seconds(), CPU: (program.OwnCPU() - cpu).Seconds()})
 	}
 	for _, call := range []func(string) error{
 		func(p string) error {

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/zoidfs/zoidfs/internal/bench/program"
 )
 
 // workload is an access pattern of one or more processes.
@@ -192,12 +194,12 @@ func measureOnce(t *target, w workload, dur time.Duration) (s sample, err error)
 			return s, err
 		}
 	}
-	before, cpu := daemonMemory(t.metrics), cpuOf(t.pids)
+	before, cpu := daemonMemory(t.metrics), program.CPUOf(t.pids)
 	results, err := release(loads)
 	if err != nil {
 		return s, err
 	}
-	cpu, after := cpuOf(t.pids)-cpu, daemonMemory(t.metrics)
+	cpu, after := program.CPUOf(t.pids)-cpu, daemonMemory(t.metrics)
 	var ops, appCPU float64
 	for _, r := range results {
 		ops += float64(r.Ops)
@@ -297,13 +299,13 @@ func (c *config) namesOnce(t *target, round, procs int) (map[string]sample, erro
 				return nil, err
 			}
 		}
-		cpu, began := cpuOf(t.pids), time.Now()
+		cpu, began := program.CPUOf(t.pids), time.Now()
 		results, err := release(loads)
 		if err != nil {
 			return nil, err
 		}
 		took := time.Since(began).Seconds()
-		total := (cpuOf(t.pids) - cpu).Seconds()
+		total := (program.CPUOf(t.pids) - cpu).Seconds()
 		for _, r := range results {
 			total += r.CPU
 		}

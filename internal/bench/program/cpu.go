@@ -1,4 +1,4 @@
-package main
+package program
 
 import (
 	"syscall"
@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuOf returns the CPU time that processes have used, those of their threads
+// CPUOf returns the CPU time that processes have used, those of their threads
 // that have ended included. Processes that are gone count as zero.
-func cpuOf(pids []int) time.Duration {
+func CPUOf(pids []int) time.Duration {
 	var sum time.Duration
 	for _, pid := range pids {
 		// The CPU-time clock of a process, as clock_getcpuclockid(3) makes it.
@@ -21,8 +21,8 @@ func cpuOf(pids []int) time.Duration {
 	return sum
 }
 
-// ownCPU returns the CPU time of this process.
-func ownCPU() time.Duration {
+// OwnCPU returns the CPU time of this process.
+func OwnCPU() time.Duration {
 	var ru syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
 		return 0

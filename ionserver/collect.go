@@ -144,7 +144,11 @@ func (h *home) writtenBy(handle, mount uint64) bool {
 // the sizes are read; if another begins meanwhile it is done again.
 func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
 	const tries = 3
+	if a, ok := h.dirs.attr(handle, time.Now()); ok {
+		return a, nil
+	}
 	for try := 1; ; try++ {
+		asking := h.dirs.ask(handle)
 		before := h.announcements(handle)
 		busy, err := h.collect(c.ctx, c, handle, c.mount(), false)
 		if err != nil {
@@ -164,7 +168,7 @@ func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
 		}
 		if try == tries || h.announcements(handle) == before {
 			h.overlay(&a)
-			return a, nil
+			return h.dirs.learn(a, asking, time.Now()), nil
 		}
 	}
 }

@@ -84,6 +84,17 @@
 // file, the home has owners refused that announce writes, then waits until none
 // is at work that has announced before.
 //
+// # What homes know of directories
+//
+// Every change of an entry passes the home of its directory. So where names are
+// being changed, the home answers from what it knows: the times of the directory,
+// and all its names, see dirTable. Who looks a name up or changes it holds the
+// name's lock. A change begins by making the name unknown, and its holder says
+// what it means once the servers have answered; if nothing is said, as by a peer
+// that renames, it stays unknown. A load of all names that is overtaken by changes
+// gives way to them. Tools of PVFS2 may change the directory, too: what is known
+// lives for dirLife, and only where zoidfs itself changes names.
+//
 // # Life of an open
 //
 // OPEN counts at the inode's home for its session, before it looks at the
@@ -135,7 +146,7 @@
 // Mutexes, outermost first: lockService.mu, home.mu, grantTable.mu, owner.mu,
 // ownedFile.mu, sessionTable.mu, session.mu, stream.mu. Innermost are those of
 // package cache, and scheduler.mu, peerLink.mu, viewGuard.mu, keyLock.mu,
-// versionTable.mu, modeCache.mu, recent.mu, grace.mu, news.mu. None is held
+// versionTable.mu, modeCache.mu, dirTable.mu, recent.mu, grace.mu, news.mu. None is held
 // during I/O.
 //
 // # The view

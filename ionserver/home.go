@@ -33,6 +33,8 @@ type home struct {
 	modes keyLock[uint64]
 	// destroying keeps two from destroying one orphan.
 	destroying keyLock[uint64]
+	// dirs is what is known of directories in which names are changed.
+	dirs dirTable
 	// chosen is what is known of the consistency modes that were chosen.
 	chosen modeCache
 

@@ -53,6 +53,16 @@ func (c *call) alter(handle, by uint64, kinds uint32) (end func(), err error) {
 }
 
 func (h *home) alter(ctx context.Context, w waiter, handle, by uint64, kinds uint32) (end func(), err error) {
+	endLeases, err := h.alterLeased(ctx, w, handle, by, kinds)
+	if err != nil {
+		return nil, err
+	}
+	endDir := h.dirs.change(handle, kinds&entriesLease != 0)
+	return func() { endDir(); endLeases() }, nil
+}
+
+// alterLeased is the part of alter that leases need.
+func (h *home) alterLeased(ctx context.Context, w waiter, handle, by uint64, kinds uint32) (end func(), err error) {
 	ch, revoke := h.grants.change(handle, by, kinds)
 	if len(revoke) > 0 {
 		if err := w.wait(func() error { return h.grants.revoke(ctx, revoke, kinds) }); err != nil {

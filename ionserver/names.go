@@ -43,20 +43,29 @@ func (c *call) enterName(m named, exclusive bool) (name string, release func(), 
 }
 
 // lockEntry takes the lock of an entry of this home on behalf of a mount. Who
-// is to change it has taken the leases of other mounts away before.
+// is to change it has taken the leases of other mounts away before, and says to
+// home.dirs what it means before it lets go.
 func (c *call) lockEntry(ctx context.Context, k nameKey, exclusive bool, by uint64) (release func(), err error) {
-	end := func() {}
-	if exclusive && k.name != "" {
-		if end, err = c.alter(k.dir, by, homeLeases); err != nil {
-			return nil, err
-		}
+	if !exclusive || k.name == "" {
+		return lockKey(c, ctx, &c.srv.names, k, exclusive)
 	}
-	unlock, err := lockKey(c, ctx, &c.srv.names, k, exclusive)
+	h := c.srv.home
+	end, err := h.alterLeased(c.ctx, c, k.dir, by, homeLeases)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := lockKey(c, ctx, &c.srv.names, k, true)
 	if err != nil {
 		end()
 		return nil, err
 	}
-	return func() { unlock(); end() }, nil
+	h.dirs.begin(k, time.Now())
+	return func() { h.dirs.end(k); unlock(); end() }, nil
+}
+
+// means says what an entry of the call's directory means, now that it was changed.
+func (c *call) means(name string, h pvfs.Handle, kind wire.ObjType) {
+	c.srv.home.dirs.means(nameKey{c.Handle, name}, meaning{handle: h, kind: kind}, time.Now())
 }
 
 // named is a request about an entry.
@@ -119,7 +128,7 @@ func (c *call) lookup() (*rpc.Frame, error) {
 		release()
 		return nil, errno.New("ionserver.lookup", syscall.ENOENT)
 	}
-	h, err := c.srv.pvfs.Lookup(c.ctx, c.dir(), name)
+	found, err := c.find(name, true)
 	release()
 	if errno.Of(err) == syscall.ENOENT {
 		f := new(rpc.Frame)
@@ -129,7 +138,7 @@ func (c *call) lookup() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := c.entry(h, false)
+	f, err := c.entry(found.handle, false)
 	if errno.Of(err) == syscall.ESTALE && !c.isStaleView(err) {
 		// The inode went away between the two looks, or its removal was cut
 		// short by a crash.
@@ -163,6 +172,9 @@ func (c *call) create() (*rpc.Frame, error) {
 	a, err := c.srv.pvfs.Create(c.ctx, c.dir(), name, pvfs.CreateOptions{
 		Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid, Xattrs: modeXattrs(mode),
 	})
+	if errno.Of(err) == syscall.EEXIST {
+		c.srv.home.dirs.stays(nameKey{c.Handle, name})
+	}
 	if errno.Of(err) == syscall.EEXIST && !m.Excl {
 		a.Handle, err = c.srv.pvfs.Lookup(c.ctx, c.dir(), name)
 		release()
@@ -175,6 +187,7 @@ func (c *call) create() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.means(name, a.Handle, a.Type)
 	c.madeWith(a.Handle, mode)
 	opened := m.Open && c.openMade(a)
 	if !opened {
@@ -215,6 +228,7 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.means(name, a.Handle, a.Type)
 	c.madeWith(a.Handle, mode)
 	return c.made(a, mode, false)
 }
@@ -236,6 +250,7 @@ func (c *call) symlink() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.means(name, a.Handle, a.Type)
 	return c.made(a, ionpb.Consistency_DEFAULT, false)
 }
 
@@ -246,20 +261,27 @@ func (c *call) unlink() (*rpc.Frame, error) {
 		return nil, err
 	}
 	defer release()
-	h, err := c.srv.pvfs.Lookup(c.ctx, c.dir(), name)
+	was, err := c.find(name, false)
 	if err != nil {
 		return nil, err
 	}
-	t, err := c.typeOf(h)
-	if err != nil && errno.Of(err) != syscall.ENOENT { // an entry without object is removed like any
-		return nil, err
+	if was.kind == wire.TypeNone {
+		was.kind, err = c.typeOf(was.handle)
+		if err != nil && errno.Of(err) != syscall.ENOENT { // an entry without object is removed like any
+			return nil, err
+		}
 	}
-	if t == wire.TypeDirectory {
+	if was.kind == wire.TypeDirectory {
 		return nil, errno.New("ionserver.unlink", syscall.EISDIR)
 	}
-	if _, err := c.srv.pvfs.Unlink(c.ctx, c.dir(), name); err != nil {
+	h, err := c.srv.pvfs.Unlink(c.ctx, c.dir(), name)
+	if err != nil {
 		return nil, err
 	}
+	if h == 0 { // the answer was lost
+		h = was.handle
+	}
+	c.means(name, 0, wire.TypeNone)
 	var how ionpb.Flag
 	if c.srv.made.has(uint64(h), time.Now()) {
 		how = ionpb.Flag_NEWCOMER
@@ -332,6 +354,7 @@ func (c *call) rmdir() (*rpc.Frame, error) {
 	if err := c.srv.pvfs.Rmdir(c.ctx, c.dir(), name); err != nil {
 		return nil, err
 	}
+	c.means(name, 0, wire.TypeNone)
 	if err := c.disturb(uint64(h)); err != nil {
 		return nil, err
 	}

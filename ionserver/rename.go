@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -267,6 +268,12 @@ func (v *move) noteParent(h pvfs.Handle, t wire.ObjType, parent uint64) {
 	}
 }
 
+// mean says what a name means now. The home of another directory learns that the
+// name was changed when its lock is released.
+func (v *move) mean(k nameKey, h pvfs.Handle, t wire.ObjType) {
+	v.srv.home.dirs.means(k, meaning{handle: h, kind: t}, time.Now())
+}
+
 // exchange swaps what both names mean.
 func (v *move) exchange() error {
 	p := v.srv.pvfs
@@ -277,6 +284,8 @@ func (v *move) exchange() error {
 		_, undo := p.Relink(v.ctx, pvfs.Handle(v.to.dir), v.to.name, v.target)
 		return errors.Join(err, undo)
 	}
+	v.mean(v.to, v.source, v.srcType)
+	v.mean(v.from, v.target, v.dstType)
 	v.noteParent(v.source, v.srcType, v.to.dir)
 	v.noteParent(v.target, v.dstType, v.from.dir)
 	return nil
@@ -306,6 +315,8 @@ func (v *move) replace() (open bool, err error) {
 	if _, err := p.Unlink(v.ctx, from, v.from.name); err != nil && errno.Of(err) != syscall.ENOENT {
 		return false, err
 	}
+	v.mean(v.to, v.source, v.srcType)
+	v.mean(v.from, 0, wire.TypeNone)
 	if v.target == 0 || v.dstType == wire.TypeDirectory {
 		return false, nil
 	}

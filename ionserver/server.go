@@ -378,6 +378,7 @@ func (s *Server) sweepFiles(ctx context.Context) error {
 		s.made.expire(now)
 		s.opened.expire(now)
 		s.home.grants.expire(now)
+		s.home.dirs.expire(now)
 		s.home.persistAll(ctx, s.opt.Lease)
 		s.home.retryOrphans(ctx)
 	}

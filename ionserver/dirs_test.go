@@ -178,7 +178,7 @@ func TestCostOfNames(t *testing.T) {
 	ms := []*mount{s.mount(t), s.mount(t)}
 	dir := ms[0].mkdir(ms[0].root, "d")
 	for _, m := range ms { // sessions leave their traces
-		m.file(m.root, fmt.Sprint("f", m.id))
+		m.file(dir, fmt.Sprint("first", m.id))
 	}
 	each := func(f func(m *mount, name string) error) {
 		for _, n := range s.nodes {

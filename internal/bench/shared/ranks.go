@@ -120,6 +120,13 @@ func (c *config) measureRanks(ctx context.Context, x *systems, libs []library, o
 			}
 		}
 	}
+	return printRates(all, out)
+}
+
+// printRates prints medians, and their ratios to pvfs2fuse and to the same calls
+// in the same mode without the engine.
+func printRates(all []*variant, out io.Writer) error {
+	rates := []func(*variant) []float64{func(v *variant) []float64 { return v.write }, func(v *variant) []float64 { return v.read }}
 	tab := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tab, "client\tmode\tcall\twrite MiB/s\tleast\tmost\tx pvfs2fuse\tx off\tread MiB/s\tleast\tmost\tx pvfs2fuse\tx off")
 	for _, v := range all {
@@ -136,7 +143,7 @@ func (c *config) measureRanks(ctx context.Context, x *systems, libs []library, o
 			mode = "-"
 		}
 		fmt.Fprintf(tab, "%s\t%s\t%s", v.client, mode, v.call())
-		for _, of := range []func(*variant) []float64{func(v *variant) []float64 { return v.write }, func(v *variant) []float64 { return v.read }} {
+		for _, of := range rates {
 			r := of(v)
 			fmt.Fprintf(tab, "\t%.1f\t%.1f\t%.1f\t%s\t%s", program.Median(r), slices.Min(r), slices.Max(r), peer(fuse, of), peer(off, of))
 		}
@@ -153,7 +160,7 @@ func (c *config) job(ctx context.Context, x *systems, v *variant) error {
 		return err
 	}
 	if v.client != fuse {
-		if _, err := command(ctx, c.zoidfs, "consistency", "set", v.mode.String(), dir); err != nil {
+		if _, err := command(ctx, c.zoidfs, "consistency", "set", dir, v.mode.String()); err != nil {
 			return err
 		}
 	}

@@ -35,8 +35,9 @@ func (a *app) adviseCommand() *cobra.Command {
 		Short: "find out which consistency mode the files of a program need",
 		Long: "advise watches a program on any number of mounts and says for each file the weakest consistency mode in which no two\n" +
 			"processes use the same bytes without what the mode asks for in between, why it is not a weaker one, and how to set it.\n" +
-			"With -n, CMD is run as a job by zoidfs launch. With --trace it looks at traces that are there; without CMD and --trace\n" +
-			"it watches until it is interrupted, or for as long as --for says.\n\n" +
+			"With -n, CMD is run as a job by zoidfs launch. Without CMD it watches a job, named by --job as zoidfs stats --jobs does,\n" +
+			"from when it is called, or the job begins, until the job has ended; or, without --job, until it is interrupted. --for\n" +
+			"ends both earlier. With --trace it looks at traces that are there.\n\n" +
 			"It sees calls and when they were made, not the messages between ranks: it takes what came first in this run for what\n" +
 			"always comes first, and says where nothing but time shows it. --barriers reads when ranks passed barriers, a line\n" +
 			"NAME RANK ENTER LEAVE [JOB] each, times in seconds since 1970; with --strict what only time orders counts as a race.\n" +
@@ -77,7 +78,7 @@ func (a *app) adviseCommand() *cobra.Command {
 	flags.BoolVar(&f.Strict, "strict", false, "take accesses that only time orders for races")
 	flags.BoolVar(&f.PerNode, "per-node", false, "take the processes of a node for one, as zoidfs does: right for this placement only")
 	flags.IntVarP(&f.jobRanks, "ranks", "n", 0, "run CMD as a job of so many ranks")
-	flags.DurationVar(&f.period, "for", 0, "without CMD: watch for so long (default: until interrupted)")
+	flags.DurationVar(&f.period, "for", 0, "without CMD: watch for so long (default: until the job has ended, or interrupted)")
 	flags.BoolVar(&f.asJSON, "json", false, "print one JSON object")
 	return cmd
 }
@@ -102,12 +103,19 @@ func (a *app) adviseWatch(cmd *cobra.Command, f *adviseFlags, points, argv []str
 	if f.jobRanks > 0 && argv == nil {
 		return 0, errors.New("which program? give it after --")
 	}
+	if f.period < 0 {
+		return 0, fmt.Errorf("--for: %v is less than no time", f.period)
+	}
 	all, limit, err := f.recordings(cmd, points)
 	if err != nil {
 		return 0, err
 	}
 	code, err := a.record(cmd.Context(), all, limit, func(ctx context.Context) (int, error) {
 		switch {
+		case argv == nil && f.job != "":
+			var err error
+			f.job, err = a.awaitJob(ctx, pointsOf(all), f.job, f.period)
+			return 0, err
 		case argv == nil:
 			return 0, wait(ctx, f.period)
 		case f.jobRanks > 0:

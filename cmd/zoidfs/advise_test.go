@@ -1,10 +1,16 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -41,6 +47,7 @@ func TestAdvise(t *testing.T) {
 			require.Contains(t, text, "zoidfs consistency set "+s.path(0, "")+" "+tt.want.String())
 		})
 	}
+	adviseJob(t, s)
 	r := zoidfs(t, "advise", "--trace", t.TempDir())
 	require.Equal(t, 1, r.code)
 	traces := t.TempDir()
@@ -49,4 +56,31 @@ func TestAdvise(t *testing.T) {
 	r = zoidfs(t, "advise", "--trace", traces, "--job", "none")
 	require.Equal(t, "zoidfs advise: no call of job \"none\" was seen, nor of any other\n", r.errOut)
 	require.Contains(t, ok(t, "advise", "--trace", traces), "no file was read or written")
+}
+
+// adviseJob watches a job that begins later until it has ended.
+func adviseJob(t *testing.T, s *system) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Getenv(binEnv), "advise", "--dir", s.dir, "-o", t.TempDir(), "--job", "nightly")
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	pipe, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewReader(pipe)
+	line, err := lines.ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, `waiting for job "nightly" to begin`)
+	s.do("launch", "--job", "nightly", "-n", "2", "--", "sh", "-c", "echo mine > /zfs/of$ZOIDFS_RANK")
+	rest, err := io.ReadAll(lines)
+	require.NoError(t, err)
+	require.NoError(t, cmd.Wait(), string(rest))
+	require.Contains(t, out.String(), "\nof0: session\n")
+	require.Contains(t, out.String(), "\nof1: session\n")
+	require.Contains(t, out.String(), "written by rank 1; read by nobody")
+	r := zoidfs(t, "advise", "--dir", s.dir, "-o", t.TempDir(), "--job", "nightly")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.errOut, "it has to be watched while it runs")
 }

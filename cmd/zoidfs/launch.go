@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ const (
 type launchFlags struct {
 	dir        string
 	ranks      int
+	job        string // its name, "" for one of its own
 	grace      time.Duration
 	supervisor bool
 }
@@ -73,6 +75,7 @@ func (a *app) launchCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.dir, "dir", defaultDir, "`DIR` of the system")
 	flags.IntVarP(&f.ranks, "ranks", "n", 0, "number of ranks")
+	flags.StringVar(&f.job, "job", "", "`NAME` of the job, as stats and advise call it (default: one that no other has)")
 	flags.DurationVar(&f.grace, "grace", 5*time.Second, "how long the ranks may live after they were told to end")
 	flags.BoolVar(&f.supervisor, "supervisor", false, "")
 	_ = flags.MarkHidden("supervisor") // fails only for a flag that does not exist
@@ -110,7 +113,7 @@ func (a *app) launch(ctx context.Context, f launchFlags, argv []string) (int, er
 	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = append([]string{"zoidfs", "launch", "--supervisor", "--dir", string(dir), "-n", strconv.Itoa(f.ranks),
-		"--grace", f.grace.String(), "--"}, argv...)
+		"--job", f.job, "--grace", f.grace.String(), "--"}, argv...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// In a process group of its own a terminal's signals reach it once, from here.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
@@ -143,7 +146,7 @@ func (a *app) supervise(ctx context.Context, f launchFlags, argv []string) (int,
 	signal.Notify(signals, jobSignals...)
 	defer signal.Stop(signals)
 	nodes := min(len(file.Nodes), f.ranks)
-	id := fmt.Sprintf("launch-%d-%d", os.Getpid(), time.Now().UnixNano())
+	id := cmp.Or(f.job, fmt.Sprintf("launch-%d-%d", os.Getpid(), time.Now().UnixNano()))
 	told := false
 	// Signals end the job through the channel, not through the context.
 	return job.Run(context.WithoutCancel(ctx), job.Spec{

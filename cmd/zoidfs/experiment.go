@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -15,7 +14,6 @@ import (
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/job"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/lab"
 	"github.com/zoidfs/zoidfs/internal/experiment"
-	"github.com/zoidfs/zoidfs/internal/experiment/report"
 	"github.com/zoidfs/zoidfs/internal/experiment/work"
 )
 
@@ -162,77 +160,4 @@ func (a *app) experimentNodeCommand() *cobra.Command {
 	cmd.Flags().StringVar(&f.dir, "dir", defaultDir, "`DIR` of the system")
 	cmd.Flags().SetInterspersed(false)
 	return cmd
-}
-
-// reportFlags are the flags of experiment report.
-type reportFlags struct {
-	out, svg string
-	png      bool
-}
-
-func (a *app) experimentReportCommand() *cobra.Command {
-	var f reportFlags
-	cmd := &cobra.Command{
-		Use:   "report DIR [--out FILE.html] [--svg DIR [--png]]",
-		Short: "make a page of the results in a directory",
-		Long: "report writes one HTML file that needs no network: plots with their tables, what became of requests, how stale reads\n" +
-			"were, which promises were kept, and all that one needs to repeat the experiment.",
-		Example: "  zoidfs experiment report modes-results\n" +
-			"  zoidfs experiment report modes-results --svg figures --png    # for a paper",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return errors.New("want one DIR")
-			}
-			if f.png && f.svg == "" {
-				return errors.New("--png: where to? give --svg DIR as well")
-			}
-			return nil
-		},
-		RunE: func(_ *cobra.Command, args []string) error { return a.experimentReport(args[0], f) },
-	}
-	flags := cmd.Flags()
-	flags.StringVar(&f.out, "out", "", "write the page to `FILE` (default: DIR/report.html)")
-	flags.StringVar(&f.svg, "svg", "", "also write every plot to `DIR` as SVG")
-	flags.BoolVar(&f.png, "png", false, "and as PNG of 300 pixels to the inch")
-	return cmd
-}
-
-func (a *app) experimentReport(dir string, f reportFlags) error {
-	r, err := experiment.Open(dir)
-	if err != nil {
-		return err
-	}
-	if f.out == "" {
-		f.out = filepath.Join(dir, "report.html")
-	}
-	var page bytes.Buffer
-	if err := report.Page(&page, r); err != nil {
-		return err
-	}
-	if err := os.WriteFile(f.out, page.Bytes(), 0o644); err != nil {
-		return err
-	}
-	fmt.Fprintln(a.out, f.out)
-	if f.svg == "" {
-		return nil
-	}
-	figures, err := report.Export(r, f.png)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(f.svg, 0o755); err != nil {
-		return err
-	}
-	for _, fig := range figures {
-		name := filepath.Join(f.svg, fig.Name)
-		err := os.WriteFile(name+".svg", fig.SVG, 0o644)
-		if err == nil && f.png {
-			err = os.WriteFile(name+".png", fig.PNG, 0o644)
-		}
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(a.out, name+".svg")
-	}
-	return nil
 }

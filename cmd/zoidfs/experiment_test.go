@@ -111,6 +111,12 @@ func TestExperiment(t *testing.T) {
 	pictures, err := filepath.Glob(filepath.Join(figures, "*.png"))
 	require.NoError(t, err)
 	require.NotEmpty(t, pictures)
+	document := filepath.Join(dir, "two.md")
+	require.Equal(t, document+"\n", ok(t, "experiment", "report", out, "--markdown", document))
+	text, err := os.ReadFile(document)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "# Two modes\n")
+	require.Contains(t, string(text), ok(t, "experiment", "report", out, "--markdown", "-"))
 	showInBrowser(t, filepath.Join(out, "report.html"))
 }
 

@@ -7,6 +7,8 @@
 // a canvas, of which there is one for SVG and one for pixels. Series differ by
 // colour, marker and line, so that they survive printing in grey and the eyes
 // of those who do not tell all colours apart (palette of Okabe and Ito).
+// [Markdown] prints the results for documents, and [PutInto] and [Pictures] bring
+// a document up to date.
 //
-// All but the two functions is pure. Nothing is safe for concurrent use.
+// All is pure but for what is written to the writer of Page. Nothing is safe for concurrent use.
 package report

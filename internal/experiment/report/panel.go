@@ -86,10 +86,7 @@ func panels(r *experiment.Results) (out []panel) {
 		for _, part := range split(of[k], rest) {
 			p := newPanel(part, a)
 			p.workload, p.phase = k.workload, k.phase
-			p.title = k.workload
-			if k.phase != k.workload && k.phase != "command" {
-				p.title += ": " + k.phase
-			}
+			p.title = titleOf(k.workload, k.phase)
 			for _, f := range rest {
 				p.title += ", " + label(f, part[0].Cell.Value(f))
 			}

@@ -151,6 +151,9 @@ func follows(a, b []byte) bool {
 	return &a[:len(a)+1][len(a)] == &b[0]
 }
 
+// flows reports whether messages of data belong to k.
+func (k *call) flows() bool { return k.kind == kindRead || k.kind == kindWrite }
+
 // existing is how many bytes of the call's stream a datafile of the given size
 // holds: the server sends those and no more.
 func (k *call) existing(bstream int64) int64 {

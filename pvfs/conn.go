@@ -23,6 +23,8 @@ const (
 	maxSlices   = 512      // pieces of memory at which it stops
 	maxMessages = 32       // flow messages in a batch
 	retireGrace = 2 * time.Second
+	leadTime    = 5 * time.Millisecond  // for which a caller receives for itself
+	watchEvery  = 50 * time.Millisecond // how soon somebody receives on a connection that nobody has use for
 )
 
 // errClosed ends the connections of a closed client.
@@ -42,24 +44,30 @@ func (e *lostError) Unwrap() error { return e.err }
 // keeps a server, which reads a connection in order and runs requests of one
 // object in order, from waiting for itself. The writer sends waiting requests
 // before more flow data.
+//
+// One goroutine at a time receives. A caller whose call is all that a
+// connection has to do does so itself, so that its answer wakes nobody else;
+// otherwise the reader's loop does, for all.
 type conn struct {
 	nc      net.Conn
 	raw     syscall.RawConn // nil if nc is no socket
 	srv     *server
 	flowBuf int           // bytes of a flow message
 	wake    chan struct{} // tells the writer that there is something to send
+	needed  chan struct{} // tells the reader that there is something to receive
 	dead    chan struct{} // closed when the connection is no longer used
 
 	lastRecv atomic.Int64 // see Client.now
 
 	mu        sync.Mutex
-	idle      sync.Cond       // told when reading becomes unset, and with every batch
+	idle      sync.Cond       // told when reading or receiving becomes unset, and with every batch
 	pending   map[int64]*call // guarded by mu
 	lastTag   int64           // guarded by mu
 	reqs      []*call         // guarded by mu; posted, not sent
 	data      []*call         // guarded by mu; writes with flow messages to send
 	readFlows int             // guarded by mu; reads among pending
 	reading   *call           // guarded by mu; whose memory the reader is filling
+	receiving bool            // guarded by mu; somebody has in
 	readKick  bool            // guarded by mu; the reader's deadline was set to interrupt it
 	writeKick bool            // guarded by mu; so was the writer's
 	sending   bool            // guarded by mu; somebody has out
@@ -75,7 +83,7 @@ type conn struct {
 func newConn(s *server, nc net.Conn) *conn {
 	c := &conn{
 		nc: nc, srv: s, flowBuf: s.client.fs.FlowBufferSize,
-		wake: make(chan struct{}, 1), dead: make(chan struct{}),
+		wake: make(chan struct{}, 1), needed: make(chan struct{}, 1), dead: make(chan struct{}),
 		pending: map[int64]*call{},
 	}
 	if t, ok := nc.(*net.TCPConn); ok {
@@ -102,6 +110,9 @@ func (c *conn) run() error {
 	_ = g.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for c.receiving { // a caller
+		c.idle.Wait()
+	}
 	if c.retired != nil {
 		c.retired.Stop()
 	}
@@ -166,6 +177,9 @@ func (c *conn) post(k *call) error {
 	case kindRead:
 		c.readFlows++
 	}
+	if !c.receiving && (len(c.pending) > 1 || k.flows()) {
+		nudge(c.needed)
+	}
 	op, account := k.op, k.account // from here on it may be answered
 	alone := len(c.reqs) == 1 && len(c.data) == 0 && !c.sending
 	c.mu.Unlock()
@@ -174,7 +188,7 @@ func (c *conn) post(k *call) error {
 	if alone && c.raw != nil {
 		c.sendNow()
 	} else {
-		c.nudge()
+		nudge(c.wake)
 	}
 	return nil
 }
@@ -200,9 +214,10 @@ func (c *conn) tagLocked() int64 {
 	}
 }
 
-func (c *conn) nudge() {
+// nudge makes the loop that waits for what look.
+func nudge(what chan<- struct{}) {
 	select {
-	case c.wake <- struct{}{}:
+	case what <- struct{}{}:
 	default:
 	}
 }

@@ -3,6 +3,7 @@ package pvfs
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -32,7 +33,7 @@ func (in *reader) init(c *conn) {
 	in.buf = make([]byte, readAhead+answerSize)
 	in.call = func(fd uintptr) bool {
 		for {
-			in.n, in.err = unix.Readv(int(fd), in.vec)
+			in.n, in.err = readv(fd, in.vec)
 			if in.err != unix.EINTR {
 				return in.err != unix.EAGAIN
 			}
@@ -40,39 +41,113 @@ func (in *reader) init(c *conn) {
 	}
 }
 
-// readLoop receives messages and hands them to their calls.
+// readLoop receives whenever calls are pending and no caller does it for
+// itself, and now and then to see whether the connection is still there.
 func (c *conn) readLoop() error {
+	watch := time.NewTicker(watchEvery)
+	defer watch.Stop()
 	for {
-		b, err := c.fill(wire.HeaderSize)
-		if err != nil {
-			return err
+		if c.takeIn(nil) {
+			if err := c.receive(nil, time.Time{}); err != nil {
+				return err
+			}
 		}
-		h, err := wire.DecodeHeader(b)
-		if err != nil {
-			return err
-		}
-		c.in.r += wire.HeaderSize
-		c.srv.spoke.Store(true)
-		now := c.srv.client.now()
-		c.lastRecv.Store(now)
-		c.mu.Lock()
-		k := c.pending[h.Tag]
-		c.mu.Unlock()
-		if k == nil || h.Mode == wire.Unexpected {
-			return protocolError("message with tag %d of no call", h.Tag)
-		}
-		k.progress.Store(now)
-		if err := c.message(k, int(h.Size)); err != nil {
-			return err
+		select {
+		case <-c.needed:
+		case <-watch.C:
+		case <-c.dead:
+			return net.ErrClosed
 		}
 	}
 }
 
-// message receives the n bytes of payload of a message for k.
-func (c *conn) message(k *call, n int) error {
-	if k.kind == kindRead && k.st.answered {
-		return c.flowMessage(k, n)
+// errLeave ends a caller's reading in favour of the loop's.
+var errLeave = errors.New("not for a caller to wait for")
+
+// lead receives for the owner of k, if that is all there is to do, until k has
+// finished, leadTime is over, or something comes that takes long to receive.
+func (c *conn) lead(k *call) {
+	if k.flows() || !c.takeIn(k) {
+		return
 	}
+	err := c.receive(k, time.Now().Add(leadTime))
+	if err != nil && err != errLeave && !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.kill(err)
+	}
+}
+
+// takeIn makes the reader's half the caller's, until receive; false if somebody
+// else has it. A caller that waits for k gets it only if no other call is
+// pending.
+func (c *conn) takeIn(k *call) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.receiving || c.err != nil || k != nil && (len(c.pending) != 1 || c.pending[k.st.tag] != k) {
+		return false
+	}
+	c.receiving = true
+	return true
+}
+
+// receive hands messages to their calls until k has finished, or all if k is
+// nil. No message is waited for beyond until, if that is set.
+func (c *conn) receive(k *call, until time.Time) error {
+	for {
+		err := c.next(until)
+		c.mu.Lock()
+		c.receiving = err == nil && len(c.pending) > 0 && (k == nil || c.pending[k.st.tag] == k)
+		if more := c.receiving; more {
+			c.mu.Unlock()
+			continue
+		}
+		if len(c.pending) > 0 {
+			nudge(c.needed)
+		}
+		c.idle.Broadcast()
+		c.mu.Unlock()
+		return err
+	}
+}
+
+// next receives one message. A caller, which sets until, waits for no longer and
+// for nothing but a short response; the next reader starts with what has come.
+func (c *conn) next(until time.Time) error {
+	caller := !until.IsZero()
+	if caller {
+		_ = c.nc.SetReadDeadline(until)
+		defer c.nc.SetReadDeadline(time.Time{})
+	}
+	b, err := c.fill(wire.HeaderSize)
+	if err != nil {
+		return err
+	}
+	h, err := wire.DecodeHeader(b)
+	if err != nil {
+		return err
+	}
+	c.srv.spoke.Store(true)
+	now := c.srv.client.now()
+	c.lastRecv.Store(now)
+	c.mu.Lock()
+	k := c.pending[h.Tag]
+	c.mu.Unlock()
+	if k == nil || h.Mode == wire.Unexpected {
+		return protocolError("message with tag %d of no call", h.Tag)
+	}
+	k.progress.Store(now)
+	flow := k.kind == kindRead && k.st.answered
+	if caller && (flow || h.Size > readAhead) {
+		return errLeave
+	}
+	if flow {
+		c.in.r += wire.HeaderSize
+		return c.flowMessage(k, int(h.Size))
+	}
+	return c.response(k, int(h.Size))
+}
+
+// response receives one for k, with n bytes behind the header.
+func (c *conn) response(k *call, n int) error {
 	b, err := c.payload(n)
 	if err != nil {
 		return err
@@ -245,22 +320,35 @@ func (c *conn) readPieces(k *call, n int) (int, error) {
 	if want == n {
 		in.vec = append(in.vec, in.buf[:wire.HeaderSize])
 	}
+	m, err := c.readVec()
+	if m > want {
+		in.r, in.w = 0, m-want
+		m = want
+	}
+	return m, err
+}
+
+// readVec receives into in.vec.
+func (c *conn) readVec() (int, error) {
+	in := &c.in
 	err := c.raw.Read(in.call)
 	clear(in.vec)
 	if err == nil {
 		err = in.err
 	}
-	if err != nil {
-		return 0, err
+	if err == nil && in.n == 0 {
+		err = io.EOF
 	}
-	if in.n == 0 {
-		return 0, io.EOF
+	return max(in.n, 0), err
+}
+
+// receiveInto receives into p.
+func (c *conn) receiveInto(p []byte) (int, error) {
+	if c.raw == nil {
+		return c.nc.Read(p)
 	}
-	if in.n > want {
-		in.r, in.w = 0, in.n-want
-		return want, nil
-	}
-	return in.n, nil
+	c.in.vec = append(c.in.vec[:0], p)
+	return c.readVec()
 }
 
 // discard receives up to n bytes and forgets them.
@@ -268,8 +356,7 @@ func (c *conn) discard(n int) (int, error) {
 	in := &c.in
 	if in.w == in.r {
 		in.r, in.w = 0, 0
-		m, err := c.nc.Read(in.buf[:min(n, len(in.buf))])
-		return m, err
+		return c.receiveInto(in.buf[:min(n, len(in.buf))])
 	}
 	m := min(n, in.w-in.r)
 	in.r += m
@@ -281,7 +368,7 @@ func (c *conn) discard(n int) (int, error) {
 const answerSize = wire.HeaderSize + 24
 
 // fill receives until n bytes are buffered and returns them; n is at most
-// readAhead. It takes no more from the socket than cannot be flow data.
+// wire.HeaderSize + readAhead. What has come before an error stays. It takes no more from the socket than cannot be flow data.
 func (c *conn) fill(n int) ([]byte, error) {
 	in := &c.in
 	if in.r == in.w {
@@ -296,11 +383,11 @@ func (c *conn) fill(n int) ([]byte, error) {
 		c.mu.Lock()
 		if c.readFlows > 0 {
 			limit = in.r + n
-		} else if n == wire.HeaderSize {
+		} else if len(c.pending) == 0 {
 			limit = in.r + answerSize // a read may be posted while we wait
 		}
 		c.mu.Unlock()
-		m, err := c.nc.Read(in.buf[in.w:limit])
+		m, err := c.receiveInto(in.buf[in.w:limit])
 		if m == 0 && err != nil {
 			return nil, err
 		}
@@ -309,17 +396,22 @@ func (c *conn) fill(n int) ([]byte, error) {
 	return in.buf[in.r : in.r+n], nil
 }
 
-// payload receives a response of n bytes. They are good until the next read.
+// payload receives the n bytes behind a response's header, which is in the
+// buffer. They are good until the next read.
 func (c *conn) payload(n int) ([]byte, error) {
 	in := &c.in
 	if n > maxResponse {
 		return nil, protocolError("response of %d bytes", n)
 	}
 	if n <= readAhead {
-		b, err := c.fill(n)
-		in.r += n
-		return b, err
+		b, err := c.fill(wire.HeaderSize + n)
+		if err != nil {
+			return nil, err
+		}
+		in.r += len(b)
+		return b[wire.HeaderSize:], nil
 	}
+	in.r += wire.HeaderSize
 	b := make([]byte, n)
 	m := copy(b, in.buf[in.r:in.w])
 	in.r += m

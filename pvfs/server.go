@@ -311,6 +311,14 @@ func (s *server) repost(ctx context.Context, k *call, limit time.Time) error {
 // wait waits for the outcome of k's attempt. gone means that the attempt goes
 // on without us and k must be forgotten.
 func (s *server) wait(ctx context.Context, k *call) (gone bool, err error) {
+	if ctx.Err() == nil {
+		k.conn.lead(k)
+	}
+	select {
+	case err := <-k.done:
+		return false, err
+	default:
+	}
 	quiet := s.client.timeout - s.client.since(k.progress.Load())
 	if k.timer == nil {
 		k.timer = time.NewTimer(quiet)

@@ -31,7 +31,7 @@ type writer struct {
 func (w *writer) init() {
 	w.call = func(fd uintptr) bool {
 		for {
-			w.n, w.err = unix.Writev(int(fd), w.bufs[:min(len(w.bufs), maxIov)])
+			w.n, w.err = writev(fd, w.bufs[:min(len(w.bufs), maxIov)])
 			if w.err != unix.EINTR {
 				return true // also if the socket is full
 			}
@@ -107,7 +107,7 @@ func (c *conn) sendNow() {
 		again = again && c.leave()
 	}
 	if again || c.hasMore() {
-		c.nudge()
+		nudge(c.wake)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"text/tabwriter"
+	"time"
 
 	"github.com/zoidfs/zoidfs/internal/bench/program"
 	"github.com/zoidfs/zoidfs/internal/consistency"
@@ -155,7 +156,8 @@ func printRates(all []*variant, out io.Writer) error {
 // job writes a file, reads it and removes it.
 func (c *config) job(ctx context.Context, x *systems, v *variant) error {
 	mounts := x.mounts[v.client]
-	dir := filepath.Join(mounts[0], "job")
+	name := fmt.Sprint("job", time.Now().UnixNano()) // pvfs2fuse remembers what a name has meant
+	dir := filepath.Join(mounts[0], name)
 	if err := os.Mkdir(dir, 0o777); err != nil {
 		return err
 	}
@@ -165,7 +167,7 @@ func (c *config) job(ctx context.Context, x *systems, v *variant) error {
 		}
 	}
 	for _, what := range []string{"write", "read"} {
-		rate, err := c.launch(ctx, v, mounts, what)
+		rate, err := c.launch(ctx, v, mounts, name, what)
 		if err != nil {
 			return err
 		}
@@ -182,7 +184,7 @@ var seconds = regexp.MustCompile(`(?m)^seconds ([0-9.]+)$`)
 
 // launch runs the ranks, each with the mount of its node at /zfs, and returns
 // their MiB a second.
-func (c *config) launch(ctx context.Context, v *variant, mounts []string, what string) (float64, error) {
+func (c *config) launch(ctx context.Context, v *variant, mounts []string, dir, what string) (float64, error) {
 	const script = `r=${PMI_RANK:-$OMPI_COMM_WORLD_RANK}
 if [ "$r" -lt "$1" ]; then m=$2; else m=$3; fi
 shift 3
@@ -191,7 +193,7 @@ mount --bind "$m" /zfs && exec "$@"`
 		return 0, err
 	}
 	argv := slices.Concat(v.lib.launch[1:], []string{"unshare", "--mount", "sh", "-c", script, "sh", fmt.Sprint(ranks / nodes)}, mounts,
-		[]string{v.lib.prog, "/zfs/job/file", v.how, what, fmt.Sprint(c.size)})
+		[]string{v.lib.prog, filepath.Join("/zfs", dir, "file"), v.how, what, fmt.Sprint(c.size)})
 	out, err := command(ctx, v.lib.launch[0], argv...)
 	if err != nil {
 		return 0, err

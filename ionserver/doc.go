@@ -164,6 +164,7 @@
 // the lease, then what they held is dropped: locks, opens, leases, holds. A node
 // that restarts finds the orphans, and knows from the traces of sessions, which
 // are there before a session holds anything, which mounts may come to reclaim.
+// Under a new epoch those are the mounts of every node of the view before, see marks.
 // Until all have, for the length of a lease at most, it is in its grace: what
 // mounts may be about to reclaim is neither told nor changed, and orphans stay.
 // What a crash of a node can lose: what was unstable there and written by a

@@ -127,8 +127,8 @@ func TestReplayInWrongOrder(t *testing.T) {
 	require.Less(t, second, third)
 	s.crash(0)
 	s.restart(0, lazy)
-	require.True(t, b.resume(0, true).Grace)
-	require.True(t, a.resume(0, true).Grace)
+	require.NotEmpty(t, b.resume(0, true).Reclaims)
+	require.NotEmpty(t, a.resume(0, true).Reclaims)
 	b.replay(h, 3, "bbbb", second, false)
 	b.reclaimed(0)
 	a.replay(h, 0, "aaaaaaaaaa", first, false)
@@ -243,10 +243,10 @@ func TestOnlookersAreNotWaitedFor(t *testing.T) {
 	s.mount(t) // looks only
 	s.crash(0)
 	s.restart(0, lazy)
-	require.True(t, b.resume(0, true).Grace)
+	require.NotEmpty(t, b.resume(0, true).Reclaims)
 	s.crash(0) // again, before it has said anything
 	s.restart(0, lazy)
-	require.True(t, b.resume(0, true).Grace)
+	require.NotEmpty(t, b.resume(0, true).Reclaims)
 	b.replay(h, 0, "b", stamp, false)
 	b.reclaimed(0)
 	s.mount(t).reads(h, 0, "b")

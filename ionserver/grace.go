@@ -3,6 +3,7 @@ package ionserver
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,22 +11,30 @@ import (
 )
 
 // grace is the time after a restart in which the mounts that this node had
-// before open, lock and write again what it has forgotten. Meanwhile nobody is
-// told what it may not know: other requests wait. It ends when all of them
-// have said that they are done, or with the lease that they would have had.
+// before open, lock and write again what it has forgotten; under a new view, the
+// mounts that any node of the view before had, as inodes and domains may have
+// come from each of them. Meanwhile nobody is told what this node may not know:
+// other requests wait. It ends when all of them have said that they are done, or
+// with the lease that they would have had.
 type grace struct {
 	end  time.Time     // immutable once serving
 	over chan struct{} // closed at the end, or before end by the last mount
 
 	mu       sync.Mutex
-	expected map[uint64]uint64 // guarded by mu; the mounts of sessions of earlier lives
-	ended    bool              // guarded by mu; over is closed
+	expected map[uint64]trace // guarded by mu; sessions of earlier lives
+	ended    bool             // guarded by mu; over is closed
 }
 
-func newGrace() *grace { return &grace{over: make(chan struct{}), expected: make(map[uint64]uint64)} }
+// trace is what is known of a session of an earlier life.
+type trace struct {
+	mount  uint64
+	before bool // of the view before, with whichever node
+}
+
+func newGrace() *grace { return &grace{over: make(chan struct{}), expected: make(map[uint64]trace)} }
 
 // expect adds a session of an earlier life, before anything is served.
-func (g *grace) expect(session, mount uint64) { g.expected[session] = mount }
+func (g *grace) expect(session uint64, t trace) { g.expected[session] = t }
 
 // begin says when it ends at the latest. Without sessions to wait for it is
 // over at once.
@@ -43,25 +52,26 @@ func (g *grace) checkLocked() {
 	}
 }
 
-// expects reports whether a mount's session of this id is waited for.
-func (g *grace) expects(session uint64) bool {
+// of is the earlier sessions of a mount that are waited for. If this node died
+// within a grace, there are several.
+func (g *grace) of(mount uint64) (sessions []uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	_, ok := g.expected[session]
-	return ok && !g.ended
+	for id, t := range g.expected {
+		if t.mount == mount && !g.ended {
+			sessions = append(sessions, id)
+		}
+	}
+	slices.Sort(sessions)
+	return sessions
 }
 
-// done takes note that the mount of an earlier session has nothing more to say
-// of it, nor of those that it had before: if this node dies within a grace, the
-// mount has two.
-func (g *grace) done(session uint64) {
+// done takes note that a mount has nothing more to say; with before false, that
+// it may have nothing to say but of the view before.
+func (g *grace) done(mount uint64, before bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	mount, ok := g.expected[session]
-	if !ok {
-		return
-	}
-	maps.DeleteFunc(g.expected, func(_, m uint64) bool { return m == mount })
+	maps.DeleteFunc(g.expected, func(_ uint64, t trace) bool { return t.mount == mount && (before || !t.before) })
 	g.checkLocked()
 }
 

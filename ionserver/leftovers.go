@@ -3,7 +3,6 @@ package ionserver
 import (
 	"context"
 	"fmt"
-	"strings"
 	"syscall"
 	"time"
 
@@ -15,21 +14,16 @@ import (
 // orphanDirName is the directory, in the root, of what I/O nodes must find
 // again after a crash. Mounts do not see it. Its entries:
 //
-//	HANDLE                 16 hex digits: an inode without a name that was open
-//	session.SELF.ID.MOUNT  a symbolic link: the I/O node SELF has had this session of a mount
-//	view.EPOCH             a symbolic link to the claim of an epoch
-//	serving.SELF           a symbolic link to the list with which SELF serves
+//	HANDLE      16 hex digits: an inode without a name that was open
+//	session.*   a symbolic link: an I/O node has had a session, see sessionMark
+//	passed.*    a symbolic link: an I/O node has ended its first grace under a view
+//	view.EPOCH  a symbolic link to the claim of an epoch
+//	serving.SELF  a symbolic link to the list with which SELF serves
 const orphanDirName = ".zoidfs-orphans"
 
 const readDirMax = 512
 
 func orphanName(handle uint64) string { return fmt.Sprintf("%016x", handle) }
-
-func (s *Server) sessionPrefix() string { return "session." + s.opt.Self + "." }
-
-func (s *Server) sessionName(sess *session) string {
-	return fmt.Sprintf("%s%x.%x", s.sessionPrefix(), sess.id, sess.mount)
-}
 
 // findOrphanDir finds or makes the directory of orphans. Several I/O nodes may
 // be doing that at the same time, and PVFS2 may tell that an entry exists a
@@ -51,27 +45,30 @@ func (s *Server) findOrphanDir(ctx context.Context) (err error) {
 	return err
 }
 
-// loadLeftovers finds the orphans of this home, and whether mounts were
-// connected when this node last ended. If none were, nobody will reclaim
-// anything and there is nothing to wait for.
+// loadLeftovers finds the orphans of this home, and which mounts were connected
+// when this node last ended, or when the view before did. If none were, nobody
+// will reclaim anything and there is nothing to wait for.
 func (s *Server) loadLeftovers(ctx context.Context) error {
 	s.home.mu.Lock()
 	defer s.home.mu.Unlock()
-	return s.eachLeftover(ctx, func(e pvfs.Dirent) {
+	var m marks
+	err := s.eachLeftover(ctx, func(e pvfs.Dirent) {
 		handle := uint64(e.Handle)
-		switch {
-		case e.Name == orphanName(handle) && s.placement.Home(handle) == s.self:
+		if e.Name == orphanName(handle) && s.placement.Home(handle) == s.self {
 			i := s.home.inodeLocked(handle)
 			i.orphan, i.linked = true, true
-		case strings.HasPrefix(e.Name, s.sessionPrefix()):
-			s.unclean = true
-			s.oldSessions = append(s.oldSessions, e.Name)
-			var id, mount uint64
-			if _, err := fmt.Sscanf(strings.TrimPrefix(e.Name, s.sessionPrefix()), "%x.%x", &id, &mount); err == nil {
-				s.grace.expect(id, mount)
-			}
 		}
+		m.read(e.Name)
 	})
+	for _, x := range m.expected(s.epoch, s.opt.Self) {
+		s.grace.expect(x.id, trace{mount: x.mount, before: x.epoch < s.epoch})
+		s.unclean = true
+		s.firstGrace = s.firstGrace || x.epoch < s.epoch
+		if x.epoch == s.epoch {
+			s.oldSessions = append(s.oldSessions, x.String())
+		}
+	}
+	return err
 }
 
 func (s *Server) eachLeftover(ctx context.Context, fn func(pvfs.Dirent)) error {
@@ -89,15 +86,38 @@ func (s *Server) eachLeftover(ctx context.Context, fn func(pvfs.Dirent)) error {
 	return nil
 }
 
-// endGrace forgets the sessions of the earlier life once their time is over.
+// endGrace forgets the sessions of the earlier life once their time is over;
+// those of the view before when it is over for all I/O nodes.
 func (s *Server) endGrace(ctx context.Context, now time.Time) {
-	if s.inGrace(now) || len(s.oldSessions) == 0 {
+	if s.inGrace(now) {
 		return
 	}
 	for _, name := range s.oldSessions {
 		s.removeLeftover(ctx, name)
 	}
 	s.oldSessions = nil
+	if s.firstGrace {
+		s.firstGrace = s.endFirstGrace(ctx) != nil
+	}
+}
+
+// endFirstGrace leaves a mark that this node has ended its first grace under its
+// view. The last one to do so removes what is left of the view before.
+func (s *Server) endFirstGrace(ctx context.Context) error {
+	mark := passedMark{s.epoch, s.opt.Self}
+	_, err := s.pvfs.Symlink(ctx, pvfs.Handle(s.orphanDir), mark.String(), "passed", 0, 0)
+	if err != nil && errno.Of(err) != syscall.EEXIST {
+		s.log.Warn("end of the first grace not noted", "err", err)
+		return err
+	}
+	var m marks
+	if err := s.eachLeftover(ctx, func(e pvfs.Dirent) { m.read(e.Name) }); err != nil {
+		return err
+	}
+	for _, name := range m.past(s.epoch, s.opt.Peers) {
+		s.removeLeftover(ctx, name)
+	}
+	return nil
 }
 
 // recordSession leaves a trace of a session, for the case that this node ends
@@ -106,19 +126,24 @@ func (s *Server) endGrace(ctx context.Context, now time.Time) {
 func (s *Server) recordSession(ctx context.Context, sess *session) {
 	sess.trace.Do(func() {
 		sess.traced = true
-		_, err := s.pvfs.Symlink(ctx, pvfs.Handle(s.orphanDir), s.sessionName(sess), "session", 0, 0)
+		_, err := s.pvfs.Symlink(ctx, pvfs.Handle(s.orphanDir), s.mark(sess).String(), "session", 0, 0)
 		if err != nil && errno.Of(err) != syscall.EEXIST {
 			s.log.Warn("session not recorded", "session", sess.id, "err", err)
 		}
 	})
 }
 
-// forgetSession removes the trace, if there is one, for good.
+// forgetSession removes the trace, if there is one, for good. Where other I/O
+// nodes may have taken over it is theirs.
 func (s *Server) forgetSession(ctx context.Context, sess *session) {
 	sess.trace.Do(func() {})
-	if sess.traced {
-		s.removeLeftover(ctx, s.sessionName(sess))
+	if sess.traced && s.servingEpoch() != 0 {
+		s.removeLeftover(ctx, s.mark(sess).String())
 	}
+}
+
+func (s *Server) mark(sess *session) sessionMark {
+	return sessionMark{epoch: s.epoch, node: s.opt.Self, id: sess.id, mount: sess.mount}
 }
 
 // mustReclaim reports whether the call may give its mount what it would have to

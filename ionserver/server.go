@@ -148,8 +148,9 @@ type Server struct {
 	work        context.Context // of requests at work
 	epoch       uint64
 	orphanDir   uint64
-	unclean     bool     // mounts were connected when this node last ended
+	unclean     bool     // mounts were connected when this node last ended, or the view before
 	oldSessions []string // used by start and sweepFiles only: their traces
+	firstGrace  bool     // used by start and sweepFiles only: in that for the view before
 	grace       *grace
 
 	mu       sync.Mutex

@@ -1,6 +1,7 @@
 package ionserver
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"math/rand/v2"
@@ -26,7 +27,6 @@ type session struct {
 	addr       string
 	life       context.Context // ends with the session
 	endLife    context.CancelFunc
-	reclaims   uint64 // the session of this node's earlier life that it continues, or 0
 
 	trace  sync.Once // leaves the trace of the session, see recordSession
 	traced bool      // set by trace
@@ -76,7 +76,7 @@ func (t *sessionTable) open(m *ionpb.HelloReq, addr string) *session {
 		s.id = rand.Uint64()
 	}
 	if s.mount == 0 {
-		s.mount = s.id
+		s.mount = cmp.Or(m.Session, s.id)
 	}
 	s.life, s.endLife = context.WithCancel(context.Background())
 	t.live[s.id], t.ids[s.mount] = s, s.id

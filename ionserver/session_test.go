@@ -89,7 +89,7 @@ func TestSessionDeath(t *testing.T) {
 	until(t, "the orphan is destroyed", func() bool { return !s.exists(h) })
 	_, err = a.call(t.Context(), 0, rpc.Frame{Op: ionpb.Op_PING}, nil, nil)
 	require.ErrorIs(t, err, syscall.ESTALE)
-	trace := s.nodes[0].sessionName(&session{id: a.links[0].session, mount: a.id})
+	trace := s.nodes[0].mark(&session{id: a.links[0].session, mount: a.id}).String()
 	until(t, "its trace is gone", func() bool {
 		return !slices.Contains(s.leftovers(), trace)
 	})
@@ -99,7 +99,7 @@ func TestBye(t *testing.T) {
 	s := startSystem(t, 1, 1, nil)
 	a, b := s.mount(t), s.mount(t)
 	h := a.file(a.root, "f")
-	trace := s.nodes[0].sessionName(&session{id: a.links[0].session, mount: a.id})
+	trace := s.nodes[0].mark(&session{id: a.links[0].session, mount: a.id}).String()
 	require.Contains(t, s.leftovers(), trace)
 	require.NoError(t, a.lock(t.Context(), h, 1, ionpb.LockType_WRITE_LOCK, false))
 	_, err := a.call(t.Context(), 0, rpc.Frame{Op: ionpb.Op_BYE}, nil, nil)

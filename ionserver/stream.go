@@ -160,7 +160,7 @@ func (c *call) dispatch() (*rpc.Frame, error) {
 	case ionpb.Op_JOB:
 		return c.tellJob()
 	case ionpb.Op_RECLAIMED:
-		c.srv.grace.done(c.sess.reclaims)
+		c.srv.grace.done(c.sess.mount, true)
 		return okay(nil)
 	}
 	o, ok := c.srv.ops[c.Op]
@@ -211,21 +211,24 @@ func (st *stream) hello(r *rpc.Request) (*rpc.Frame, error) {
 		if sess = s.sessions.open(&m, st.peer.Addr()); sess == nil {
 			return nil, errno.New("ionserver: too many sessions", syscall.EUSERS)
 		}
-		if s.grace.expects(m.Session) {
-			sess.reclaims = m.Session
-			s.recordSession(s.work, sess) // should this node end again before it has said anything
-		}
 		if !m.Holds {
-			s.grace.done(m.Session)
+			s.grace.done(sess.mount, false)
+		}
+		if len(s.grace.of(sess.mount)) > 0 {
+			s.recordSession(s.work, sess) // should this node end again before it has said anything
 		}
 	}
 	if !st.bind(sess, m.Attach) {
 		return nil, errStaleSession
 	}
-	return okay(&ionpb.HelloResp{
+	resp := &ionpb.HelloResp{
 		Session: sess.id, Resumed: resumed, Boot: s.boot, LeaseMs: uint32(s.opt.Lease.Milliseconds()),
-		View: s.viewMsg(), Software: s.opt.Software, Grace: sess.reclaims != 0 && s.inGrace(time.Now()),
-	})
+		View: s.viewMsg(), Software: s.opt.Software,
+	}
+	if s.inGrace(time.Now()) {
+		resp.Reclaims = s.grace.of(sess.mount)
+	}
+	return okay(resp)
 }
 
 func (st *stream) bind(sess *session, data bool) bool {

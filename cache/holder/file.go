@@ -40,13 +40,13 @@ type File struct {
 	pages    uint64               // guarded by mu; the version that the kernel may have pages of
 	failures uint64               // guarded by mu; deferred errors so far
 	failure  error                // guarded by mu; the last of them
-	unstable map[string]*unstable // guarded by mu; by address of the owner
+	unstable map[uint64]*unstable // guarded by mu; by session with the owner
 }
 
 func newFile(h *Holder, handle uint64) *File {
 	return &File{
 		h: h, handle: handle, data: h.store.File(), settling: make(chan struct{}, 1),
-		domains: make(map[int64]*domain), chunks: make(map[int64]*chunk), unstable: make(map[string]*unstable),
+		domains: make(map[int64]*domain), chunks: make(map[int64]*chunk), unstable: make(map[uint64]*unstable),
 	}
 }
 
@@ -99,8 +99,8 @@ func (f *File) owes() bool {
 func (f *File) forget() {
 	f.mu.Lock()
 	var old []retained
-	for addr := range f.unstable {
-		old = append(old, f.unretainLocked(addr)...)
+	for session := range f.unstable {
+		old = append(old, f.unretainLocked(session)...)
 	}
 	f.mu.Unlock()
 	f.h.release(old)

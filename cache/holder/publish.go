@@ -320,11 +320,13 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 	}
 	each(len(loads), func(i int) {
 		_, g, err := f.h.client.Write(ctx, f.handle, loads[i].exts, loads[i].pieces, how.flags)
+		if err == nil {
+			err = f.retain(retained{view: v, load: loads[i], stamp: g.Stamp}, g.Tenure)
+		}
 		sent.Lock()
 		defer sent.Unlock()
 		if err == nil {
 			sent.leased = d.grant(era, g)
-			f.retain(retained{view: v, load: loads[i], stamp: g.Stamp}, g.Tenure)
 		}
 		sent.first = cmp.Or(sent.first, err)
 		if raced := f.raced(g); raced != nil {

@@ -5,10 +5,8 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"syscall"
 
 	"github.com/zoidfs/zoidfs/cache"
-	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
@@ -28,7 +26,6 @@ type retained struct {
 // unstable is what of a file one I/O node has that is not stable.
 type unstable struct {
 	list       []retained
-	bytes      int64
 	committing bool // a COMMIT is under way
 
 	// What STABLE has told: it may come before the answer to the WRITE.
@@ -90,27 +87,30 @@ func (u *unstable) left(r retained, off int64) retained {
 	return r
 }
 
-// retain keeps r until its owner says that it is stable.
-func (f *File) retain(r retained, t ionclient.Tenure) {
+// retain keeps r until its owner says that it is stable. The error is errAgain
+// if the owner may have lost it already.
+func (f *File) retain(r retained, t ionclient.Tenure) error {
 	if r.stamp == 0 {
-		return
+		return nil
 	}
-	h := f.h
-	size := h.client.View().DomainSize
 	f.mu.Lock()
-	u := f.unstable[t.Addr()]
-	if u == nil {
-		u = new(unstable)
-		f.unstable[t.Addr()] = u
+	defer f.mu.Unlock()
+	if !t.Lives() { // what there was to be replayed has been
+		return errAgain
 	}
-	if r = u.left(r, domainAt(r.load.exts[0].Off, size).Off); r.load.len() == 0 {
-		f.mu.Unlock()
+	f.retainLocked(t.Session(), r)
+	return nil
+}
+
+// retainLocked is retain for what a session's owner surely has. mu is held.
+func (f *File) retainLocked(session uint64, r retained) {
+	h := f.h
+	u := f.unstableLocked(session)
+	if r = u.left(r, f.domainOf(r)); r.load.len() == 0 {
 		return
 	}
 	r.view.Ref()
 	u.list = append(u.list, r)
-	u.bytes += r.load.len()
-	f.mu.Unlock()
 	if h.retained.Add(r.load.len()) > h.opt.Bytes/4 {
 		select {
 		case h.full <- struct{}{}:
@@ -119,16 +119,28 @@ func (f *File) retain(r retained, t ionclient.Tenure) {
 	}
 }
 
-// unretainLocked takes everything that an I/O node has out of the table. mu is
-// held.
-func (f *File) unretainLocked(addr string) []retained {
-	u := f.unstable[addr]
+// domainOf is the offset of the domain of which r is bytes.
+func (f *File) domainOf(r retained) int64 {
+	return domainAt(r.load.exts[0].Off, f.h.client.View().DomainSize).Off
+}
+
+func (f *File) unstableLocked(session uint64) *unstable {
+	u := f.unstable[session]
+	if u == nil {
+		u = new(unstable)
+		f.unstable[session] = u
+	}
+	return u
+}
+
+// unretainLocked takes everything of a session out of the table. mu is held.
+func (f *File) unretainLocked(session uint64) []retained {
+	u := f.unstable[session]
 	if u == nil {
 		return nil
 	}
-	old := u.list
-	u.list, u.bytes = nil, 0
-	return old
+	delete(f.unstable, session)
+	return u.list
 }
 
 // release lets go of what was retained.
@@ -140,24 +152,18 @@ func (h *Holder) release(old []retained) {
 }
 
 // Stable implements ionclient.Keeper.
-func (h *Holder) Stable(addr string, handle uint64, s ionclient.Stable) {
+func (h *Holder) Stable(session, handle uint64, s ionclient.Stable) {
 	f := h.known(handle)
 	if f == nil {
 		return
 	}
-	size := h.client.View().DomainSize
 	f.mu.Lock()
-	u := f.unstable[addr]
-	if u == nil {
-		u = new(unstable)
-		f.unstable[addr] = u
-	}
+	u := f.unstableLocked(session)
 	u.learn(s)
 	var old, keep []retained
 	for _, r := range u.list {
-		now := u.left(r, domainAt(r.load.exts[0].Off, size).Off)
+		now := u.left(r, f.domainOf(r))
 		gone := r.load.len() - now.load.len()
-		u.bytes -= gone
 		if now.load.len() == 0 {
 			old = append(old, r)
 			continue
@@ -198,57 +204,51 @@ func (h *Holder) commit() {
 }
 
 // Retains implements ionclient.Keeper.
-func (h *Holder) Retains(addr string) bool {
+func (h *Holder) Retains(session uint64) bool {
 	for _, f := range h.all() {
 		f.mu.Lock()
-		u := f.unstable[addr]
+		u := f.unstable[session]
 		owes := u != nil && len(u.list) > 0
 		f.mu.Unlock()
-		if owes || len(f.keptBack(func(off int64) bool { return f.domain(off).from(addr) })) > 0 {
+		if owes || len(f.keptBack(f.under(session))) > 0 {
 			return true
 		}
 	}
 	return false
 }
 
+// under picks the domains by an offset whose last leases were from a session.
+func (f *File) under(session uint64) func(off int64) bool {
+	return func(off int64) bool { return f.domain(off).session() == session }
+}
+
+// session is the id of that from which the last leases on d were, or 0.
+func (d *domain) session() uint64 {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.tenure.Session()
+}
+
 // Lost implements ionclient.Keeper.
-func (h *Holder) Lost(addr string, how ionclient.Loss) {
+func (h *Holder) Lost(session uint64, livedOn bool) {
 	for _, f := range h.all() {
 		lost := 0
-		if how != ionclient.Restarting {
-			lost = f.loseKept(addr)
+		if livedOn {
+			lost = f.loseKept(f.under(session))
 		}
 		for _, d := range f.within(everything) {
-			if d.from(addr) {
+			if d.session() == session {
 				d.renounce(ionclient.LeaseData | ionclient.LeaseWrite)
 			}
 		}
-		if how != ionclient.Restarting {
+		if livedOn {
 			f.mu.Lock()
-			old := f.unretainLocked(addr)
-			if how == ionclient.Gone {
-				for _, r := range old {
-					if !r.prepared {
-						lost++
-					}
-				}
-			}
+			old := f.unretainLocked(session)
 			f.mu.Unlock()
 			h.release(old)
-		}
-		if lost > 0 {
-			f.mu.Lock()
-			f.failLocked(errno.New("cache.holder: written bytes were lost with the session", syscall.EIO))
-			f.mu.Unlock()
+			f.lost(lost)
 		}
 	}
-}
-
-// from reports whether the leases of d are from the I/O node at addr.
-func (d *domain) from(addr string) bool {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.leases != 0 && d.tenure.Addr() == addr
 }
 
 // keptBack returns the chunks with bytes that are kept back under a lease, in
@@ -267,78 +267,16 @@ func (f *File) keptBack(owned func(off int64) bool) []*chunk {
 	return out
 }
 
-// loseKept drops what was kept back under leases of the I/O node at addr, which
-// others may have written over since, and returns how many chunks that were.
-func (f *File) loseKept(addr string) (n int) {
-	for _, c := range f.keptBack(func(off int64) bool { return f.domain(off).from(addr) }) {
+// loseKept drops what was kept back in the domains that owned picks by an offset,
+// which others may have written over since, and returns how many chunks that were.
+func (f *File) loseKept(owned func(off int64) bool) (n int) {
+	for _, c := range f.keptBack(owned) {
 		f.park(c)
 		f.discard(c.ext)
 		f.unpark(c)
 		n++
 	}
 	return n
-}
-
-// Reclaim implements ionclient.Keeper: first what was published and not stable,
-// in the order of stamps, then what was kept back.
-func (h *Holder) Reclaim(ctx context.Context, addr string, r *ionclient.Reclaim) error {
-	for _, f := range h.all() {
-		if err := f.replay(ctx, addr, r); err != nil {
-			return err
-		}
-	}
-	for _, f := range h.all() {
-		for _, c := range f.keptBack(func(off int64) bool { return r.Owns(f.handle, off) }) {
-			if err := f.resend(ctx, c, r); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// replay sends what is retained of f for addr.
-func (f *File) replay(ctx context.Context, addr string, r *ionclient.Reclaim) error {
-	f.mu.Lock()
-	var list []retained
-	if u := f.unstable[addr]; u != nil {
-		list = slices.Clone(u.list)
-	}
-	for _, x := range list {
-		x.view.Ref()
-	}
-	f.mu.Unlock()
-	slices.SortFunc(list, func(a, b retained) int { return cmp.Compare(a.stamp, b.stamp) })
-	var err error
-	for _, x := range list {
-		if err == nil && r.Owns(f.handle, x.load.exts[0].Off) {
-			err = r.Replay(ctx, f.handle, x.load.exts, x.load.pieces, x.stamp, x.prepared)
-		}
-		x.view.Release()
-	}
-	return err
-}
-
-// resend sends what was kept back of c, in place of the goroutine that would.
-func (f *File) resend(ctx context.Context, c *chunk, r *ionclient.Reclaim) error {
-	f.park(c)
-	defer f.unpark(c)
-	v := f.data.Take(c.ext, c.ext.Len)
-	if v == nil {
-		return nil
-	}
-	defer v.Release()
-	var first error
-	for _, x := range loadsOf(v, f.h.maxPieces()) {
-		_, g, err := r.Write(ctx, f.handle, x.exts, x.pieces, ionclient.Recalled)
-		if err != nil {
-			first = cmp.Or(first, err)
-			continue
-		}
-		f.retain(retained{view: v, load: x, stamp: g.Stamp}, g.Tenure)
-	}
-	f.data.Done(v, first == nil)
-	return first
 }
 
 // Revoke implements ionclient.Keeper.

@@ -40,7 +40,8 @@ type rig struct {
 	t     testing.TB
 	pvfs  *pvfsdtest.Cluster
 	addrs []string
-	ions  []*ionNode
+	peers []string          // the list of each I/O node that is started from now on
+	ions  []*ionNode        // nil of one that does not run
 	opt   ionserver.Options // Lease and WriteBack of each
 	files int
 
@@ -64,14 +65,17 @@ func newRig(t testing.TB, opt ionserver.Options) *rig {
 		listeners = append(listeners, l)
 		r.addrs = append(r.addrs, l.Addr().String())
 	}
+	r.peers = r.addrs
 	for i, l := range listeners {
 		r.start(i, l)
 	}
 	t.Cleanup(func() {
 		for _, n := range r.ions {
-			n.stop()
-			require.NoError(t, <-n.done)
-			require.NoError(t, n.client.Close())
+			if n != nil {
+				n.stop()
+				require.NoError(t, <-n.done)
+				require.NoError(t, n.client.Close())
+			}
 		}
 	})
 	return r
@@ -81,7 +85,7 @@ func (r *rig) start(i int, l net.Listener) {
 	client, err := pvfs.Dial(context.Background(), r.pvfs.URL(), pvfs.Options{Timeout: 20 * time.Second})
 	require.NoError(r.t, err)
 	o := r.opt
-	o.PVFS, o.Listener, o.Peers, o.Self, o.DomainSize = client, l, r.addrs, r.addrs[i], mib
+	o.PVFS, o.Listener, o.Peers, o.Self, o.DomainSize = client, l, r.peers, r.addrs[i], mib
 	o.Logger = testLogger(fmt.Sprint("ion", i))
 	srv, err := ionserver.New(o)
 	require.NoError(r.t, err)
@@ -91,18 +95,32 @@ func (r *rig) start(i int, l net.Listener) {
 	r.ions[i] = n
 }
 
-// crash ends I/O node i as if it had been killed, and runs it again: nothing
-// that it had in memory only reaches the PVFS2 servers or a node.
+// crash ends I/O node i as if it had been killed, and runs it again.
 func (r *rig) crash(i int) {
+	r.t.Helper()
+	r.kill(i)
+	r.restart(i)
+}
+
+// kill ends I/O nodes: nothing that they had in memory only reaches the PVFS2
+// servers or a node.
+func (r *rig) kill(which ...int) {
 	r.t.Helper()
 	for _, n := range r.nodesUp {
 		n.wire.set(true)
 		defer n.wire.set(false)
 	}
-	n := r.ions[i]
-	require.NoError(r.t, n.client.Close())
-	n.stop()
-	<-n.done
+	for _, i := range which {
+		n := r.ions[i]
+		r.ions[i] = nil
+		require.NoError(r.t, n.client.Close())
+		n.stop()
+		<-n.done
+	}
+}
+
+func (r *rig) restart(i int) {
+	r.t.Helper()
 	l, err := net.Listen("tcp", r.addrs[i])
 	require.NoError(r.t, err)
 	r.start(i, l)

@@ -129,7 +129,7 @@ func (c *Client) dial(ctx context.Context, addr string, called func(context.Cont
 // hello introduces a connection and checks who is there.
 func (c *Client) hello(ctx context.Context, conn *rpc.Conn, req *ionpb.HelloReq) (*ionpb.HelloResp, error) {
 	req.Version, req.Name, req.Pid, req.Mountpoint = protocolVersion, c.opt.Name, uint32(os.Getpid()), c.opt.Mountpoint
-	req.Fsid, req.Mount = c.opt.FSID, c.mount
+	req.Fsid = c.opt.FSID
 	if p := c.current.Load(); p != nil {
 		req.Fsid = p.view.FSID
 	}
@@ -209,7 +209,7 @@ func (c *Client) do(ctx context.Context, r request) (*rpc.Frame, error) {
 		default:
 			traffic.Answered(reply)
 			if r.tenure != nil {
-				*r.tenure = Tenure{s, l.fresh, p.view.Epoch}
+				*r.tenure = Tenure{s, l.id, p.view.Epoch}
 			}
 			if r.flags != nil {
 				*r.flags = reply.Flags
@@ -244,7 +244,7 @@ func (c *Client) note(s *session, l *link, r request, reply *rpc.Frame) {
 	held := r.granted(reply)
 	c.mu.Unlock()
 	s.mu.Lock()
-	forgotten := s.fresh != l.fresh
+	forgotten := s.id != l.id
 	s.mu.Unlock()
 	if forgotten {
 		c.spawn(func(ctx context.Context) {

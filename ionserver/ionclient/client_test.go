@@ -284,7 +284,7 @@ func TestForgottenMeanwhile(t *testing.T) {
 	c := r.dial(t)
 	_, err := c.GetAttr(t.Context(), 77)
 	require.ErrorIs(t, err, syscall.ENOENT)
-	old := &link{fresh: c.current.Load().sessions[0].fresh - 1}
+	old := &link{id: c.current.Load().sessions[0].lastID() - 1}
 	create := request{frame: rpc.Frame{Op: ionpb.Op_CREATE, Handle: 1}, granted: func(*rpc.Frame) uint64 { return c.openedLocked(77) }}
 	c.note(c.current.Load().sessions[0], old, create, nil)
 	require.Eventually(t, func() bool { return r.opens() == 1 }, 5*time.Second, time.Millisecond)
@@ -434,7 +434,7 @@ func TestNewView(t *testing.T) {
 		}
 		return true
 	}, 5*time.Second, 5*time.Millisecond)
-	gone := fmt.Sprintf("lost %d", Gone)
+	gone := "lost false"
 	require.Eventually(t, func() bool { return slices.Contains(d.take(), gone) }, 5*time.Second, 5*time.Millisecond)
 }
 

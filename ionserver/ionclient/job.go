@@ -231,7 +231,7 @@ func (s *session) tellJobs(ctx context.Context) {
 				return
 			}
 			s.mu.Lock()
-			if id := collective.JobID(k.msg.Id); s.fresh == l.fresh && s.told != nil {
+			if id := collective.JobID(k.msg.Id); s.id == l.id && s.told != nil {
 				if _, wanted := s.told[id]; wanted {
 					s.told[id] = k.version
 				}

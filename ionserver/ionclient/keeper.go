@@ -24,17 +24,20 @@ type Keeper interface {
 	// Publish writes what is unpublished of e and reports whether nothing of
 	// the file is unpublished any more.
 	Publish(ctx context.Context, h uint64, e extent.Extent) (clean bool)
-	// Stable tells about the writes to h that went to the I/O node at addr.
-	Stable(addr string, h uint64, s Stable)
-	// Lost tells that the I/O node at addr has forgotten this mount, whose
-	// leases from there are gone.
-	Lost(addr string, how Loss)
-	// Reclaim sends the I/O node at addr, which was restarted, what it lacks.
-	Reclaim(ctx context.Context, addr string, r *Reclaim) error
+	// Stable tells about the writes to h that went to an I/O node in a session.
+	Stable(session, h uint64, s Stable)
+	// Lost tells that a session has ended, and with it the leases that hang on it.
+	// If the I/O node has lived on, what others may do since is not known to this
+	// mount, and what was written is safe. Else Reclaim tells what becomes of it.
+	Lost(session uint64, livedOn bool)
+	// Reclaim sends an I/O node, which has begun a session, what it lacks: of the
+	// domains that it owns, what hangs on earlier sessions that it awaits. What
+	// hangs on other ones is lost.
+	Reclaim(ctx context.Context, r *Reclaim) error
 	// Holds reports whether something of h is unpublished.
 	Holds(h uint64) bool
-	// Retains reports whether Reclaim would have anything for addr.
-	Retains(addr string) bool
+	// Retains reports whether Reclaim might have anything that hangs on a session.
+	Retains(session uint64) bool
 }
 
 // Stable says how far an owner has come with the writes to a file.
@@ -49,27 +52,6 @@ type Stable struct {
 	Cut *int64
 
 	Err error // why newer bytes could not be written; nil if nothing failed
-}
-
-// Loss says what else is gone when an I/O node has forgotten a mount.
-type Loss int
-
-// What a Loss can be.
-const (
-	Safe       Loss = iota // nothing: the I/O node lived on
-	Gone                   // what was written and not stable
-	Restarting             // nothing, if Reclaim sends it again, which follows
-)
-
-// lossOf is what a new session in place of one of that boot means.
-func lossOf(boot uint64, hello *ionpb.HelloResp) Loss {
-	switch {
-	case hello.Grace:
-		return Restarting
-	case boot == hello.Boot:
-		return Safe
-	}
-	return Gone
 }
 
 // SetKeeper tells who keeps bytes. It must be called before anything is asked
@@ -88,11 +70,11 @@ type keepsNothing struct{}
 
 func (keepsNothing) Revoke(context.Context, uint64, extent.Extent, uint32)       {}
 func (keepsNothing) Publish(context.Context, uint64, extent.Extent) (clean bool) { return true }
-func (keepsNothing) Stable(string, uint64, Stable)                               {}
-func (keepsNothing) Lost(string, Loss)                                           {}
-func (keepsNothing) Reclaim(context.Context, string, *Reclaim) error             { return nil }
+func (keepsNothing) Stable(uint64, uint64, Stable)                               {}
+func (keepsNothing) Lost(uint64, bool)                                           {}
+func (keepsNothing) Reclaim(context.Context, *Reclaim) error                     { return nil }
 func (keepsNothing) Holds(uint64) bool                                           { return false }
-func (keepsNothing) Retains(string) bool                                         { return false }
+func (keepsNothing) Retains(uint64) bool                                         { return false }
 
 // called answers what an I/O node asks of this mount.
 func (s *session) called(ctx context.Context, f *rpc.Frame) *rpc.Frame {
@@ -136,7 +118,7 @@ func (s *session) carryOut(ctx context.Context, f *rpc.Frame) (proto.Message, er
 		if m.Errno != 0 {
 			st.Err = errno.Wrap("ion.write_back", syscall.Errno(m.Errno), errors.New(m.Text))
 		}
-		k.Stable(s.addr, f.Handle, st)
+		k.Stable(s.lastID(), f.Handle, st)
 		return nil, nil
 	}
 	return nil, errno.New("ionclient: operation "+f.Op.Key(), syscall.EOPNOTSUPP)

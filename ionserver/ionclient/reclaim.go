@@ -2,6 +2,7 @@ package ionclient
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -54,7 +55,7 @@ type Reclaim struct {
 	s     *session
 	l     *link
 	p     *placed
-	grace bool // it was restarted, and waits for what this mount has to say
+	waits []uint64 // the sessions of this mount of which it waits for what there is to say
 }
 
 // reclaim tells an I/O node everything that this mount holds of its inodes and
@@ -71,11 +72,11 @@ func (c *Client) reclaim(ctx context.Context, r *Reclaim) error {
 			return err
 		}
 	}
-	if !r.grace {
-		return nil
-	}
-	if err := c.keeps().Reclaim(ctx, r.s.addr, r); err != nil {
+	if err := c.keeps().Reclaim(ctx, r); err != nil {
 		return err
+	}
+	if len(r.waits) == 0 {
+		return nil
 	}
 	_, err := r.call(ctx, rpc.Frame{Op: ionpb.Op_RECLAIMED}, nil, nil)
 	return err
@@ -86,16 +87,24 @@ func (r *Reclaim) isHome(h uint64) bool { return r.p.sessions[r.p.place.Home(h)]
 // Owns reports whether the I/O node owns the domain of off.
 func (r *Reclaim) Owns(h uint64, off int64) bool { return owner(h, off).session(r.p) == r.s }
 
+// Session is the id of the session that begins.
+func (r *Reclaim) Session() uint64 { return r.l.id }
+
+// Awaits reports whether the I/O node takes what this mount was given, or has
+// written, in a session with it or with another.
+func (r *Reclaim) Awaits(session uint64) bool { return slices.Contains(r.waits, session) }
+
 // Replay sends bytes that were written but not stable, with the stamp that they
-// had; prepared as Stable told. It fails only if the connection does.
-func (r *Reclaim) Replay(ctx context.Context, h uint64, exts []extent.Extent, pieces [][]byte, stamp int64, prepared bool) error {
+// had; prepared as Stable told. taken is false if the I/O node refuses them; err
+// is that of the connection, or of a view that is over.
+func (r *Reclaim) Replay(ctx context.Context, h uint64, exts []extent.Extent, pieces [][]byte, stamp int64, prepared bool) (taken bool, err error) {
 	hull, err := hullOf("Replay", exts)
 	if err != nil {
-		return err
+		return false, err
 	}
 	m := &ionpb.ReplayReq{Stamp: stamp, Prepared: prepared, Pieces: ionpb.PiecesOf(exts)}
 	_, err = r.call(ctx, dataFrame(ionpb.Op_REPLAY, h, exts, hull, 0), m, pieces)
-	return r.c().refused("replay", h, err)
+	return err == nil, r.c().refused("replay", h, err)
 }
 
 // Write is Client.Write.
@@ -111,7 +120,7 @@ func (r *Reclaim) Write(ctx context.Context, h uint64, exts []extent.Extent, pie
 		return 0, Grant{}, err
 	}
 	n, err := wrote(reply, exts, done)
-	return n, grantOf(reply, Tenure{r.s, r.l.fresh, r.p.view.Epoch}), err
+	return n, grantOf(reply, Tenure{r.s, r.l.id, r.p.view.Epoch}), err
 }
 
 func (r *Reclaim) c() *Client { return r.s.c }
@@ -132,6 +141,9 @@ func (r *Reclaim) call(ctx context.Context, f rpc.Frame, body proto.Message, pie
 	}()
 	reply, err := s.send(ctx, r.l, id, r.p.view.Epoch, &f, pieces)
 	if err != nil {
+		return nil, err
+	}
+	if err := reply.Err(); err != nil && reply.Flags&uint32(ionpb.Flag_STALE_VIEW) != 0 {
 		return nil, err
 	}
 	return reply, replyError{reply.Err()}.orNil()

@@ -192,7 +192,11 @@ func (s *ionStream) hello(r *rpc.Request) {
 	s.mu.Lock()
 	s.sess = sess
 	s.mu.Unlock()
-	r.ReplyMsg(&ionpb.HelloResp{Session: sess.id, Resumed: resumed, Boot: n.boot, LeaseMs: 15000, View: n.view, Grace: n.grace && !resumed})
+	var reclaims []uint64
+	if n.grace && !resumed {
+		reclaims = []uint64{h.Session}
+	}
+	r.ReplyMsg(&ionpb.HelloResp{Session: sess.id, Resumed: resumed, Boot: n.boot, LeaseMs: 15000, View: n.view, Reclaims: reclaims})
 }
 
 // carryOut returns the reply, or nil if it comes later.

@@ -46,11 +46,10 @@ type session struct {
 	link    *link         // guarded by mu; nil if down
 	up      chan struct{} // guarded by mu; closed while up, renewed when it goes down
 	err     error         // guarded by mu; why it is down
-	fresh   uint64        // guarded by mu; how often the I/O node has forgotten us
 	pending int           // guarded by mu
 	boot    uint64        // guarded by mu; of the I/O node when it gave id
 	owes    bool          // guarded by mu; the I/O node was not told everything yet
-	grace   bool          // guarded by mu; if owes: it waits for it
+	waits   []uint64      // guarded by mu; if owes: the sessions of which it waits for that
 	// told has the version of what the I/O node was told, of the jobs of which
 	// it is to know; guarded by mu.
 	told    map[collective.JobID]uint64
@@ -61,7 +60,7 @@ type session struct {
 
 // link is the connections of a session that is up.
 type link struct {
-	fresh   uint64 // session.fresh when it was made
+	id      uint64 // of the session
 	lease   time.Duration
 	control *rpc.Conn
 	data    []*rpc.Conn
@@ -167,6 +166,7 @@ func (s *session) connect(ctx context.Context) (*link, error) {
 	l := &link{lost: make(chan struct{})}
 	hello, sent, err := s.greet(ctx, l)
 	if err == nil {
+		s.c.learned(hello.View) // what it should know is what is its own there
 		err = s.tell(ctx, l, hello)
 	}
 	if err != nil {
@@ -174,7 +174,6 @@ func (s *session) connect(ctx context.Context) (*link, error) {
 		return nil, err
 	}
 	s.renewed(l, sent)
-	s.c.learned(hello.View)
 	return l, nil
 }
 
@@ -190,7 +189,7 @@ func (s *session) greet(ctx context.Context, l *link) (hello *ionpb.HelloResp, s
 	old := s.id
 	s.mu.Unlock()
 	sent = time.Since(s.c.began)
-	hello, err = s.c.hello(ctx, l.control, &ionpb.HelloReq{Session: old, Holds: old != 0 && s.holds()})
+	hello, err = s.c.hello(ctx, l.control, &ionpb.HelloReq{Session: old, Mount: s.c.mount, Holds: old != 0 && s.holds()})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -204,13 +203,11 @@ func (s *session) greet(ctx context.Context, l *link) (hello *ionpb.HelloResp, s
 			return nil, 0, err
 		}
 		l.data = append(l.data, d)
-		if _, err := s.c.hello(ctx, d, &ionpb.HelloReq{Session: hello.Session, Attach: true}); err != nil {
+		if _, err := s.c.hello(ctx, d, &ionpb.HelloReq{Session: hello.Session, Mount: s.c.mount, Attach: true}); err != nil {
 			return nil, 0, err
 		}
 	}
-	s.mu.Lock()
-	l.fresh = s.fresh
-	s.mu.Unlock()
+	l.id = hello.Session
 	return hello, sent, nil
 }
 
@@ -221,22 +218,24 @@ func (s *session) tell(ctx context.Context, l *link, hello *ionpb.HelloResp) err
 	old, boot := s.id, s.boot
 	s.id, s.boot = hello.Session, hello.Boot
 	if !hello.Resumed {
-		s.fresh++
 		s.told = nil
-		s.owes, s.grace = true, hello.Grace
+		s.owes, s.waits = true, hello.Reclaims
 	}
-	l.fresh = s.fresh
-	owes, grace := s.owes, s.grace
+	owes, waits := s.owes, s.waits
 	s.mu.Unlock()
 	if !hello.Resumed && old != 0 {
-		s.c.log.Warn("an I/O node has forgotten this mount: opening and locking again", "addr", s.addr, "session", hello.Session, "grace", grace)
+		s.c.log.Warn("an I/O node has forgotten this mount: opening and locking again", "addr", s.addr, "session", hello.Session, "grace", len(waits) > 0)
 		s.sure.Store(nil)
-		s.c.keeps().Lost(s.addr, lossOf(boot, hello))
+		s.c.keeps().Lost(old, boot == hello.Boot)
 	}
 	if !owes {
 		return nil
 	}
-	if err := s.c.reclaim(ctx, &Reclaim{s, l, s.c.current.Load(), grace}); err != nil {
+	p := s.c.current.Load()
+	if p.view.Epoch != hello.View.GetEpoch() {
+		return fmt.Errorf("ionclient: I/O node %s is of view %d, not of %d", s.addr, hello.View.GetEpoch(), p.view.Epoch)
+	}
+	if err := s.c.reclaim(ctx, &Reclaim{s, l, p, waits}); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -245,11 +244,24 @@ func (s *session) tell(ctx context.Context, l *link, hello *ionpb.HelloResp) err
 	return nil
 }
 
+// lastID is the id of the session, or that of the last one if that has ended.
+func (s *session) lastID() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
+}
+
 // holds reports whether this mount holds anything from the I/O node.
 func (s *session) holds() bool {
+	s.mu.Lock()
+	owes := s.owes
+	s.mu.Unlock()
+	if owes {
+		return true
+	}
 	p := s.c.current.Load()
 	home := func(h uint64) bool { return p.sessions[p.place.Home(h)] == s }
-	return len(s.c.claims(home)) > 0 || s.c.opensUnder(home) || s.c.keeps().Retains(s.addr)
+	return len(s.c.claims(home)) > 0 || s.c.opensUnder(home) || s.c.keeps().Retains(s.lastID())
 }
 
 // connectTimeout bounds one attempt to bring a session up.
@@ -369,7 +381,7 @@ func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, pieces [
 		case err == nil && reply.Flags&uint32(ionpb.Flag_STALE_SESSION) != 0 && reply.Errno == syscall.ESTALE:
 			s.lost(l)
 		case err == nil:
-			if l.fresh != first.fresh {
+			if l.id != first.id {
 				reply.Flags |= inDoubt
 			}
 			return reply, l, nil

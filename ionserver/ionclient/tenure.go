@@ -8,19 +8,30 @@ const surePart = 0.8
 
 // surety is how long a session surely lives.
 type surety struct {
-	fresh uint64        // session.fresh that it is about
+	id    uint64        // session.id that it is about
 	until time.Duration // since Client.began
 }
 
 // Tenure is what leases hang on: one life of a session under one view. What an
 // I/O node gives ends with it. The zero value has ended. Tenures can be compared.
 type Tenure struct {
-	s            *session
-	fresh, epoch uint64
+	s         *session
+	id, epoch uint64
 }
 
-// Addr is the address of the I/O node.
-func (t Tenure) Addr() string { return t.s.addr }
+// Session is the id of the session, 0 of the zero value.
+func (t Tenure) Session() uint64 { return t.id }
+
+// Lives reports whether this mount has heard of neither another life of the
+// session nor another view.
+func (t Tenure) Lives() bool {
+	if t.s == nil || t.s.c.View().Epoch != t.epoch {
+		return false
+	}
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	return t.s.id == t.id
+}
 
 // Valid reports whether the tenure surely goes on: the I/O node has not given
 // to others what it gave to this mount.
@@ -29,7 +40,7 @@ func (t Tenure) Valid() bool {
 		return false
 	}
 	sure := t.s.sure.Load()
-	return sure != nil && sure.fresh == t.fresh && time.Since(t.s.c.began) < sure.until && t.s.c.View().Epoch == t.epoch
+	return sure != nil && sure.id == t.id && time.Since(t.s.c.began) < sure.until && t.s.c.View().Epoch == t.epoch
 }
 
 // LeaseOK reports whether what the owner of the domain of off has leased to
@@ -45,5 +56,5 @@ func (c *Client) LeaseOK(h uint64, off int64) bool {
 // renewed notes that the I/O node has answered, over l, what was sent at that
 // time since Client.began.
 func (s *session) renewed(l *link, sent time.Duration) {
-	s.sure.Store(&surety{l.fresh, sent + time.Duration(surePart*float64(l.lease))})
+	s.sure.Store(&surety{l.id, sent + time.Duration(surePart*float64(l.lease))})
 }

@@ -66,7 +66,8 @@ func hopeless(err error, round int) bool {
 	return false
 }
 
-// askView gets the view from addr, over a connection for this alone.
+// askView gets the view from addr, over a connection for this alone, in a session
+// that is nobody's: that of this mount there may be about to be reclaimed.
 func (c *Client) askView(ctx context.Context, addr string) (*ionpb.View, error) {
 	conn, err := c.dial(ctx, addr, nil)
 	if err != nil {
@@ -130,8 +131,8 @@ func (c *Client) setView(v *ionpb.View) error {
 	for _, s := range retired {
 		s.retire()
 		c.spawn(func(context.Context) {
-			<-s.gone                     // what it has answered is known
-			c.keeps().Lost(s.addr, Gone) // nobody will ask for it again
+			<-s.gone // what it has answered is known
+			c.keeps().Lost(s.lastID(), false)
 		})
 	}
 	for _, s := range begun {

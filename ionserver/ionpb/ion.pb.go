@@ -896,7 +896,8 @@ type HelloReq struct {
 	Pid        uint32 `protobuf:"varint,6,opt,name=pid,proto3" json:"pid,omitempty"`   // of the mount, shown in status
 	Mountpoint string `protobuf:"bytes,7,opt,name=mountpoint,proto3" json:"mountpoint,omitempty"`
 	// The mount holds something from the session that it asks to resume: opens,
-	// locks, or bytes to replay.
+	// locks, or bytes to replay. What it holds from I/O nodes of a view before is
+	// not meant: it need not know yet that there is another.
 	Holds bool `protobuf:"varint,8,opt,name=holds,proto3" json:"holds,omitempty"`
 	// Chosen at random by the mount, the same at every I/O node, so that I/O
 	// nodes can tell each other who it is. 0: nobody else is told.
@@ -1006,10 +1007,12 @@ type HelloResp struct {
 	LeaseMs  uint32                 `protobuf:"varint,4,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"` // the session ends this long after the last ping
 	View     *View                  `protobuf:"bytes,5,opt,name=view,proto3" json:"view,omitempty"`
 	Software string                 `protobuf:"bytes,6,opt,name=software,proto3" json:"software,omitempty"` // version of the I/O node
-	// The I/O node was restarted, and waits for this session's REPLAYs and
-	// RECLAIMED. False with resumed false: what was written but not stable is
-	// lost if boot has changed, and safe if not.
-	Grace         bool `protobuf:"varint,7,opt,name=grace,proto3" json:"grace,omitempty"`
+	// The I/O node was restarted, and waits for RECLAIMED. Before it come REPLAYs,
+	// and WRITEs with RECALLED, of what the mount holds from these sessions: earlier
+	// ones with it, or with any I/O node of the view before. Nobody is answered
+	// before who could see the lack of it. What was written in other sessions and
+	// is not stable is safe if resumed is false and boot has not changed, else lost.
+	Reclaims      []uint64 `protobuf:"varint,7,rep,packed,name=reclaims,proto3" json:"reclaims,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1086,11 +1089,11 @@ func (x *HelloResp) GetSoftware() string {
 	return ""
 }
 
-func (x *HelloResp) GetGrace() bool {
+func (x *HelloResp) GetReclaims() []uint64 {
 	if x != nil {
-		return x.Grace
+		return x.Reclaims
 	}
-	return false
+	return nil
 }
 
 type PingResp struct {
@@ -4775,15 +4778,15 @@ const file_ion_proto_rawDesc = "" +
 	"mountpoint\x18\a \x01(\tR\n" +
 	"mountpoint\x12\x14\n" +
 	"\x05holds\x18\b \x01(\bR\x05holds\x12\x14\n" +
-	"\x05mount\x18\t \x01(\x04R\x05mount\"\xc5\x01\n" +
+	"\x05mount\x18\t \x01(\x04R\x05mount\"\xcb\x01\n" +
 	"\tHelloResp\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x18\n" +
 	"\aresumed\x18\x02 \x01(\bR\aresumed\x12\x12\n" +
 	"\x04boot\x18\x03 \x01(\x04R\x04boot\x12\x19\n" +
 	"\blease_ms\x18\x04 \x01(\rR\aleaseMs\x12#\n" +
 	"\x04view\x18\x05 \x01(\v2\x0f.zoidfs.v1.ViewR\x04view\x12\x1a\n" +
-	"\bsoftware\x18\x06 \x01(\tR\bsoftware\x12\x14\n" +
-	"\x05grace\x18\a \x01(\bR\x05grace\" \n" +
+	"\bsoftware\x18\x06 \x01(\tR\bsoftware\x12\x1a\n" +
+	"\breclaims\x18\a \x03(\x04R\breclaims\" \n" +
 	"\bPingResp\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\x1b\n" +
 	"\tCancelReq\x12\x0e\n" +

@@ -36,6 +36,7 @@ func TestCancelledCallerLeavesItsAnswer(t *testing.T) {
 				c := f.client(Options{})
 				_, err := c.GetAttr(t.Context(), object(c, 0))
 				require.NoError(t, err)
+				synctest.Wait() // for the loop to leave the connection
 
 				ctx, cancel := context.WithCancel(t.Context())
 				buf := make([]byte, 1000)
@@ -87,6 +88,7 @@ func TestCallerLeavesLongMessages(t *testing.T) {
 		c := f.client(Options{})
 		_, err := c.GetAttr(t.Context(), object(c, 0))
 		require.NoError(t, err)
+		synctest.Wait() // for the loop to leave the connection
 
 		ctx, cancel := context.WithCancel(t.Context())
 		done, read := make(chan error), make(chan error)

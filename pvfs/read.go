@@ -47,16 +47,16 @@ func (c *conn) readLoop() error {
 	watch := time.NewTicker(watchEvery)
 	defer watch.Stop()
 	for {
-		if c.takeIn(nil) {
-			if err := c.receive(nil, time.Time{}); err != nil {
-				return err
-			}
-		}
 		select {
 		case <-c.needed:
 		case <-watch.C:
 		case <-c.dead:
 			return net.ErrClosed
+		}
+		if c.takeIn(nil) {
+			if err := c.receive(nil, time.Time{}); err != nil {
+				return err
+			}
 		}
 	}
 }

@@ -117,6 +117,9 @@ func (c *config) measureAll(ctx context.Context, ts []*target, out io.Writer) er
 	if err := c.measureSharing(ctx, out); err != nil {
 		return err
 	}
+	if err := c.measureGuard(ctx, out); err != nil {
+		return err
+	}
 	if err := c.profiles(ctx, ts, out); err != nil || !c.rpc {
 		return err
 	}

@@ -115,6 +115,9 @@ func (l *lab) all(ctx context.Context, plan []experiment.Trial, out *Outcome) er
 		if r.Done() {
 			out.count(&r)
 			inRow = 0
+			if err := l.clear(ctx, t); err != nil {
+				return err
+			}
 			continue
 		}
 		out.Failed++
@@ -127,6 +130,16 @@ func (l *lab) all(ctx context.Context, plan []experiment.Trial, out *Outcome) er
 		}
 	}
 	return nil
+}
+
+// clear sees to it that the next run does not suffer from the fault of the last
+// one: the session of a mount that was killed outlives it, and who restarts or
+// reads meanwhile waits for its end.
+func (l *lab) clear(ctx context.Context, t experiment.Trial) error {
+	if f := l.Spec.Fault(t.Fault); f == nil || f.Target != experiment.TargetNode {
+		return nil
+	}
+	return l.stop(ctx)
 }
 
 // interrupted says that the user wanted it so.

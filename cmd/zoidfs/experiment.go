@@ -23,8 +23,8 @@ func (a *app) experimentCommand() *cobra.Command {
 		Short: "measure workloads under several consistency modes",
 		Long: "experiment runs workloads under the combinations of modes, sizes and faults that a file declares, and makes a page of\n" +
 			"the results. docs/experiments.md has the file's form.",
-		Example: "  zoidfs experiment run experiments/modes.yaml --out modes\n" +
-			"  zoidfs experiment report modes",
+		Example: "  zoidfs experiment run experiments/sessions.yaml\n" +
+			"  zoidfs experiment report sessions-results",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -47,8 +47,8 @@ func (a *app) experimentRunCommand() *cobra.Command {
 			"DIR: results.json and results.csv have all runs, summary.csv medians and intervals, histories what was seen.\n" +
 			"Called again after an interruption it goes on where it was. It exits with 1 if a run has no result, or data were\n" +
 			"wrong or a promise was broken in one.",
-		Example: "  zoidfs experiment run experiments/modes.yaml\n" +
-			"  zoidfs experiment run experiments/modes.yaml --dir zoidfs-run    # on a system that is up",
+		Example: "  zoidfs experiment run experiments/sessions.yaml\n" +
+			"  zoidfs experiment run experiments/sessions.yaml --dir zoidfs-run    # on a system that is up",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("want one FILE")
@@ -95,6 +95,8 @@ func (a *app) experimentRun(cmd *cobra.Command, file string, f experimentFlags) 
 	})
 	again := "zoidfs " + strings.Join(os.Args[1:], " ")
 	switch {
+	case err != nil && out.Planned == 0: // not begun
+		return err
 	case err != nil:
 		a.showTail(err)
 		return fmt.Errorf("%w; %d of %d runs are in %s, go on with: %s", err, out.Made, out.Planned, f.out, again)

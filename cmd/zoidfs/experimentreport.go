@@ -31,9 +31,9 @@ func (a *app) experimentReportCommand() *cobra.Command {
 			"were, which promises were kept, and all that one needs to repeat the experiment. With --markdown it brings a document\n" +
 			"up to date instead: its tables, which stand between two comments, and the pictures of plots that it shows. A FILE.md\n" +
 			"that is not there is made; - prints the tables.",
-		Example: "  zoidfs experiment report modes-results\n" +
-			"  zoidfs experiment report modes-results --svg figures --png    # for a paper\n" +
-			"  zoidfs experiment report modes-results --markdown modes.md    # for a repository",
+		Example: "  zoidfs experiment report sessions-results\n" +
+			"  zoidfs experiment report sessions-results --svg figures --png    # for a paper\n" +
+			"  zoidfs experiment report sessions-results --markdown sessions.md    # for a repository",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("want one DIR")

@@ -157,7 +157,8 @@ func (c *config) startGuards(ctx context.Context) (pairs []*guardPair, stop func
 type guarded struct{ wall, cpu [2][]float64 }
 
 // measureGuard compares what mounts with a guard take for the same work with
-// what mounts without take, pass by pass, the one or the other first by turns.
+// what mounts without take, one right after the other, now this one first and
+// now that.
 func (c *config) measureGuard(ctx context.Context, out io.Writer) (err error) {
 	if !c.matches("guard", "") {
 		return nil
@@ -169,10 +170,12 @@ func (c *config) measureGuard(ctx context.Context, out io.Writer) (err error) {
 	}
 	results := make([]guarded, len(guardWorks))
 	for pass := range 1 + guardTimes*c.rounds {
-		for i := range pairs {
-			which := (i + pass) % 2
-			if err := passOf(ctx, pairs[which], which, uint64(pass), results); err != nil {
-				return err
+		for i := range guardWorks {
+			for k := range pairs {
+				which := (i + k + pass) % 2
+				if err := guardOnce(ctx, &guardWorks[i], pairs[which], which, uint64(pass), &results[i]); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -182,20 +185,16 @@ func (c *config) measureGuard(ctx context.Context, out io.Writer) (err error) {
 	return printGuarded(out, results)
 }
 
-// passOf does all works once. The first pass does not count.
-func passOf(ctx context.Context, p *guardPair, which int, pass uint64, results []guarded) error {
-	for i := range guardWorks {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		cpu, begin := program.CPUOf(p.pids), time.Now()
-		if err := guardWorks[i].run(p, pass); err != nil {
-			return fmt.Errorf("%s, guard %s: %w", guardWorks[i].name, p.guard, err)
-		}
-		if pass == 0 {
-			continue
-		}
-		r := &results[i]
+// guardOnce does a work. The first pass does not count.
+func guardOnce(ctx context.Context, w *guardWork, p *guardPair, which int, pass uint64, r *guarded) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	cpu, begin := program.CPUOf(p.pids), time.Now()
+	if err := w.run(p, pass); err != nil {
+		return fmt.Errorf("%s, guard %s: %w", w.name, p.guard, err)
+	}
+	if pass > 0 {
 		r.wall[which] = append(r.wall[which], time.Since(begin).Seconds())
 		r.cpu[which] = append(r.cpu[which], (program.CPUOf(p.pids) - cpu).Seconds())
 	}

@@ -44,7 +44,7 @@ type parser struct {
 func Parse(file string, text []byte) (*Spec, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, fmt.Errorf("%s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
+		return nil, syntaxError(file, err)
 	}
 	if len(doc.Content) == 0 {
 		return nil, fmt.Errorf("%s: is empty; see docs/experiments.md", file)

@@ -84,7 +84,7 @@ func TestParseErrors(t *testing.T) {
 		{"node", "kill: ion", "kill: node", `only a checkpoint can go on without the ranks of a node`},
 		{"exclude", "fault: ion-dies}", "fault: ion}", `m.yaml:30: excludes nothing`},
 		{"factor", "transfer: 1MiB, workload", "size: 1MiB, workload", `m.yaml:31: "size" is no factor; there are mode, workload`},
-		{"not YAML", "seed: 7", "seed: [7", `m.yaml: line `},
+		{"not YAML", "seed: 7", "seed: [7", `m.yaml:5: did not find expected ',' or ']'`},
 		{"not a mapping", "{kind: checkpoint, pattern: nested, size: 2MiB, sync: fsync}", "checkpoint", `m.yaml:16: a workload must be a mapping`},
 		{"given twice", "seed: 7", "title: x", `m.yaml:5: "title" is given twice`},
 		{"empty list", "[none, ion-dies]", "[]", `m.yaml:14: an empty list leaves nothing to run`},

@@ -3,6 +3,7 @@ package experiment
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,26 @@ const maxErrors = 10
 type reader struct {
 	file string
 	errs []error
+}
+
+// What the YAML library says of a file that is no YAML; the lines of the first
+// kind it counts from 0.
+var (
+	yamlParser = regexp.MustCompile(`did not find expected (',' or|'-' indicator|key|node content|<)`)
+	yamlLine   = regexp.MustCompile(`^line (\d+): (.*)$`)
+)
+
+// syntaxError names the line of what the YAML library refuses.
+func syntaxError(file string, err error) error {
+	text, line := strings.TrimPrefix(err.Error(), "yaml: "), 0
+	if m := yamlLine.FindStringSubmatch(text); m != nil {
+		line, _ = strconv.Atoi(m[1]) // digits
+		text = m[2]
+	}
+	if yamlParser.MatchString(text) {
+		line++
+	}
+	return fmt.Errorf("%s:%d: %s", file, max(line, 1), text)
 }
 
 // fail records a mistake at a node.

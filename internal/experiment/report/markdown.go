@@ -20,8 +20,11 @@ const (
 // staleness, faults, and how they were measured.
 func Markdown(r *experiment.Results) []byte {
 	var b bytes.Buffer
-	for _, f := range append(findings(r), failed(r)...) {
+	for _, f := range findings(r) {
 		fmt.Fprintf(&b, "- %s\n", f.Text)
+	}
+	for _, f := range failed(r) {
+		fmt.Fprintf(&b, "- No result: %s\n", f.Text)
 	}
 	for _, t := range []table{groupTable(r), staleTable(r)} {
 		t.markdown(&b)

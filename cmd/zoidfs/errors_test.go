@@ -130,7 +130,7 @@ func TestErrorsAreOneClearLine(t *testing.T) {
 		{"trace show --file [ " + conf, 1, `zoidfs trace show: --file: "[" is not a pattern`},
 		{"trace show --csv --summary " + conf, 1, `zoidfs trace show: --csv and --summary exclude each other`},
 		{"trace replay " + conf, 1, `zoidfs trace replay: --to is needed: the DIR in which to make the calls`},
-		{"trace replay --to " + none + " " + conf, 1, `zoidfs trace replay: --to: ` + none + ` is not a directory`},
+		{"trace replay --to " + none + "/a " + conf, 1, `zoidfs trace replay: --to: mkdir ` + none + `/a: no such file or directory`},
 		{"trace replay --speed 0 --to " + dir + " " + conf, 1, `zoidfs trace replay: --speed "0" is neither max nor a number, such as 1`},
 		{"enter --node 1", 1, `zoidfs enter: which program? give it after --`},
 		{"enter --dir " + none + " -- true", 125, `zoidfs enter: no system in ` + none + `, start one with: zoidfs up --dir ` + none},

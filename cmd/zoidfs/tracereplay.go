@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -38,6 +39,9 @@ func (a *app) traceReplayCommand() *cobra.Command {
 			if opt.Dir == "" {
 				return errors.New("--to is needed: the DIR in which to make the calls")
 			}
+			if err := os.Mkdir(opt.Dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("--to: %w", err)
+			}
 			if st, err := os.Stat(opt.Dir); err != nil || !st.IsDir() {
 				return fmt.Errorf("--to: %s is not a directory", opt.Dir)
 			}
@@ -70,7 +74,7 @@ func (a *app) traceReplayCommand() *cobra.Command {
 		},
 	}
 	f.flags(cmd)
-	cmd.Flags().StringVar(&opt.Dir, "to", "", "`DIR` in which to make the calls")
+	cmd.Flags().StringVar(&opt.Dir, "to", "", "`DIR` in which to make the calls, which is made if it is not there")
 	cmd.Flags().StringVar(&speed, "speed", "max", "how fast: a factor of the speed of the trace, or max")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd

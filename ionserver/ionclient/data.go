@@ -45,18 +45,32 @@ type guardKey struct{}
 // view of the file is from the time since, zero if it has none, or the bytes were
 // written then at the latest.
 func Guarded(ctx context.Context, since time.Time) context.Context {
-	return context.WithValue(ctx, guardKey{}, since)
+	return &guarded{ctx, since}
+}
+
+// guarded is a context with a time, in one piece of memory: every read has one.
+type guarded struct {
+	context.Context
+	since time.Time
+}
+
+// Value is itself for guardKey.
+func (g *guarded) Value(key any) any {
+	if key == (guardKey{}) {
+		return g
+	}
+	return g.Context.Value(key)
 }
 
 // guard asks for races if ctx is Guarded.
 func guard(ctx context.Context, f *rpc.Frame) {
-	since, ok := ctx.Value(guardKey{}).(time.Time)
+	g, ok := ctx.Value(guardKey{}).(*guarded)
 	if !ok {
 		return
 	}
 	f.Flags |= uint32(ionpb.Flag_GUARD)
-	if !since.IsZero() {
-		f.Age = uint64(max(time.Since(since).Microseconds(), 1))
+	if !g.since.IsZero() {
+		f.Age = uint64(max(time.Since(g.since).Microseconds(), 1))
 	}
 }
 

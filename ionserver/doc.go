@@ -171,7 +171,8 @@
 // mount that is gone as well; modification times of the last seconds; and
 // space, if it happens between taking an entry away and destroying what it
 // named. A reply lost in a crash makes a mount ask again for what was done
-// already.
+// already: it says so, IN_DOUBT, and a name that is taken may be its own work, see
+// ownWork. An append may be done twice.
 //
 // All exported methods are safe for concurrent use.
 //

@@ -185,6 +185,11 @@ func (c *call) create() (*rpc.Frame, error) {
 	}
 	defer release()
 	if err != nil {
+		a, err = c.ownWork(name, err, func(a pvfs.Attr) bool {
+			return a.Type == wire.TypeMetafile && a.Mode == m.Mode&permMask && a.UID == m.Uid && a.GID == m.Gid
+		})
+	}
+	if err != nil {
 		return nil, err
 	}
 	c.means(name, a.Handle, a.Type)
@@ -226,6 +231,11 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 		Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid, Xattrs: append(modeXattrs(mode), parentNote(c.dir())),
 	})
 	if err != nil {
+		a, err = c.ownWork(name, err, func(a pvfs.Attr) bool {
+			return a.Type == wire.TypeDirectory && a.Entries == 0 && a.Mode == m.Mode&permMask && a.UID == m.Uid && a.GID == m.Gid
+		})
+	}
+	if err != nil {
 		return nil, err
 	}
 	c.means(name, a.Handle, a.Type)
@@ -247,6 +257,11 @@ func (c *call) symlink() (*rpc.Frame, error) {
 		return nil, errno.New("ionserver.symlink", syscall.ENAMETOOLONG)
 	}
 	a, err := c.srv.pvfs.Symlink(c.ctx, c.dir(), name, string(m.Target), m.Uid, m.Gid)
+	if err != nil {
+		a, err = c.ownWork(name, err, func(a pvfs.Attr) bool {
+			return a.Type == wire.TypeSymlink && a.Target == string(m.Target) && a.UID == m.Uid && a.GID == m.Gid
+		})
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -142,6 +142,7 @@ type Server struct {
 	names    keyLock[nameKey]
 	made     recent      // files, by the home of their directory
 	opened   recent      // files, by their home
+	believed recent      // what requests in doubt were told that they had made
 	peers    []*peerLink // by index in the view's members; nil for this node
 
 	// Set by Run before the first request, constant after.
@@ -378,6 +379,7 @@ func (s *Server) sweepFiles(ctx context.Context) error {
 		s.owner.expire(now)
 		s.made.expire(now)
 		s.opened.expire(now)
+		s.believed.expire(now)
 		s.home.grants.expire(now)
 		s.home.dirs.expire(now)
 		s.home.persistAll(ctx, s.opt.Lease)

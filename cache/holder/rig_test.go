@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -138,7 +139,23 @@ type node struct {
 type wire struct {
 	mu    sync.Mutex
 	cut   bool
+	deaf  atomic.Bool // what comes is lost
 	conns []net.Conn
+}
+
+// conn is a connection over a wire.
+type conn struct {
+	net.Conn
+	w *wire
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p)
+		if err != nil || !c.w.deaf.Load() {
+			return n, err
+		}
+	}
 }
 
 func (w *wire) dial(ctx context.Context, addr string) (net.Conn, error) {
@@ -150,6 +167,7 @@ func (w *wire) dial(ctx context.Context, addr string) (net.Conn, error) {
 	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err == nil {
 		w.conns = append(w.conns, c)
+		c = &conn{c, w}
 	}
 	return c, err
 }

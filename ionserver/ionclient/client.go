@@ -35,6 +35,7 @@ type Client struct {
 	watcher  atomic.Pointer[Watcher]
 	mount    uint64 // what HelloReq.mount is
 	jobs     jobs
+	made     made
 
 	mu     sync.Mutex
 	closed bool             // guarded by mu; nothing is spawned any more
@@ -188,11 +189,12 @@ func (c *Client) do(ctx context.Context, r request) (*rpc.Frame, error) {
 	}
 	job := c.jobOf(ctx, r.frame.Handle)
 	r.frame.Job = uint64(job)
+	var past tries
 	for {
 		p := c.current.Load()
 		s := r.to.session(p)
 		traffic := s.onBehalf(job, &r)
-		reply, l, err := s.call(ctx, p.view.Epoch, &r.frame, r.pieces, r.ticket)
+		reply, l, err := s.call(ctx, p.view.Epoch, &r.frame, r.pieces, r.ticket, &past)
 		switch {
 		case errors.Is(err, errMoved):
 			if c.isClosed() {
@@ -217,6 +219,7 @@ func (c *Client) do(ctx context.Context, r request) (*rpc.Frame, error) {
 			if err := reply.Err(); err != nil {
 				return nil, err
 			}
+			c.made.note(r.frame.Op, reply)
 			c.note(s, l, r, reply)
 			return reply, nil
 		}

@@ -109,6 +109,8 @@ func (s *session) carryOut(ctx context.Context, f *rpc.Frame) (proto.Message, er
 	switch f.Op {
 	case ionpb.Op_PUBLISH:
 		return &ionpb.PublishResp{Clean: k.Publish(ctx, f.Handle, e)}, nil
+	case ionpb.Op_MADE:
+		return s.c.made.answer(f.Handle), nil
 	case ionpb.Op_STABLE:
 		var m ionpb.StableReq
 		if err := f.Decode(&m); err != nil {

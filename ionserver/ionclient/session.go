@@ -351,8 +351,9 @@ func (s *session) ready(ctx context.Context) (*link, error) {
 // call has one request answered, sending it again, under the same id, as
 // often as connections break meanwhile. The link returned carried the answer.
 // t, if not nil, learns the id. In an answer from an I/O node that has
-// forgotten us since the request was first sent, Flags has inDoubt.
-func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, pieces [][]byte, t *ticket) (*rpc.Frame, *link, error) {
+// forgotten us since the request was first sent, or of another view, Flags has
+// inDoubt.
+func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, pieces [][]byte, t *ticket, past *tries) (*rpc.Frame, *link, error) {
 	s.mu.Lock()
 	id := s.ids.next(f.Op.Recorded())
 	s.pending++
@@ -364,7 +365,6 @@ func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, pieces [
 		s.mu.Unlock()
 	}()
 	t.set(s, id)
-	var first *link
 	for {
 		l, err := s.ready(ctx)
 		if err != nil {
@@ -373,15 +373,17 @@ func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, pieces [
 		if !t.mayLeave() {
 			return nil, nil, errno.New("ionclient", syscall.EINTR)
 		}
-		if first == nil {
-			first = l
+		doubtful := past.again(l)
+		if doubtful && makesName(f.Op) {
+			f.Flags |= uint32(ionpb.Flag_IN_DOUBT)
+			f.Age = uint64(time.Since(past.since).Microseconds())
 		}
 		reply, err := s.send(ctx, l, id, epoch, f, pieces)
 		switch {
 		case err == nil && reply.Flags&uint32(ionpb.Flag_STALE_SESSION) != 0 && reply.Errno == syscall.ESTALE:
 			s.lost(l)
 		case err == nil:
-			if l.id != first.id {
+			if doubtful {
 				reply.Flags |= inDoubt
 			}
 			return reply, l, nil
@@ -391,6 +393,26 @@ func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, pieces [
 			return nil, nil, err
 		}
 	}
+}
+
+// tries is what is known of the earlier sendings of a request.
+type tries struct {
+	session uint64 // of the first; 0: there was none
+	since   time.Time
+}
+
+// again takes note that a request is about to be sent over l, and reports whether
+// another life of an I/O node may have carried it out already.
+func (p *tries) again(l *link) bool {
+	if p.session == 0 {
+		p.session, p.since = l.id, time.Now()
+	}
+	return p.session != l.id
+}
+
+// makesName reports whether op makes an object with a name, if there is none.
+func makesName(op ionpb.Op) bool {
+	return op == ionpb.Op_CREATE || op == ionpb.Op_MKDIR || op == ionpb.Op_SYMLINK
 }
 
 // inDoubt marks an answer to a request that may have been carried out before,

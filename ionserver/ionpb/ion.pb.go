@@ -97,6 +97,7 @@ const (
 	Op_REVOKE  Op = 50 // off, len, flags -> ; the leases that flags name end
 	Op_STABLE  Op = 51 // StableReq -> ; of a file at one owner
 	Op_PUBLISH Op = 52 // off, len -> PublishResp; publish what is unpublished
+	Op_MADE    Op = 53 // -> MadeResp; has a call of the mount made handle?
 	// Between I/O nodes, on connections of their own. The handlers of these
 	// never ask another I/O node.
 	Op_PEER_HELLO   Op = 60 // PeerHelloReq -> PeerHelloResp; the first frame of a stream
@@ -163,6 +164,7 @@ var (
 		50: "REVOKE",
 		51: "STABLE",
 		52: "PUBLISH",
+		53: "MADE",
 		60: "PEER_HELLO",
 		61: "ANNOUNCE",
 		62: "COLLECT",
@@ -217,6 +219,7 @@ var (
 		"REVOKE":       50,
 		"STABLE":       51,
 		"PUBLISH":      52,
+		"MADE":         53,
 		"PEER_HELLO":   60,
 		"ANNOUNCE":     61,
 		"COLLECT":      62,
@@ -315,6 +318,9 @@ const (
 	Flag_STALE_VIEW Flag = 65536
 	// The session: say HELLO again; what it held is gone.
 	Flag_STALE_SESSION Flag = 131072
+	// On requests that make a name: an I/O node that has no record of it any more
+	// may have carried it out. Frame.age tells when it was sent first.
+	Flag_IN_DOUBT Flag = 262144
 )
 
 // Enum value maps for Flag.
@@ -339,6 +345,7 @@ var (
 		32768:  "RACE",
 		65536:  "STALE_VIEW",
 		131072: "STALE_SESSION",
+		262144: "IN_DOUBT",
 	}
 	Flag_value = map[string]int32{
 		"FLAG_NONE":     0,
@@ -360,6 +367,7 @@ var (
 		"RACE":          32768,
 		"STALE_VIEW":    65536,
 		"STALE_SESSION": 131072,
+		"IN_DOUBT":      262144,
 	}
 )
 
@@ -616,7 +624,7 @@ type Frame struct {
 	Job uint64 `protobuf:"varint,10,opt,name=job,proto3" json:"job,omitempty"`
 	// With GUARD, of WRITE: microseconds since the last of these bytes was
 	// written by a program; of READ: since the reader's view of the file began,
-	// 0 if it has none.
+	// 0 if it has none. With IN_DOUBT: microseconds since the request was sent first.
 	Age           uint64 `protobuf:"varint,11,opt,name=age,proto3" json:"age,omitempty"`
 	Body          []byte `protobuf:"bytes,14,opt,name=body,proto3" json:"body,omitempty"`
 	Data          []byte `protobuf:"bytes,15,opt,name=data,proto3" json:"data,omitempty"`
@@ -3118,6 +3126,50 @@ func (x *StableReq) GetCut() int64 {
 	return 0
 }
 
+type MadeResp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Made          bool                   `protobuf:"varint,1,opt,name=made,proto3" json:"made,omitempty"` // and it was told so; of what was made lately
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MadeResp) Reset() {
+	*x = MadeResp{}
+	mi := &file_ion_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MadeResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MadeResp) ProtoMessage() {}
+
+func (x *MadeResp) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MadeResp.ProtoReflect.Descriptor instead.
+func (*MadeResp) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *MadeResp) GetMade() bool {
+	if x != nil {
+		return x.Made
+	}
+	return false
+}
+
 type PublishResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Clean         bool                   `protobuf:"varint,1,opt,name=clean,proto3" json:"clean,omitempty"` // this mount holds no unpublished bytes of the file any more
@@ -3127,7 +3179,7 @@ type PublishResp struct {
 
 func (x *PublishResp) Reset() {
 	*x = PublishResp{}
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3139,7 +3191,7 @@ func (x *PublishResp) String() string {
 func (*PublishResp) ProtoMessage() {}
 
 func (x *PublishResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3152,7 +3204,7 @@ func (x *PublishResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResp.ProtoReflect.Descriptor instead.
 func (*PublishResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{36}
+	return file_ion_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PublishResp) GetClean() bool {
@@ -3180,7 +3232,7 @@ type LockReq struct {
 
 func (x *LockReq) Reset() {
 	*x = LockReq{}
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3192,7 +3244,7 @@ func (x *LockReq) String() string {
 func (*LockReq) ProtoMessage() {}
 
 func (x *LockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3205,7 +3257,7 @@ func (x *LockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReq.ProtoReflect.Descriptor instead.
 func (*LockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{37}
+	return file_ion_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *LockReq) GetOwner() uint64 {
@@ -3276,7 +3328,7 @@ type GetLockResp struct {
 
 func (x *GetLockResp) Reset() {
 	*x = GetLockResp{}
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3288,7 +3340,7 @@ func (x *GetLockResp) String() string {
 func (*GetLockResp) ProtoMessage() {}
 
 func (x *GetLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3301,7 +3353,7 @@ func (x *GetLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLockResp.ProtoReflect.Descriptor instead.
 func (*GetLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{38}
+	return file_ion_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetLockResp) GetType() LockType {
@@ -3344,7 +3396,7 @@ type PeerHelloReq struct {
 
 func (x *PeerHelloReq) Reset() {
 	*x = PeerHelloReq{}
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3356,7 +3408,7 @@ func (x *PeerHelloReq) String() string {
 func (*PeerHelloReq) ProtoMessage() {}
 
 func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3369,7 +3421,7 @@ func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloReq.ProtoReflect.Descriptor instead.
 func (*PeerHelloReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{39}
+	return file_ion_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PeerHelloReq) GetVersion() uint32 {
@@ -3410,7 +3462,7 @@ type PeerHelloResp struct {
 
 func (x *PeerHelloResp) Reset() {
 	*x = PeerHelloResp{}
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3422,7 +3474,7 @@ func (x *PeerHelloResp) String() string {
 func (*PeerHelloResp) ProtoMessage() {}
 
 func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3435,7 +3487,7 @@ func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloResp.ProtoReflect.Descriptor instead.
 func (*PeerHelloResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{40}
+	return file_ion_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PeerHelloResp) GetBoot() uint64 {
@@ -3465,7 +3517,7 @@ type AnnounceReq struct {
 
 func (x *AnnounceReq) Reset() {
 	*x = AnnounceReq{}
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +3529,7 @@ func (x *AnnounceReq) String() string {
 func (*AnnounceReq) ProtoMessage() {}
 
 func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +3542,7 @@ func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceReq.ProtoReflect.Descriptor instead.
 func (*AnnounceReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{41}
+	return file_ion_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AnnounceReq) GetKillPriv() bool {
@@ -3523,7 +3575,7 @@ type SessionReq struct {
 
 func (x *SessionReq) Reset() {
 	*x = SessionReq{}
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3535,7 +3587,7 @@ func (x *SessionReq) String() string {
 func (*SessionReq) ProtoMessage() {}
 
 func (x *SessionReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3548,7 +3600,7 @@ func (x *SessionReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionReq.ProtoReflect.Descriptor instead.
 func (*SessionReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{42}
+	return file_ion_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SessionReq) GetSession() uint64 {
@@ -3577,7 +3629,7 @@ type CollectResp struct {
 
 func (x *CollectResp) Reset() {
 	*x = CollectResp{}
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3589,7 +3641,7 @@ func (x *CollectResp) String() string {
 func (*CollectResp) ProtoMessage() {}
 
 func (x *CollectResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3602,7 +3654,7 @@ func (x *CollectResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResp.ProtoReflect.Descriptor instead.
 func (*CollectResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{43}
+	return file_ion_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CollectResp) GetWrote() bool {
@@ -3657,7 +3709,7 @@ type FenceResp struct {
 
 func (x *FenceResp) Reset() {
 	*x = FenceResp{}
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3669,7 +3721,7 @@ func (x *FenceResp) String() string {
 func (*FenceResp) ProtoMessage() {}
 
 func (x *FenceResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3682,7 +3734,7 @@ func (x *FenceResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResp.ProtoReflect.Descriptor instead.
 func (*FenceResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{44}
+	return file_ion_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FenceResp) GetToken() uint64 {
@@ -3708,7 +3760,7 @@ type TokenReq struct {
 
 func (x *TokenReq) Reset() {
 	*x = TokenReq{}
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3720,7 +3772,7 @@ func (x *TokenReq) String() string {
 func (*TokenReq) ProtoMessage() {}
 
 func (x *TokenReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3733,7 +3785,7 @@ func (x *TokenReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenReq.ProtoReflect.Descriptor instead.
 func (*TokenReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{45}
+	return file_ion_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TokenReq) GetToken() uint64 {
@@ -3752,7 +3804,7 @@ type OrphanResp struct {
 
 func (x *OrphanResp) Reset() {
 	*x = OrphanResp{}
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3764,7 +3816,7 @@ func (x *OrphanResp) String() string {
 func (*OrphanResp) ProtoMessage() {}
 
 func (x *OrphanResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3777,7 +3829,7 @@ func (x *OrphanResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanResp.ProtoReflect.Descriptor instead.
 func (*OrphanResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{46}
+	return file_ion_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *OrphanResp) GetOpen() bool {
@@ -3797,7 +3849,7 @@ type ForgetReq struct {
 
 func (x *ForgetReq) Reset() {
 	*x = ForgetReq{}
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3809,7 +3861,7 @@ func (x *ForgetReq) String() string {
 func (*ForgetReq) ProtoMessage() {}
 
 func (x *ForgetReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3822,7 +3874,7 @@ func (x *ForgetReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetReq.ProtoReflect.Descriptor instead.
 func (*ForgetReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{47}
+	return file_ion_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ForgetReq) GetHandles() []uint64 {
@@ -3845,7 +3897,7 @@ type NameLockReq struct {
 
 func (x *NameLockReq) Reset() {
 	*x = NameLockReq{}
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3857,7 +3909,7 @@ func (x *NameLockReq) String() string {
 func (*NameLockReq) ProtoMessage() {}
 
 func (x *NameLockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3870,7 +3922,7 @@ func (x *NameLockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockReq.ProtoReflect.Descriptor instead.
 func (*NameLockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{48}
+	return file_ion_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NameLockReq) GetName() []byte {
@@ -3903,7 +3955,7 @@ type NameLockResp struct {
 
 func (x *NameLockResp) Reset() {
 	*x = NameLockResp{}
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3915,7 +3967,7 @@ func (x *NameLockResp) String() string {
 func (*NameLockResp) ProtoMessage() {}
 
 func (x *NameLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3928,7 +3980,7 @@ func (x *NameLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockResp.ProtoReflect.Descriptor instead.
 func (*NameLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{49}
+	return file_ion_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *NameLockResp) GetToken() uint64 {
@@ -3951,7 +4003,7 @@ type StatsReq struct {
 
 func (x *StatsReq) Reset() {
 	*x = StatsReq{}
-	mi := &file_ion_proto_msgTypes[50]
+	mi := &file_ion_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3963,7 +4015,7 @@ func (x *StatsReq) String() string {
 func (*StatsReq) ProtoMessage() {}
 
 func (x *StatsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[50]
+	mi := &file_ion_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3976,7 +4028,7 @@ func (x *StatsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsReq.ProtoReflect.Descriptor instead.
 func (*StatsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{50}
+	return file_ion_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *StatsReq) GetReset_() bool {
@@ -4015,7 +4067,7 @@ type StatsResp struct {
 
 func (x *StatsResp) Reset() {
 	*x = StatsResp{}
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4027,7 +4079,7 @@ func (x *StatsResp) String() string {
 func (*StatsResp) ProtoMessage() {}
 
 func (x *StatsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4040,7 +4092,7 @@ func (x *StatsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResp.ProtoReflect.Descriptor instead.
 func (*StatsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{51}
+	return file_ion_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *StatsResp) GetRpcRequests() map[string]uint64 {
@@ -4109,7 +4161,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4121,7 +4173,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4134,7 +4186,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{52}
+	return file_ion_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *JobStatus) GetId() uint64 {
@@ -4204,7 +4256,7 @@ type RoundsReq struct {
 
 func (x *RoundsReq) Reset() {
 	*x = RoundsReq{}
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4216,7 +4268,7 @@ func (x *RoundsReq) String() string {
 func (*RoundsReq) ProtoMessage() {}
 
 func (x *RoundsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4229,7 +4281,7 @@ func (x *RoundsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsReq.ProtoReflect.Descriptor instead.
 func (*RoundsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{53}
+	return file_ion_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RoundsReq) GetHandle() uint64 {
@@ -4255,7 +4307,7 @@ type RoundsResp struct {
 
 func (x *RoundsResp) Reset() {
 	*x = RoundsResp{}
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4267,7 +4319,7 @@ func (x *RoundsResp) String() string {
 func (*RoundsResp) ProtoMessage() {}
 
 func (x *RoundsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4280,7 +4332,7 @@ func (x *RoundsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsResp.ProtoReflect.Descriptor instead.
 func (*RoundsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{54}
+	return file_ion_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RoundsResp) GetRecords() []byte {
@@ -4298,7 +4350,7 @@ type StatusReq struct {
 
 func (x *StatusReq) Reset() {
 	*x = StatusReq{}
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4310,7 +4362,7 @@ func (x *StatusReq) String() string {
 func (*StatusReq) ProtoMessage() {}
 
 func (x *StatusReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4323,7 +4375,7 @@ func (x *StatusReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReq.ProtoReflect.Descriptor instead.
 func (*StatusReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{55}
+	return file_ion_proto_rawDescGZIP(), []int{56}
 }
 
 type StatusResp struct {
@@ -4350,7 +4402,7 @@ type StatusResp struct {
 
 func (x *StatusResp) Reset() {
 	*x = StatusResp{}
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4362,7 +4414,7 @@ func (x *StatusResp) String() string {
 func (*StatusResp) ProtoMessage() {}
 
 func (x *StatusResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4375,7 +4427,7 @@ func (x *StatusResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResp.ProtoReflect.Descriptor instead.
 func (*StatusResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{56}
+	return file_ion_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *StatusResp) GetAddress() string {
@@ -4508,7 +4560,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4520,7 +4572,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4533,7 +4585,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{57}
+	return file_ion_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SessionStatus) GetSession() uint64 {
@@ -4617,7 +4669,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_ion_proto_msgTypes[58]
+	mi := &file_ion_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4629,7 +4681,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[58]
+	mi := &file_ion_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4642,7 +4694,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{58}
+	return file_ion_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *PeerStatus) GetAddress() string {
@@ -4678,7 +4730,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_ion_proto_msgTypes[59]
+	mi := &file_ion_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4690,7 +4742,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[59]
+	mi := &file_ion_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4703,7 +4755,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{59}
+	return file_ion_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ServerStatus) GetAlias() string {
@@ -4953,7 +5005,9 @@ const file_ion_proto_rawDesc = "" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x18\n" +
 	"\adomains\x18\x05 \x03(\x03R\adomains\x12\x15\n" +
 	"\x03cut\x18\x06 \x01(\x03H\x00R\x03cut\x88\x01\x01B\x06\n" +
-	"\x04_cut\"#\n" +
+	"\x04_cut\"\x1e\n" +
+	"\bMadeResp\x12\x12\n" +
+	"\x04made\x18\x01 \x01(\bR\x04made\"#\n" +
 	"\vPublishResp\x12\x14\n" +
 	"\x05clean\x18\x01 \x01(\bR\x05clean\"\xc6\x01\n" +
 	"\aLockReq\x12\x14\n" +
@@ -5085,7 +5139,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*\xad\x05\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*\xb7\x05\n" +
 	"\x02Op\x12\v\n" +
 	"\aINVALID\x10\x00\x12\t\n" +
 	"\x05HELLO\x10\x01\x12\b\n" +
@@ -5138,7 +5192,8 @@ const file_ion_proto_rawDesc = "" +
 	"\x06REVOKE\x102\x12\n" +
 	"\n" +
 	"\x06STABLE\x103\x12\v\n" +
-	"\aPUBLISH\x104\x12\x0e\n" +
+	"\aPUBLISH\x104\x12\b\n" +
+	"\x04MADE\x105\x12\x0e\n" +
 	"\n" +
 	"PEER_HELLO\x10<\x12\f\n" +
 	"\bANNOUNCE\x10=\x12\v\n" +
@@ -5155,7 +5210,7 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"WRITE_BACK\x10F\x12\t\n" +
 	"\x05REACH\x10H\x12\v\n" +
-	"\aDISTURB\x10G\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xa5\x02\n" +
+	"\aDISTURB\x10G\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xb5\x02\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
@@ -5181,7 +5236,8 @@ const file_ion_proto_rawDesc = "" +
 	"\x04RACE\x10\x80\x80\x02\x12\x10\n" +
 	"\n" +
 	"STALE_VIEW\x10\x80\x80\x04\x12\x13\n" +
-	"\rSTALE_SESSION\x10\x80\x80\b*0\n" +
+	"\rSTALE_SESSION\x10\x80\x80\b\x12\x0e\n" +
+	"\bIN_DOUBT\x10\x80\x80\x10*0\n" +
 	"\aObjType\x12\b\n" +
 	"\x04NONE\x10\x00\x12\b\n" +
 	"\x04FILE\x10\x01\x12\a\n" +
@@ -5220,7 +5276,7 @@ func file_ion_proto_rawDescGZIP() []byte {
 }
 
 var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_ion_proto_goTypes = []any{
 	(Op)(0),               // 0: zoidfs.v1.Op
 	(Flag)(0),             // 1: zoidfs.v1.Flag
@@ -5263,32 +5319,33 @@ var file_ion_proto_goTypes = []any{
 	(*RecallResp)(nil),    // 38: zoidfs.v1.RecallResp
 	(*ReplayReq)(nil),     // 39: zoidfs.v1.ReplayReq
 	(*StableReq)(nil),     // 40: zoidfs.v1.StableReq
-	(*PublishResp)(nil),   // 41: zoidfs.v1.PublishResp
-	(*LockReq)(nil),       // 42: zoidfs.v1.LockReq
-	(*GetLockResp)(nil),   // 43: zoidfs.v1.GetLockResp
-	(*PeerHelloReq)(nil),  // 44: zoidfs.v1.PeerHelloReq
-	(*PeerHelloResp)(nil), // 45: zoidfs.v1.PeerHelloResp
-	(*AnnounceReq)(nil),   // 46: zoidfs.v1.AnnounceReq
-	(*SessionReq)(nil),    // 47: zoidfs.v1.SessionReq
-	(*CollectResp)(nil),   // 48: zoidfs.v1.CollectResp
-	(*FenceResp)(nil),     // 49: zoidfs.v1.FenceResp
-	(*TokenReq)(nil),      // 50: zoidfs.v1.TokenReq
-	(*OrphanResp)(nil),    // 51: zoidfs.v1.OrphanResp
-	(*ForgetReq)(nil),     // 52: zoidfs.v1.ForgetReq
-	(*NameLockReq)(nil),   // 53: zoidfs.v1.NameLockReq
-	(*NameLockResp)(nil),  // 54: zoidfs.v1.NameLockResp
-	(*StatsReq)(nil),      // 55: zoidfs.v1.StatsReq
-	(*StatsResp)(nil),     // 56: zoidfs.v1.StatsResp
-	(*JobStatus)(nil),     // 57: zoidfs.v1.JobStatus
-	(*RoundsReq)(nil),     // 58: zoidfs.v1.RoundsReq
-	(*RoundsResp)(nil),    // 59: zoidfs.v1.RoundsResp
-	(*StatusReq)(nil),     // 60: zoidfs.v1.StatusReq
-	(*StatusResp)(nil),    // 61: zoidfs.v1.StatusResp
-	(*SessionStatus)(nil), // 62: zoidfs.v1.SessionStatus
-	(*PeerStatus)(nil),    // 63: zoidfs.v1.PeerStatus
-	(*ServerStatus)(nil),  // 64: zoidfs.v1.ServerStatus
-	nil,                   // 65: zoidfs.v1.StatsResp.RpcRequestsEntry
-	nil,                   // 66: zoidfs.v1.StatsResp.PvfsRequestsEntry
+	(*MadeResp)(nil),      // 41: zoidfs.v1.MadeResp
+	(*PublishResp)(nil),   // 42: zoidfs.v1.PublishResp
+	(*LockReq)(nil),       // 43: zoidfs.v1.LockReq
+	(*GetLockResp)(nil),   // 44: zoidfs.v1.GetLockResp
+	(*PeerHelloReq)(nil),  // 45: zoidfs.v1.PeerHelloReq
+	(*PeerHelloResp)(nil), // 46: zoidfs.v1.PeerHelloResp
+	(*AnnounceReq)(nil),   // 47: zoidfs.v1.AnnounceReq
+	(*SessionReq)(nil),    // 48: zoidfs.v1.SessionReq
+	(*CollectResp)(nil),   // 49: zoidfs.v1.CollectResp
+	(*FenceResp)(nil),     // 50: zoidfs.v1.FenceResp
+	(*TokenReq)(nil),      // 51: zoidfs.v1.TokenReq
+	(*OrphanResp)(nil),    // 52: zoidfs.v1.OrphanResp
+	(*ForgetReq)(nil),     // 53: zoidfs.v1.ForgetReq
+	(*NameLockReq)(nil),   // 54: zoidfs.v1.NameLockReq
+	(*NameLockResp)(nil),  // 55: zoidfs.v1.NameLockResp
+	(*StatsReq)(nil),      // 56: zoidfs.v1.StatsReq
+	(*StatsResp)(nil),     // 57: zoidfs.v1.StatsResp
+	(*JobStatus)(nil),     // 58: zoidfs.v1.JobStatus
+	(*RoundsReq)(nil),     // 59: zoidfs.v1.RoundsReq
+	(*RoundsResp)(nil),    // 60: zoidfs.v1.RoundsResp
+	(*StatusReq)(nil),     // 61: zoidfs.v1.StatusReq
+	(*StatusResp)(nil),    // 62: zoidfs.v1.StatusResp
+	(*SessionStatus)(nil), // 63: zoidfs.v1.SessionStatus
+	(*PeerStatus)(nil),    // 64: zoidfs.v1.PeerStatus
+	(*ServerStatus)(nil),  // 65: zoidfs.v1.ServerStatus
+	nil,                   // 66: zoidfs.v1.StatsResp.RpcRequestsEntry
+	nil,                   // 67: zoidfs.v1.StatsResp.PvfsRequestsEntry
 }
 var file_ion_proto_depIdxs = []int32{
 	6,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
@@ -5304,21 +5361,21 @@ var file_ion_proto_depIdxs = []int32{
 	4,  // 10: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
 	8,  // 11: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
 	8,  // 12: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
-	65, // 13: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	66, // 14: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
-	57, // 15: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
+	66, // 13: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	67, // 14: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	58, // 15: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
 	8,  // 16: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	62, // 17: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	63, // 18: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	64, // 19: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	63, // 17: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	64, // 18: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	65, // 19: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
 	5,  // 20: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	55, // 21: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	60, // 22: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
-	58, // 23: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
+	56, // 21: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	61, // 22: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	59, // 23: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
 	5,  // 24: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	56, // 25: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	61, // 26: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
-	59, // 27: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
+	57, // 25: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	62, // 26: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	60, // 27: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
 	24, // [24:28] is the sub-list for method output_type
 	20, // [20:24] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
@@ -5339,7 +5396,7 @@ func file_ion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ion_proto_rawDesc), len(file_ion_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   62,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,45 +72,53 @@ func TestCostOfWriting(t *testing.T) {
 	}
 }
 
-// TestCostOfReading: of a file that ranks together read as a whole, the servers
-// are asked in flows of full length once they are found, and for each byte once.
+// TestCostOfReading: of a file that the ranks of two nodes read as a whole, in
+// small pieces, until the nodes have found out and ask for chunks, the servers
+// are asked in flows of full length, and for each byte once.
 func TestCostOfReading(t *testing.T) {
-	const size, piece, ranks, servers = 64 << 20, 32 << 10, 8, 4
+	const size, chunk, piece, ranks, servers = 64 << 20, 1 << 20, 4 << 10, 4, 4
 	s := startSystem(t, 2, servers, func(i int, o *Options) {
 		patient(i, o)
 		o.DomainSize = 4 << 20
 	})
 	ms := []*mount{s.mount(t), s.mount(t)}
 	h := ms[0].file(ms[0].root, "f")
-	data := pattern(1<<20, 7)
-	for off := int64(0); off < size; off += 1 << 20 {
+	data := pattern(chunk, 7)
+	for off := int64(0); off < size; off += chunk {
 		require.NoError(t, ms[0].write(h, off, data, 0))
 	}
 	require.NoError(t, ms[0].atHome(ionpb.Op_FSYNC, h, &ionpb.FsyncReq{}, nil))
-	for name, block := range map[string]int64{"interleaved": 1, "blocks of 4": 4} {
-		t.Run(name, func(t *testing.T) {
-			for _, n := range s.nodes {
-				f := n.owner.get(h)
-				f.data.Drop(extent.ToEnd(0))
-				f.mu.Lock()
-				f.ahead.runs = nil
-				f.mu.Unlock()
-				n.owner.put(f)
-				n.client.ResetStats()
-			}
-			asked := func() int64 { return s.asked("io") + s.asked("small_io") }
-			order := together(size/piece, ranks, block, rand.New(rand.NewPCG(5, uint64(block))))
-			for _, i := range order {
-				off := i * piece
-				got, err := ms[i/block%2].read(h, off, piece)
-				require.NoError(t, err)
-				require.True(t, bytes.Equal(data[off%(1<<20):][:piece], got), "piece %d", i)
-			}
-			t.Logf("%d requests for %d reads; %d at least", asked(), len(order), size/flowSize)
-			require.LessOrEqual(t, asked(), int64(len(order)/8)) // most are small, until the readers are found
-			require.EqualValues(t, size, s.nodes[0].client.Stats().BytesRead+s.nodes[1].client.Stats().BytesRead)
-		})
+	for _, n := range s.nodes {
+		f := n.owner.get(h)
+		f.data.Drop(extent.ToEnd(0))
+		n.owner.put(f)
+		n.client.ResetStats()
 	}
+	read := func(m *mount, off int64, n int) {
+		if got, err := m.read(h, off, n); err != nil || !bytes.Equal(data[off%chunk:][:n], got) {
+			panic(fmt.Sprint("bytes at ", off, ": ", err))
+		}
+	}
+	var all sync.WaitGroup
+	for k, m := range ms {
+		m.job = 7
+		next := new(atomic.Int64)
+		for r := range int64(ranks) {
+			all.Go(func() {
+				for i := range int64(4) {
+					read(m, ((i*2+int64(k))*ranks+r)*piece, piece)
+				}
+				for off := next.Add(chunk) - chunk; off < size; off = next.Add(chunk) - chunk {
+					read(m, off, chunk)
+				}
+			})
+		}
+	}
+	all.Wait()
+	asked := s.asked("io") + s.asked("small_io")
+	t.Logf("%d requests, of them %d small ones; %d at least", asked, s.asked("small_io"), size/flowSize)
+	require.LessOrEqual(t, asked, int64(size/flowSize+servers+2*ranks))
+	require.EqualValues(t, size, s.nodes[0].client.Stats().BytesRead+s.nodes[1].client.Stats().BytesRead)
 }
 
 func writePiece(m *mount, h uint64, i int, data []byte) {

@@ -115,6 +115,7 @@ type mount struct {
 	links []*testLink
 	root  uint64
 	id    uint64 // HelloReq.mount
+	job   uint64 // of its reads
 
 	mu     sync.Mutex
 	called []*rpc.Frame // callbacks so far
@@ -329,7 +330,7 @@ func (m *mount) write(h uint64, off int64, p []byte, flags uint32) error {
 func (m *mount) read(h uint64, off int64, n int) ([]byte, error) {
 	var out []byte
 	for _, e := range m.place.Split(extent.Extent{Off: off, Len: int64(n)}) {
-		r, err := m.call(context.Background(), m.place.Owner(h, e.Off), rpc.Frame{Op: ionpb.Op_READ, Handle: h, Off: e.Off, Len: e.Len}, nil, nil)
+		r, err := m.call(context.Background(), m.place.Owner(h, e.Off), rpc.Frame{Op: ionpb.Op_READ, Handle: h, Off: e.Off, Len: e.Len, Job: m.job}, nil, nil)
 		if err != nil {
 			return out, err
 		}

@@ -1,143 +1,147 @@
 package ionserver
 
 import (
-	"slices"
+	"context"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/extent"
 )
 
-const (
-	maxRuns    = 128      // places of a file where readers are followed
-	readSlack  = 2        // a read that is nearer to a place than so many of its length belongs to it
-	leastAhead = 64 << 10 // bytes that fetching ahead begins with
-)
-
-// lookahead follows the readers of a file, all of them together, and says what
-// to fetch besides what one of them misses: where they read everything between
-// them, in whatever order their reads come, whole domains, as many as a flow to
-// each server holds. Where they do not, nothing: random readers pay for no byte
-// that they have not asked for.
-//
-// What counts is the bytes that this owner has; the domains of others between
-// them are passed by. It is pure.
-type lookahead struct {
-	size  int64                // bytes of a domain
-	owned func(off int64) bool // whether the domain of off is this owner's
-	runs  []readRun            // the last used first
+// soon is a fetch of what readers have not asked for yet. The file is held.
+type soon struct {
+	f     *ownedFile
+	fetch *collective.Ahead
+	m     collective.Member
 }
 
-// readRun is a place where readers are.
-type readRun struct {
-	from, to int64 // of all their reads
-	next     int64 // where the owner's bytes go on behind to
-	span     int64 // bytes between from and to that this owner has
-	asked    int64 // bytes of the reads
-	reads    int
-	window   int64 // bytes that were fetched around the last miss
-	promised bool  // lies where those of a dense place are bound for
-}
-
-// manyReads is how many reads make a place that tells where others will read.
-const manyReads = 8
-
-// dense reports whether nearly everything there was read, by so many reads or
-// more.
-func (r *readRun) dense(reads int) bool { return r.reads >= reads && r.asked >= r.span/4*3 }
-
-// promises reports whether a read at o, which is new, is of those who were at r:
-// it lies no further ahead than they have come.
-func (r *readRun) promises(o *readRun) bool {
-	return r.dense(manyReads) && o.from >= r.to && o.from <= r.next+r.span
-}
-
-// near reports whether o lies at r, or no more than slack away.
-func (r *readRun) near(o *readRun, slack int64) bool {
-	return o.from <= r.next+slack && r.from <= o.next+slack
-}
-
-// join takes o, which is near, into r.
-func (r *readRun) join(o readRun) {
-	first, last := *r, o
-	if o.from < r.from {
-		first, last = o, *r
+// lookahead follows the readers of a file here.
+func (o *owner) lookahead(handle uint64) collective.Lookahead {
+	p := o.srv.placement
+	return collective.Lookahead{
+		Domain: p.DomainSize(),
+		Owned:  func(off int64) bool { return p.Owner(handle, off) == o.srv.self },
 	}
-	switch {
-	case last.from >= first.to: // the domains of others between them do not count
-		r.span = first.span + last.span + max(0, last.from-first.next)
-	case last.to > first.to:
-		r.span = max(first.span, first.span+last.span-(first.to-last.from))
-	default:
-		r.span = first.span
-	}
-	r.from = first.from
-	if o.to > r.to {
-		r.to, r.next = o.to, o.next
-	}
-	r.asked = min(r.span, r.asked+o.asked)
-	r.reads += o.reads
-	r.window = max(r.window, o.window)
-	r.promised = false
 }
 
-// skip is off, or the start of the owner's next domain if off is in another
-// one's; where there is none soon, some offset before it.
-func (l *lookahead) skip(off int64) int64 {
-	for i := 0; i < 64 && !l.owned(off); i++ {
-		off = (off/l.size + 1) * l.size
-	}
-	return off
-}
-
-// note takes in a read of n bytes of e, which lies in a domain of this owner.
-func (l *lookahead) note(e extent.Extent, n int64) {
-	here := readRun{from: e.Off, to: e.End(), next: l.skip(e.End()), span: e.Len, asked: n, reads: 1}
-	first, promised, rest := here, int64(0), l.runs[:0]
-	for _, r := range l.runs {
-		if r.near(&here, readSlack*e.Len) {
-			here.join(r)
+// lookAhead fetches what is missing of a read together with what the readers of
+// the file will ask for next, if they read together all there is; or has that
+// fetched while the read goes on, if nothing of it is missing. The caller holds
+// the range lock of the read.
+func (c *call) lookAhead(f *ownedFile, s spread) {
+	o := c.srv.owner
+	f.mu.Lock()
+	f.ahead.Note(c.sess.id, collective.JobID(c.Job), s.hull, s.bytes)
+	f.mu.Unlock()
+	for {
+		known, round, most := f.data.Known(s.exts...), o.roundSize(f), o.aheadMost(f)
+		var fetch, behind *collective.Ahead
+		f.mu.Lock()
+		if known {
+			fetch = f.ahead.Next(s.hull, most)
+		} else {
+			fetch, behind = f.ahead.Miss(s.hull, min(round, most), most)
+		}
+		landed := f.flights[behind]
+		if fetch != nil {
+			f.flights[fetch] = make(chan struct{})
+		}
+		f.mu.Unlock()
+		switch {
+		case behind != nil:
+			<-landed
 			continue
+		case fetch == nil:
+		case known:
+			c.fetchLater(f, fetch)
+		default:
+			o.fetchAhead(c.ctx, f, fetch, c.member())
 		}
-		rest = append(rest, r)
-		if r.promises(&first) {
-			promised = max(promised, r.window)
-		}
+		return
 	}
-	if here == first && promised > 0 {
-		here.promised, here.window = true, promised
-	}
-	l.runs = slices.Insert(rest, 0, here)
-	l.runs = l.runs[:min(len(l.runs), maxRuns)]
 }
 
-// around says what to fetch, of what is not known, when the read that was noted
-// last misses something: extents of at most most bytes in all beyond it; sorted,
-// none touch. nil is nothing more.
-func (l *lookahead) around(e extent.Extent, most int64) []extent.Extent {
-	r := &l.runs[0]
-	if !r.promised && !r.dense(2) {
-		r.window = 0
-		return nil
+// aheadMost is how many bytes of a file are fetched at a time: two flows to each
+// of its servers, as far as memory can spare it.
+func (o *owner) aheadMost(f *ownedFile) int64 {
+	st := o.store.Snapshot()
+	return min(2*o.roundSize(f), o.srv.opt.CacheBytes/8, st.BytesFree+st.BytesClean/2)
+}
+
+// fetchLater has fetch carried out by somebody else, if not too many wait for
+// that.
+func (c *call) fetchLater(f *ownedFile, fetch *collective.Ahead) {
+	o := c.srv.owner
+	x := soon{o.get(f.handle), fetch, c.member()}
+	select {
+	case o.soon <- x:
+	default:
+		o.landed(f, fetch)
+		o.put(x.f)
 	}
-	r.window = min(most, max(leastAhead, r.span, 2*r.window))
-	if r.window < leastAhead {
-		return nil
+}
+
+// fetchSoon carries out what fetchLater has put off, until ctx ends.
+func (o *owner) fetchSoon(ctx context.Context) error {
+	var g errgroup.Group
+	g.SetLimit(backFiles)
+	defer g.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case x := <-o.soon:
+			g.Go(func() error {
+				defer o.put(x.f)
+				o.fetchAhead(ctx, x.f, x.fetch, x.m)
+				return nil
+			})
+		}
 	}
-	out := []extent.Extent{{Off: max(r.from, e.Off-r.window/2), Len: 0}} // who lags behind
-	out[0].Off = max(out[0].Off, e.Off/l.size*l.size)
-	out[0].Len = e.End() - out[0].Off
-	for left := r.window; left > 0; {
-		last := &out[len(out)-1]
-		off := l.skip(last.End())
-		if !l.owned(off) {
+}
+
+// fetchAhead carries out fetch. Its range lock is not waited for: where somebody
+// writes, nothing is read ahead. What comes in vain is no failure of anybody.
+func (o *owner) fetchAhead(ctx context.Context, f *ownedFile, fetch *collective.Ahead, m collective.Member) {
+	defer o.landed(f, fetch)
+	exts := fetch.Extents
+	hull := extent.Extent{Off: exts[0].Off, Len: exts[len(exts)-1].End() - exts[0].Off}
+	hold, err := f.ranges.Lock(o.srv.ended, hull, false)
+	if err != nil {
+		return
+	}
+	defer hold.Release()
+	o.store.Spare(extent.Total(exts))
+	if v, err := f.data.Read(ctx, exts, o.fetch(f, m)); err == nil {
+		v.Release()
+	}
+}
+
+// landed lets those look who wait for fetch.
+func (o *owner) landed(f *ownedFile, fetch *collective.Ahead) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ahead.Landed(fetch)
+	close(f.flights[fetch])
+	delete(f.flights, fetch)
+}
+
+// ends takes note of where the file ends, if a fetch that brought n bytes of exts
+// came to its end.
+func (f *ownedFile) ends(exts []extent.Extent, n int64) {
+	if n >= extent.Total(exts) {
+		return
+	}
+	at := exts[0].Off
+	for _, e := range exts {
+		if n <= 0 {
 			break
 		}
-		n := min(left, (off/l.size+1)*l.size-off)
-		left -= n
-		if off == last.End() {
-			last.Len += n
-		} else {
-			out = append(out, extent.Extent{Off: off, Len: n})
-		}
+		at = e.Off + min(n, e.Len)
+		n -= e.Len
 	}
-	return out
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ahead.Ends(at)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/zoidfs/zoidfs/cache"
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/pvfs"
@@ -33,6 +34,7 @@ type owner struct {
 	space space
 	news  news
 	urge  chan struct{} // capacity 1: writers wait for memory
+	soon  chan soon     // what is to be fetched ahead of its readers
 	full  chan uint64   // files with many unstable bytes
 
 	reading, writing prices
@@ -79,13 +81,16 @@ type ownedFile struct {
 	informing int                      // guarded by mu; STABLEs that are to be told, or being told
 	replayed  *replayed                // guarded by mu; during the grace
 	guard     guardLog                 // guarded by mu
-	ahead     lookahead                // guarded by mu
+
+	ahead   collective.Lookahead                // guarded by mu
+	flights map[*collective.Ahead]chan struct{} // guarded by mu; closed when it has landed
 }
 
 func newOwner(s *Server, store *cache.Store) *owner {
 	return &owner{
 		srv: s, store: store, files: make(map[uint64]*ownedFile),
 		news: news{wake: make(chan struct{}, 1)}, urge: make(chan struct{}, 1), full: make(chan uint64, 64),
+		soon: make(chan soon, 64),
 	}
 }
 
@@ -98,7 +103,7 @@ func (o *owner) get(handle uint64) *ownedFile {
 		f = &ownedFile{
 			handle: handle, data: o.store.File(), back: make(chan struct{}, 1),
 			leases: newLeaseTable(o.srv.placement.DomainSize()), revoking: make(map[uint64]chan struct{}),
-			ahead: lookahead{size: o.srv.placement.DomainSize(), owned: func(off int64) bool { return o.srv.placement.Owner(handle, off) == o.srv.self }},
+			ahead: o.lookahead(handle), flights: make(map[*collective.Ahead]chan struct{}),
 		}
 		o.files[handle] = f
 	}

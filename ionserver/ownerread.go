@@ -61,7 +61,7 @@ func (c *call) readLocked(f *ownedFile, s spread) (*rpc.Frame, error) {
 	before := c.srv.quiet(c.Handle)
 	reach := f.reach() // what is written back while we read may be missed there
 	if !c.srv.opt.NoCollective {
-		c.fetchAround(f, s)
+		c.lookAhead(f, s)
 	}
 	v, err := f.data.Read(c.ctx, s.exts, o.fetch(f, c.member()))
 	if err != nil {
@@ -82,36 +82,6 @@ func (c *call) readLocked(f *ownedFile, s spread) (*rpc.Frame, error) {
 	return reply, nil
 }
 
-// fetchAround fetches what is missing of a read together with what the readers
-// of the file will ask for next, if they read together all there is. The caller
-// holds the range lock of the read. That of the rest is not waited for: where
-// somebody writes, nothing is read ahead. What comes in vain is no failure of
-// the read.
-func (c *call) fetchAround(f *ownedFile, s spread) {
-	o := c.srv.owner
-	known := f.data.Known(s.exts...)
-	most := min(o.roundSize(f), o.store.Snapshot().BytesFree)
-	f.mu.Lock()
-	f.ahead.note(s.hull, s.bytes)
-	var exts []extent.Extent
-	if !known {
-		exts = f.ahead.around(s.hull, most)
-	}
-	f.mu.Unlock()
-	if len(exts) == 0 {
-		return
-	}
-	hull := extent.Extent{Off: exts[0].Off, Len: exts[len(exts)-1].End() - exts[0].Off}
-	hold, err := f.ranges.Lock(c.srv.ended, hull, false)
-	if err != nil {
-		return
-	}
-	defer hold.Release()
-	if v, err := f.data.Read(c.ctx, exts, o.fetch(f, c.member())); err == nil {
-		v.Release()
-	}
-}
-
 // fetch reads what f.data lacks from the PVFS2 servers, on behalf of m.
 func (o *owner) fetch(f *ownedFile, m collective.Member) cache.Fetch {
 	return func(ctx context.Context, exts []extent.Extent, bufs [][]byte) (int64, error) {
@@ -125,6 +95,7 @@ func (o *owner) fetch(f *ownedFile, m collective.Member) cache.Fetch {
 			f.forgetLayout()
 			return n, err
 		}
+		f.ends(exts, n)
 		o.noteFetch(file, m, exts, n, began)
 		return n, nil
 	}

@@ -243,6 +243,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.sweepFiles(background) })
 	g.Go(func() error { return s.owner.writeBackAll(background) })
 	g.Go(func() error { return s.owner.spread(background) })
+	g.Go(func() error { return s.owner.fetchSoon(work) }) // reads wait for what it fetches
 	for _, p := range s.peers {
 		if p != nil {
 			g.Go(func() error { return p.run(work) })

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -153,6 +154,9 @@ func (c *cluster) nodeStats(t *testing.T) (out []stats) {
 	return out
 }
 
+// shareMiB is the size of the shared files of TestSharedFile.
+var shareMiB = flag.Int64("share-mib", 16, "size in MiB of the files of TestSharedFile")
+
 // TestSharedFile: ranks of two nodes that write and read one file in small
 // pieces, in the patterns of real programs, cost few large requests, from each
 // node and to the servers.
@@ -160,8 +164,9 @@ func TestSharedFile(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a whole system")
 	}
-	const ranks, size = 8, 16 << 20
-	const perMiB = size >> 20
+	const ranks = 8
+	size := *shareMiB << 20
+	perMiB := *shareMiB
 	c := newCluster(t, shortTempDir(t))
 	c.up(t)
 	modes := []string{"strong", "commit", "session"}
@@ -206,6 +211,7 @@ func TestSharedFile(t *testing.T) {
 				require.LessOrEqual(t, n, int64(perMiB+64))
 			}
 			require.LessOrEqual(t, servers.PVFS.BytesRead, int64(size*11/10), "from the servers once")
+			require.LessOrEqual(t, servers.PVFS.Requests["io"]+servers.PVFS.Requests["small_io"], perMiB/4*11/10+40, "the rest until the readers are found")
 		})
 	})
 	t.Run("read by all", func(t *testing.T) {

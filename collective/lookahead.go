@@ -1,0 +1,286 @@
+package collective
+
+import (
+	"slices"
+
+	"github.com/zoidfs/zoidfs/internal/extent"
+)
+
+const (
+	maxRuns    = 128      // places of a file where readers are followed
+	maxAheads  = 64       // fetches ahead that are remembered
+	readSlack  = 2        // a read that is nearer to a place than so many of its length belongs to it
+	leastAhead = 64 << 10 // bytes that fetching ahead begins with, and that several have read before they are trusted
+	manyReads  = 8        // how many reads make a place that tells where others will read
+)
+
+// Lookahead follows the readers of a file, all of them together, and says what
+// to fetch besides what one of them misses: where they read everything between
+// them, in whatever order their reads come, whole domains, as many as a flow to
+// each server holds or two. Where they do not, nothing: random readers pay for no
+// byte that they have not asked for.
+//
+// What counts is the bytes that this owner has; the domains of others between
+// them are passed by. It is pure, and not safe for concurrent use.
+type Lookahead struct {
+	Domain int64                // bytes of a domain
+	Owned  func(off int64) bool // whether the domain of off is this owner's
+
+	runs   []readRun // the last used first
+	aheads []*Ahead  // the last begun first
+	seen   int       // reads
+	end    int64     // the file was found to end there; 0: it was not
+}
+
+// Ahead is a fetch of more than was asked for. It is on its way until
+// Lookahead.Landed.
+type Ahead struct {
+	Extents []extent.Extent // sorted, none touch
+
+	bytes    int64 // of Extents
+	read     int64 // how many of them were
+	at       int   // Lookahead.seen when it began
+	flying   bool
+	followed bool // the next one was begun
+}
+
+func (a *Ahead) from() int64 { return a.Extents[0].Off }
+func (a *Ahead) to() int64   { return a.Extents[len(a.Extents)-1].End() }
+
+// has reports whether off lies between the first and the last byte of it.
+func (a *Ahead) has(off int64) bool { return a.from() <= off && off < a.to() }
+
+// near reports whether off lies no further from it than it is long.
+func (a *Ahead) near(off int64) bool { return a.from()-a.bytes <= off && off <= a.to()+a.bytes }
+
+// readRun is a place where readers are.
+type readRun struct {
+	from, to int64 // of all their reads
+	next     int64 // where the owner's bytes go on behind to
+	span     int64 // bytes between from and to that this owner has
+	asked    int64 // bytes of the reads
+	reads    int
+	window   int64  // bytes that were fetched around the last miss
+	promised bool   // lies where those of a dense place are bound for
+	born     int    // Lookahead.seen at its first read
+	node     uint64 // who read first
+	several  bool   // they are of a job, or of several nodes
+}
+
+// dense reports whether nearly everything there was read, by so many reads or
+// more.
+func (r *readRun) dense(reads int) bool { return r.reads >= reads && r.asked >= r.span/4*3 }
+
+// promises reports whether a read at o, which is new, is of those who were at r:
+// it lies no further ahead than they have come.
+func (r *readRun) promises(o *readRun) bool {
+	return r.dense(manyReads) && o.from >= r.to && o.from <= r.next+r.span
+}
+
+// near reports whether o lies at r, or no more than slack away.
+func (r *readRun) near(o *readRun, slack int64) bool {
+	return o.from <= r.next+slack && r.from <= o.next+slack
+}
+
+// join takes o, which is near, into r.
+func (r *readRun) join(o readRun) {
+	first, last := *r, o
+	if o.from < r.from {
+		first, last = o, *r
+	}
+	switch {
+	case last.from >= first.to: // the domains of others between them do not count
+		r.span = first.span + last.span + max(0, last.from-first.next)
+	case last.to > first.to:
+		r.span = max(first.span, first.span+last.span-(first.to-last.from))
+	default:
+		r.span = first.span
+	}
+	r.from = first.from
+	if o.to > r.to {
+		r.to, r.next = o.to, o.next
+	}
+	r.asked = min(r.span, r.asked+o.asked)
+	r.reads += o.reads
+	r.window = max(r.window, o.window)
+	r.promised = false
+	r.born = min(r.born, o.born)
+	r.several = r.several || o.several || r.node != o.node
+}
+
+// skip is off, or the start of the owner's next domain if off is in another
+// one's; where there is none soon, some offset before it.
+func (l *Lookahead) skip(off int64) int64 {
+	for i := 0; i < 64 && !l.Owned(off); i++ {
+		off = (off/l.Domain + 1) * l.Domain
+	}
+	return off
+}
+
+// Note takes in a read of n bytes of e, which lies in a domain of this owner, by
+// a process of a node and, unless that is zero, of a job.
+func (l *Lookahead) Note(node uint64, job JobID, e extent.Extent, n int64) {
+	l.seen++
+	if e.End() > l.end {
+		l.end = 0 // it has grown
+	}
+	here := readRun{
+		from: e.Off, to: e.End(), next: l.skip(e.End()), span: e.Len, asked: n, reads: 1,
+		born: l.seen, node: node, several: job != 0,
+	}
+	first, promised, before, rest := here, int64(0), int64(0), l.runs[:0]
+	for _, r := range l.runs {
+		if r.near(&here, readSlack*e.Len) {
+			before += r.asked
+			here.join(r)
+			continue
+		}
+		rest = append(rest, r)
+		if r.promises(&first) {
+			promised = max(promised, r.window)
+		}
+	}
+	if here == first && promised > 0 {
+		here.promised, here.window = true, promised
+	}
+	l.runs = slices.Insert(rest, 0, here)
+	l.runs = l.runs[:min(len(l.runs), maxRuns)]
+	for _, a := range l.aheads {
+		if a.has(e.Off) {
+			a.read += max(0, here.asked-before) // what was read twice counts once
+			break
+		}
+	}
+}
+
+// Miss says what to fetch when the read that was noted last misses something of
+// e: something that contains it, or nil: that alone. If the readers there have a
+// fetch on its way, behind, it is to land before Miss is asked again, for who
+// comes meanwhile tells what comes next. Where several read together a round is
+// fetched as soon as they are trusted, where one does as much again as he has
+// come; doubled each time, up to most.
+func (l *Lookahead) Miss(e extent.Extent, round, most int64) (fetch, behind *Ahead) {
+	r := &l.runs[0]
+	first, together := l.crowd(e)
+	trusted := together || r.promised || r.dense(2)
+	for _, a := range l.aheads {
+		if a.flying && a.near(e.Off) && (trusted || a.bytes >= l.Domain) {
+			return nil, a
+		}
+	}
+	l.aheads = slices.DeleteFunc(l.aheads, func(a *Ahead) bool { return !a.flying && a.has(e.Off) }) // it is not there any more
+	if !trusted || l.vain(r, e) {
+		r.window = 0
+		return nil, nil
+	}
+	r.window = max(leastAhead, r.span, 2*r.window)
+	if together {
+		r.window = max(r.window, round)
+	}
+	if r.window = min(most, r.window); r.window < leastAhead {
+		return nil, nil
+	}
+	start := e.Off / l.Domain * l.Domain
+	if r.promised {
+		first = start
+	}
+	return l.begin(max(start, first, e.Off-r.window/2), e.End(), r.window), nil
+}
+
+// vain reports whether much of the domains that were fetched last before this
+// place lies there unread, passed by by those who have come to r.
+func (l *Lookahead) vain(r *readRun, e extent.Extent) bool {
+	var last *Ahead
+	for _, a := range l.aheads {
+		if a.bytes >= l.Domain && a.to() <= e.Off && (last == nil || a.from() > last.from()) {
+			last = a
+		}
+	}
+	return last != nil && (r.born > last.at || r.from < last.to()) && last.read < last.bytes/8*5 && r.asked < l.Domain
+}
+
+// crowd looks at all who read around e. It returns where they begin, and whether
+// several read there together: most of what lies between them, and so much that
+// it is no accident.
+func (l *Lookahead) crowd(e extent.Extent) (first int64, together bool) {
+	start := e.Off / l.Domain * l.Domain
+	around := extent.Extent{Off: max(start, e.Off-RegionSize/2)}
+	around.Len = min(start+l.Domain, e.End()+RegionSize/2) - around.Off
+	first, last, reads := e.Off, e.End(), 0
+	var asked float64
+	several := false
+	for i := range l.runs {
+		r := &l.runs[i]
+		both := around.Intersect(extent.Extent{Off: r.from, Len: r.to - r.from})
+		if both.Empty() {
+			continue
+		}
+		first, last = min(first, both.Off), max(last, both.End())
+		reads += r.reads
+		asked += float64(both.Len) * float64(r.asked) / float64(r.span)
+		several = several || r.several || r.node != l.runs[0].node
+	}
+	enough := asked >= float64(leastAhead) && (reads >= manyReads || asked >= float64(RegionSize))
+	return first, several && enough && asked >= denseUse*float64(last-first)
+}
+
+// Next says what to fetch already when the read that was noted last missed
+// nothing of e: what comes behind a fetch of whole domains of which half was
+// read. nil is nothing.
+func (l *Lookahead) Next(e extent.Extent, most int64) *Ahead {
+	i := slices.IndexFunc(l.aheads, func(a *Ahead) bool { return a.has(e.Off) })
+	if i < 0 {
+		return nil
+	}
+	a := l.aheads[i]
+	if a.flying || a.followed || a.bytes < l.Domain || a.read < a.bytes/2 {
+		return nil
+	}
+	a.followed = true
+	at, n := l.skip(a.to()), min(most, 2*a.bytes)
+	if n < l.Domain || slices.ContainsFunc(l.aheads, func(a *Ahead) bool { return a.has(at) }) {
+		return nil
+	}
+	l.runs[0].window = n
+	return l.begin(at, at, n)
+}
+
+// begin is a fetch of what lies from first up to at, and of n bytes behind that
+// or, if that is a domain or more, of whole domains. It is nil if nothing is there.
+func (l *Lookahead) begin(first, at, n int64) *Ahead {
+	out := []extent.Extent{{Off: first, Len: at - first}}
+	whole := n >= l.Domain
+	for n > 0 {
+		last := &out[len(out)-1]
+		off := l.skip(last.End())
+		rest := l.Domain - off%l.Domain
+		if !l.Owned(off) || l.end > 0 && off >= l.end || whole && rest > n {
+			break
+		}
+		rest = min(rest, n)
+		n -= rest
+		if off == last.End() {
+			last.Len += rest
+		} else {
+			out = append(out, extent.Extent{Off: off, Len: rest})
+		}
+	}
+	out = slices.DeleteFunc(out, extent.Extent.Empty)
+	if len(out) == 0 {
+		return nil
+	}
+	a := &Ahead{Extents: out, bytes: extent.Total(out), at: l.seen, flying: true}
+	l.aheads = slices.Insert(l.aheads, 0, a)
+	for i := len(l.aheads) - 1; len(l.aheads) > maxAheads && i > 0; i-- {
+		if !l.aheads[i].flying {
+			l.aheads = slices.Delete(l.aheads, i, i+1)
+		}
+	}
+	return a
+}
+
+// Landed says that a has come, or will not.
+func (l *Lookahead) Landed(a *Ahead) { a.flying = false }
+
+// Ends says that a fetch has found the end of the file; 0: that it is not there.
+func (l *Lookahead) Ends(at int64) { l.end = at }

@@ -5,13 +5,16 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/ionserver"
 )
@@ -168,6 +171,65 @@ func TestSharedReads(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestReadsWithoutLeases: where nothing may be kept, many ranks of a node that
+// read the same cost it far fewer READs than calls, and hardly more than few do.
+func TestReadsWithoutLeases(t *testing.T) {
+	const size, piece, ranks = 8 * mib, 256 * kib, 32
+	r := newRig(t, ionserver.Options{NoDataLeases: true})
+	p, q := r.nodes()
+	h := p.file()
+	w := p.open(h, consistency.Commit, rw)
+	want := w.fill(size, mib)
+	w.close()
+	team := q.team(ranks, h, consistency.Strong)
+	defer team.close()
+	for i, f := range team {
+		f.rank = collective.Member{Job: 7, Rank: collective.Rank(i)}
+	}
+	before := q.client.Stats()
+	team.read(want, piece, func(_, i int) int { return i * piece })
+	after := q.client.Stats()
+	sent, got := after.Requests["read"]-before.Requests["read"], after.BytesReceived-before.BytesReceived
+	t.Logf("%d READs for %d calls, %d bytes", sent, ranks*size/piece, got)
+	require.LessOrEqual(t, sent, uint64(ranks*size/piece/3))
+	require.LessOrEqual(t, got, uint64(ranks*size/2))
+}
+
+// TestMergedReadIsNoOlder: what answers a read is asked for after it was called,
+// though an older READ of the same bytes is on its way.
+func TestMergedReadIsNoOlder(t *testing.T) {
+	r := newRig(t, ionserver.Options{NoDataLeases: true})
+	p, q := r.nodes()
+	h := p.file()
+	w := p.open(h, consistency.Strong, rw)
+	defer w.close()
+	w.write(0, "00000000")
+	team := q.team(8, h, consistency.Strong)
+	defer team.close()
+	team[0].read(0, 8) // now it is known that nothing may be kept
+	var latest atomic.Int64
+	var all errgroup.Group
+	for _, f := range team {
+		all.Go(func() error {
+			for {
+				before := latest.Load()
+				got, err := strconv.ParseInt(f.read(0, 8), 10, 64)
+				if err != nil || got < before {
+					return fmt.Errorf("read %d (%v) after %d was written", got, err, before)
+				}
+				if before == 200 {
+					return nil
+				}
+			}
+		})
+	}
+	for i := range int64(200) {
+		w.write(0, fmt.Sprintf("%08d", i+1))
+		latest.Store(i + 1)
+	}
+	require.NoError(t, all.Wait())
 }
 
 // TestSparseReads: one who reads a small part of a file at a constant distance

@@ -16,6 +16,7 @@ import (
 	"github.com/zoidfs/zoidfs/cache"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/internal/round"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
@@ -26,6 +27,8 @@ type Options struct {
 	// NoCollective has every request for data sent as it comes, merged with none.
 	NoCollective bool
 	Logger       *slog.Logger // nil: discard
+	// Journal, if not nil, takes in which reads were made one.
+	Journal *round.Journal
 
 	// Race, if not nil, is told of accesses in weak modes that race with those of
 	// other mounts. Its error is that of the read, or of the next fsync or close
@@ -85,6 +88,7 @@ type Holder struct {
 	end    context.CancelFunc
 	full   chan struct{} // capacity 1: too much is retained
 	sends  chan struct{} // a token for each chunk being sent
+	reads  *round.Group[domainReads, *wish, struct{}]
 
 	retained atomic.Int64 // bytes that wait to be stable
 	opens    atomic.Uint64
@@ -121,6 +125,7 @@ func New(client *ionclient.Client, attrs Attrs, opt Options) (*Holder, error) {
 	ended, end := context.WithCancel(context.Background())
 	end()
 	h.ended = ended
+	h.reads = h.newReads()
 	h.life, h.end = context.WithCancel(context.Background())
 	client.SetKeeper(h)
 	return h, nil
@@ -204,6 +209,7 @@ func (h *Holder) Close() {
 	h.closed = true
 	h.groupMu.Unlock()
 	h.group.Wait()
+	h.reads.Wait()
 	for _, f := range h.all() {
 		f.forget()
 	}

@@ -167,8 +167,7 @@ func (f *File) gather(ctx context.Context, exts []extent.Extent, r right) (*cach
 			v.Release()
 			continue
 		}
-		x, era := d.fetching(missing, false)
-		got, err := d.fetch(ctx, x, era, r)
+		got, err := d.ask(ctx, missing, r)
 		if err != nil {
 			v.Release()
 			return nil, brought{}, err

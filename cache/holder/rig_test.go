@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/ionserver"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
@@ -223,15 +224,16 @@ func (n *node) file() uint64 {
 // fd is a file descriptor.
 type fd struct {
 	*Handle
-	n *node
-	t testing.TB
+	n    *node
+	t    testing.TB
+	rank collective.Member // that reads; zero: of no job
 }
 
 func (n *node) open(h uint64, m consistency.Mode, flags uint32) *fd {
 	n.r.t.Helper()
 	a, err := n.client.Open(context.Background(), h, flags, false)
 	require.NoError(n.r.t, err)
-	return &fd{n.held.Open(&a, m, flags&syscall.O_ACCMODE != syscall.O_RDONLY), n, n.r.t}
+	return &fd{n.held.Open(&a, m, flags&syscall.O_ACCMODE != syscall.O_RDONLY), n, n.r.t, collective.Member{}}
 }
 
 func (f *fd) write(off int64, s string) {
@@ -241,7 +243,8 @@ func (f *fd) write(off int64, s string) {
 
 func (f *fd) read(off int64, n int) string {
 	f.t.Helper()
-	b, err := f.Read(context.Background(), off, n)
+	ctx := collective.WithCaller(context.Background(), collective.Caller{Member: f.rank})
+	b, err := f.Read(ctx, off, n)
 	require.NoError(f.t, err)
 	defer b.Release()
 	p := make([]byte, b.Len())

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/budget"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/counters"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/local"
 	"github.com/zoidfs/zoidfs/ionserver"
@@ -65,7 +66,7 @@ func (a *app) ionCommand() *cobra.Command {
 	flags.StringSliceVar(&f.peers, "peers", nil, "`HOST:PORT` of all I/O nodes, this one included (default: this one alone)")
 	flags.StringVar(&f.self, "self", "", "address `HOST:PORT` of this node in --peers, if it is not that of --listen")
 	flags.DurationVar(&f.timeout, "pvfs-timeout", pvfs.DefaultTimeout, "how long a call waits for a PVFS2 server before it fails")
-	flags.StringVar(&f.cache, "cache", sizeText(ionserver.DefaultCache), "memory for file data, a `SIZE` with K, M or G for powers of 1024")
+	flags.StringVar(&f.cache, "cache", sizeText(budget.ION(1)), "memory for file data, a `SIZE` with K, M or G for powers of 1024")
 	flags.DurationVar(&f.writeBack, "write-back", ionserver.DefaultWriteBack, "age at which written data goes to the PVFS2 servers without an fsync")
 	flags.StringVar(&f.collective, "collective", on, "merge what many ranks ask for: `on or off`")
 	return cmd

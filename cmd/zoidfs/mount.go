@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/budget"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/counters"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/mounts"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/proc"
@@ -207,7 +209,7 @@ func (a *app) serveMount(ctx context.Context, f mountFlags, opt mountOptions, re
 
 		Consistency: opt.consistency,
 		Visibility:  opt.visibility,
-		CacheBytes:  opt.cache,
+		CacheBytes:  cmp.Or(opt.cache, budget.Mount(1)),
 
 		NoCollective: opt.collective == off,
 		Guard:        opt.guard,

@@ -17,7 +17,8 @@ const optionHelp = `Options (-o):
   consistency=MODE      mode of files for which none is set (default strong): strong, commit, session, eventual or
                         laminated; see zoidfs consistency --help
   visibility=DURATION   time after which an eventual write is seen everywhere (default 5s)
-  cache=SIZE            memory for file data, with K, M or G for powers of 1024 (default 256M)
+  cache=SIZE            memory for file data, with K, M or G for powers of 1024 (default: a sixteenth of the machine's,
+                        from 256M to 4G)
   guard=off|warn|upgrade|fail   what to do about races of nodes in weak modes (default off): log them, make the file strong, or
                         fail with EREMCHG; see docs/advise.md
   collective=on|off     merge what the ranks of this node ask for (default on); off lets every call pass as it comes

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/budget"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/cluster"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/mounts"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/proc"
@@ -153,10 +154,12 @@ func (s *starter) servers() []launchable {
 
 func (s *starter) ions() []launchable {
 	var out []launchable
+	cache := fmt.Sprint(budget.ION(len(s.file.IONs)))
 	for i := range s.file.IONs {
 		ion := &s.file.IONs[i]
 		out = append(out, launchable{cluster.IONName(i), &ion.Role,
-			[]string{"ion", "--listen", ion.Addr, "--pvfs", s.file.PVFS, "--peers", ionAddrs(s.file), "--collective", s.file.Collective}})
+			[]string{"ion", "--listen", ion.Addr, "--pvfs", s.file.PVFS, "--peers", ionAddrs(s.file), "--collective", s.file.Collective,
+				"--cache", cache}})
 	}
 	return out
 }
@@ -178,6 +181,7 @@ func (s *starter) options() string {
 	if s.file.Visibility != "" {
 		o += ",visibility=" + s.file.Visibility
 	}
+	o += fmt.Sprintf(",cache=%d", budget.Mount(len(s.file.Nodes)))
 	return o + ",collective=" + s.file.Collective
 }
 

@@ -18,14 +18,22 @@ type ions struct {
 	t     testing.TB
 	pvfs  *pvfsdtest.Cluster
 	addrs []string
-	stops []func() // nil of one that does not run
+	edit  func(*ionserver.Options)
+	stops []func()       // nil of one that does not run
+	to    []*pvfs.Client // of each to the servers
 }
 
 // startIONs runs two I/O nodes over two servers, with file domains so small
 // that every larger file has several owners.
 func startIONs(t testing.TB) *ions {
 	t.Helper()
-	x := &ions{t: t, pvfs: pvfsdtest.Start(t, 2, pvfsdtest.Options{}), stops: make([]func(), 2)}
+	return startIONsWith(t, func(*ionserver.Options) {})
+}
+
+// startIONsWith is startIONs with options that edit changes.
+func startIONsWith(t testing.TB, edit func(*ionserver.Options)) *ions {
+	t.Helper()
+	x := &ions{t: t, pvfs: pvfsdtest.Start(t, 2, pvfsdtest.Options{}), edit: edit, stops: make([]func(), 2), to: make([]*pvfs.Client, 2)}
 	listeners := make([]net.Listener, len(x.stops))
 	for i := range listeners {
 		var err error
@@ -48,10 +56,11 @@ func (x *ions) serve(i int, l net.Listener) {
 	x.t.Helper()
 	client, err := pvfs.Dial(context.Background(), x.pvfs.URL(), pvfs.Options{Timeout: 20 * time.Second})
 	require.NoError(x.t, err)
-	srv, err := ionserver.New(ionserver.Options{
-		PVFS: client, Listener: l, Peers: x.addrs, Self: x.addrs[i], DomainSize: 1 << 20,
-	})
+	opt := ionserver.Options{PVFS: client, Listener: l, Peers: x.addrs, Self: x.addrs[i], DomainSize: 1 << 20}
+	x.edit(&opt)
+	srv, err := ionserver.New(opt)
 	require.NoError(x.t, err)
+	x.to[i] = client
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- srv.Run(ctx) }()
@@ -60,6 +69,14 @@ func (x *ions) serve(i int, l net.Listener) {
 		require.NoError(x.t, <-done)
 		require.NoError(x.t, client.Close())
 	}
+}
+
+// asked is how many requests of a kind the I/O nodes have sent to servers.
+func (x *ions) asked(kind string) (n int64) {
+	for _, c := range x.to {
+		n += int64(c.Stats().Requests[kind])
+	}
+	return n
 }
 
 // stop ends I/O node i.

@@ -49,7 +49,7 @@ var guardWorks = []guardWork{
 	{name: "open, read 64 KiB by turns", record: 64 << 10, stride: 64 << 10, records: 256, times: 1},
 	{name: "write 4 KiB by turns, close", record: 4 << 10, stride: 4 << 10, records: 2048, flags: unix.O_WRONLY, times: 1},
 	{name: "open, read 4 KiB by turns", record: 4 << 10, stride: 4 << 10, records: 2048, times: 1},
-	{name: "the same eight times", record: 4 << 10, stride: 4 << 10, records: 2048, times: 8},
+	{name: "the same eight times over", record: 4 << 10, stride: 4 << 10, records: 2048, times: 8},
 	{name: "open, read 4 KiB at random", record: 4 << 10, stride: 32 << 10, records: 512, random: true, times: 1},
 	{name: "write 4 KiB, fsync", record: 4 << 10, stride: 32 << 10, records: 128, flags: unix.O_WRONLY, fsync: true, times: 1},
 }

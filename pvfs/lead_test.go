@@ -2,6 +2,8 @@ package pvfs
 
 import (
 	"context"
+	"net"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,4 +114,33 @@ func TestCallerLeavesLongMessages(t *testing.T) {
 		require.Equal(t, data, buf)
 		require.Equal(t, 2, f.dialCount())
 	})
+}
+
+// TestNothingIsReceivedTwice: a deadline that is over before anything is tried
+// brings no bytes, also if the read before brought some.
+func TestNothingIsReceivedTwice(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	nc, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer nc.Close()
+	peer, err := l.Accept()
+	require.NoError(t, err)
+	defer peer.Close()
+	_, err = peer.Write([]byte("hello"))
+	require.NoError(t, err)
+
+	raw, err := nc.(*net.TCPConn).SyscallConn()
+	require.NoError(t, err)
+	c := &conn{nc: nc, raw: raw}
+	c.in.init(c)
+	buf := make([]byte, 10)
+	n, err := c.receiveInto(buf)
+	require.NoError(t, err)
+	require.Equal(t, 5, n)
+	require.NoError(t, nc.SetReadDeadline(time.Unix(1, 0)))
+	n, err = c.receiveInto(buf)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.Zero(t, n)
 }

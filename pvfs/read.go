@@ -331,6 +331,7 @@ func (c *conn) readPieces(k *call, n int) (int, error) {
 // readVec receives into in.vec.
 func (c *conn) readVec() (int, error) {
 	in := &c.in
+	in.n, in.err = 0, nil // the deadline may be over before anything is tried
 	err := c.raw.Read(in.call)
 	clear(in.vec)
 	if err == nil {
@@ -368,7 +369,8 @@ func (c *conn) discard(n int) (int, error) {
 const answerSize = wire.HeaderSize + 24
 
 // fill receives until n bytes are buffered and returns them; n is at most
-// wire.HeaderSize + readAhead. What has come before an error stays. It takes no more from the socket than cannot be flow data.
+// wire.HeaderSize + readAhead. What has come before an error stays. It takes no
+// more from the socket than cannot be flow data.
 func (c *conn) fill(n int) ([]byte, error) {
 	in := &c.in
 	if in.r == in.w {

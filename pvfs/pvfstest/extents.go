@@ -64,10 +64,13 @@ func randomDist(r *rand.Rand, n int) (d wire.Dist, coarse bool) {
 		return wire.Dist{Name: wire.TwodStripe, StripSize: strip, NumGroups: 1 + uint32(r.IntN(3)), GroupStripFactor: 1 + uint32(r.IntN(5))}, strip >= 500
 	case 2:
 		var parts []string
+		least := 2 * strip
 		for i := range n + r.IntN(4) {
-			parts = append(parts, fmt.Sprintf("%d:%d", i%n, 1+r.Int64N(2*strip)))
+			size := 1 + r.Int64N(2*strip)
+			least = min(least, size)
+			parts = append(parts, fmt.Sprintf("%d:%d", i%n, size))
 		}
-		return wire.Dist{Name: wire.VarstripDist, Strips: strings.Join(parts, ";")}, strip >= 500
+		return wire.Dist{Name: wire.VarstripDist, Strips: strings.Join(parts, ";")}, least >= 500
 	}
 	return wire.NewSimpleStripe(strip), strip >= 500
 }

@@ -85,6 +85,7 @@ func peerOperations() map[ionpb.Op]operation {
 		ionpb.Op_WRITE_BACK:   {classPeer, (*call).peerWriteBack},
 		ionpb.Op_REACH:        {classPeer, (*call).peerReach},
 		ionpb.Op_DISTURB:      {classPeer, (*call).peerDisturb},
+		ionpb.Op_ADOPT:        {classPeer, (*call).peerAdopt},
 	}
 }
 

@@ -183,12 +183,3 @@ func modeXattrs(mode ionpb.Consistency) []pvfs.Xattr {
 	}
 	return []pvfs.Xattr{{Name: consistency.Xattr, Value: []byte(mode.Mode().String())}}
 }
-
-// madeWith remembers the mode of what was made just now if this is its home.
-// The caller holds its name, so nobody can have changed it.
-func (c *call) madeWith(h pvfs.Handle, mode ionpb.Consistency) {
-	if c.srv.placement.Home(uint64(h)) == c.srv.self {
-		_, _, changes := c.srv.home.chosen.get(uint64(h), time.Now())
-		c.srv.home.chosen.learn(uint64(h), mode, changes, time.Now())
-	}
-}

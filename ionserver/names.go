@@ -95,27 +95,6 @@ func (c *call) entry(h pvfs.Handle, created bool) (*rpc.Frame, error) {
 	return okay(m)
 }
 
-// made is the reply for an inode that was made just now, in a mode. The caller
-// holds its name, so nobody else has found it yet.
-func (c *call) made(a pvfs.Attr, mode ionpb.Consistency, opened bool) (*rpc.Frame, error) {
-	h, handle := c.srv.home, uint64(a.Handle)
-	if c.srv.placement.Home(handle) != c.srv.self {
-		m := h.attrMsg(a)
-		m.Consistency = mode
-		return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true})
-	}
-	l := c.look(handle, attrLease)
-	defer l.done()
-	m, err := c.sight(a)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.grantAttr(l, m); err != nil {
-		return nil, err
-	}
-	return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true, Opened: opened})
-}
-
 func (c *call) lookup() (*rpc.Frame, error) {
 	l := c.look(c.Handle, entriesLease)
 	defer l.done()
@@ -193,27 +172,14 @@ func (c *call) create() (*rpc.Frame, error) {
 		return nil, err
 	}
 	c.means(name, a.Handle, a.Type)
+	if m.Open {
+		if r, err := c.openMade(a, mode); err == nil {
+			return okay(r)
+		} // what asks again opens it
+	}
+	c.srv.made.add(uint64(a.Handle), time.Now())
 	c.madeWith(a.Handle, mode)
-	opened := m.Open && c.openMade(a)
-	if !opened {
-		c.srv.made.add(uint64(a.Handle), time.Now())
-	}
-	return c.made(a, mode, opened)
-}
-
-// openMade counts a file just made as open if this is its home. The caller
-// holds its name, so nobody can have removed it.
-func (c *call) openMade(a pvfs.Attr) bool {
-	h, handle := c.srv.home, uint64(a.Handle)
-	if c.srv.placement.Home(handle) != c.srv.self {
-		return false
-	}
-	modes, err := h.addOpens(c.sess, handle, 1, 0)
-	if err != nil { // the session ends: what asks again in the next one opens it
-		return false
-	}
-	h.learnModes(handle, modes, a.Mode)
-	return true
+	return c.made(a, mode)
 }
 
 func (c *call) mkdir() (*rpc.Frame, error) {
@@ -240,7 +206,7 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 	}
 	c.means(name, a.Handle, a.Type)
 	c.madeWith(a.Handle, mode)
-	return c.made(a, mode, false)
+	return c.made(a, mode)
 }
 
 func (c *call) symlink() (*rpc.Frame, error) {
@@ -266,7 +232,7 @@ func (c *call) symlink() (*rpc.Frame, error) {
 		return nil, err
 	}
 	c.means(name, a.Handle, a.Type)
-	return c.made(a, ionpb.Consistency_DEFAULT, false)
+	return c.made(a, ionpb.Consistency_DEFAULT)
 }
 
 func (c *call) unlink() (*rpc.Frame, error) {

@@ -96,7 +96,7 @@ func (c *Client) closeUnwanted(life context.Context, a Attr, err error) {
 }
 
 // CreateOpen makes a file, EEXIST if the name is taken, and opens it as Open
-// does. That is one request if the homes of the file and of dir are one.
+// does.
 func (c *Client) CreateOpen(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (Attr, error) {
 	return outlive(ctx, c, func(ctx context.Context) (Attr, error) {
 		var e ionpb.EntryResp
@@ -118,8 +118,29 @@ func (c *Client) CreateOpen(ctx context.Context, dir uint64, name string, mode, 
 		if !e.Opened {
 			return c.open(ctx, e.Handle, new(ionpb.OpenReq))
 		}
+		if e.Session != 0 {
+			t = c.adopted(e.Handle, e.Session)
+		}
 		return leasedAttr(e.Attr, t), nil
 	}, c.closeUnwanted)
+}
+
+// adopted is the tenure of what the home of h has said to another I/O node about
+// this mount's session there. If that has ended, the home is told that h is open: it
+// may have been told all but this.
+func (c *Client) adopted(h, session uint64) Tenure {
+	p := c.current.Load()
+	s := home(h).session(p)
+	s.mu.Lock()
+	same := s.id == session
+	s.mu.Unlock()
+	if same {
+		return Tenure{s, session, p.view.Epoch}
+	}
+	c.spawn(func(ctx context.Context) {
+		c.reassert(ctx, func(held uint64) bool { return held == h })
+	})
+	return Tenure{}
 }
 
 // Closing says what ends with a close.

@@ -120,6 +120,9 @@ const (
 	// Leases of other mounts on the attributes and entries of the inode end
 	// before the answer, because it was moved or removed.
 	Op_DISTURB Op = 71 // SessionReq -> ; at the home of handle
+	// The home of handle takes over what is known of a file just made, and counts
+	// it as open. It may be asked twice. Leases are those that CREATE asks for.
+	Op_ADOPT Op = 73 // AdoptReq -> AdoptResp; at the home of handle
 )
 
 // Enum value maps for Op.
@@ -178,6 +181,7 @@ var (
 		70: "WRITE_BACK",
 		72: "REACH",
 		71: "DISTURB",
+		73: "ADOPT",
 	}
 	Op_value = map[string]int32{
 		"INVALID":      0,
@@ -233,6 +237,7 @@ var (
 		"WRITE_BACK":   70,
 		"REACH":        72,
 		"DISTURB":      71,
+		"ADOPT":        73,
 	}
 )
 
@@ -1481,12 +1486,15 @@ func (x *NameReq) GetUnopened() uint64 {
 }
 
 type EntryResp struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Handle        uint64                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"`
-	Type          ObjType                `protobuf:"varint,2,opt,name=type,proto3,enum=zoidfs.v1.ObjType" json:"type,omitempty"` // NONE if not known without asking the child's home
-	Attr          *Attr                  `protobuf:"bytes,3,opt,name=attr,proto3" json:"attr,omitempty"`                         // absent if only the child's home knows it
-	Created       bool                   `protobuf:"varint,4,opt,name=created,proto3" json:"created,omitempty"`
-	Opened        bool                   `protobuf:"varint,5,opt,name=opened,proto3" json:"opened,omitempty"` // and counted as open, as by OPEN
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Handle  uint64                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"`
+	Type    ObjType                `protobuf:"varint,2,opt,name=type,proto3,enum=zoidfs.v1.ObjType" json:"type,omitempty"` // NONE if not known without asking the child's home
+	Attr    *Attr                  `protobuf:"bytes,3,opt,name=attr,proto3" json:"attr,omitempty"`                         // absent if only the child's home knows it
+	Created bool                   `protobuf:"varint,4,opt,name=created,proto3" json:"created,omitempty"`
+	Opened  bool                   `protobuf:"varint,5,opt,name=opened,proto3" json:"opened,omitempty"` // and counted as open, as by OPEN
+	// Where that was done: the mount's session at the home of the inode, whence
+	// attr comes, too; 0: here.
+	Session       uint64 `protobuf:"varint,6,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1556,6 +1564,13 @@ func (x *EntryResp) GetOpened() bool {
 	return false
 }
 
+func (x *EntryResp) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
 type CreateReq struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1563,8 +1578,8 @@ type CreateReq struct {
 	Uid   uint32                 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
 	Gid   uint32                 `protobuf:"varint,4,opt,name=gid,proto3" json:"gid,omitempty"`
 	Excl  bool                   `protobuf:"varint,5,opt,name=excl,proto3" json:"excl,omitempty"` // EEXIST if there; else the existing file is returned
-	// Open what is made, if its home is that of the directory; else, and if the
-	// file was there, the mount sends OPEN itself.
+	// Open what is made. If the file was there, or its home cannot tell, the
+	// mount sends OPEN itself.
 	Open          bool `protobuf:"varint,6,opt,name=open,proto3" json:"open,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3839,6 +3854,119 @@ func (x *OrphanResp) GetOpen() bool {
 	return false
 }
 
+// AdoptReq is a file that was made just now, on behalf of a mount.
+type AdoptReq struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mount         uint64                 `protobuf:"varint,1,opt,name=mount,proto3" json:"mount,omitempty"`                                        // HelloReq.mount
+	Consistency   Consistency            `protobuf:"varint,2,opt,name=consistency,proto3,enum=zoidfs.v1.Consistency" json:"consistency,omitempty"` // that it was given
+	Inode         []byte                 `protobuf:"bytes,3,opt,name=inode,proto3" json:"inode,omitempty"`                                         // its attributes and layout, in JSON
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptReq) Reset() {
+	*x = AdoptReq{}
+	mi := &file_ion_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptReq) ProtoMessage() {}
+
+func (x *AdoptReq) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptReq.ProtoReflect.Descriptor instead.
+func (*AdoptReq) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *AdoptReq) GetMount() uint64 {
+	if x != nil {
+		return x.Mount
+	}
+	return 0
+}
+
+func (x *AdoptReq) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_DEFAULT
+}
+
+func (x *AdoptReq) GetInode() []byte {
+	if x != nil {
+		return x.Inode
+	}
+	return nil
+}
+
+type AdoptResp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"` // in which it is open now; 0: it is not
+	Attr          *Attr                  `protobuf:"bytes,2,opt,name=attr,proto3" json:"attr,omitempty"`        // absent if it is not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptResp) Reset() {
+	*x = AdoptResp{}
+	mi := &file_ion_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptResp) ProtoMessage() {}
+
+func (x *AdoptResp) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptResp.ProtoReflect.Descriptor instead.
+func (*AdoptResp) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *AdoptResp) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *AdoptResp) GetAttr() *Attr {
+	if x != nil {
+		return x.Attr
+	}
+	return nil
+}
+
 // ForgetReq tells owners of objects that their home has destroyed.
 type ForgetReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3849,7 +3977,7 @@ type ForgetReq struct {
 
 func (x *ForgetReq) Reset() {
 	*x = ForgetReq{}
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3861,7 +3989,7 @@ func (x *ForgetReq) String() string {
 func (*ForgetReq) ProtoMessage() {}
 
 func (x *ForgetReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3874,7 +4002,7 @@ func (x *ForgetReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetReq.ProtoReflect.Descriptor instead.
 func (*ForgetReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{48}
+	return file_ion_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ForgetReq) GetHandles() []uint64 {
@@ -3897,7 +4025,7 @@ type NameLockReq struct {
 
 func (x *NameLockReq) Reset() {
 	*x = NameLockReq{}
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3909,7 +4037,7 @@ func (x *NameLockReq) String() string {
 func (*NameLockReq) ProtoMessage() {}
 
 func (x *NameLockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3922,7 +4050,7 @@ func (x *NameLockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockReq.ProtoReflect.Descriptor instead.
 func (*NameLockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{49}
+	return file_ion_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *NameLockReq) GetName() []byte {
@@ -3955,7 +4083,7 @@ type NameLockResp struct {
 
 func (x *NameLockResp) Reset() {
 	*x = NameLockResp{}
-	mi := &file_ion_proto_msgTypes[50]
+	mi := &file_ion_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3967,7 +4095,7 @@ func (x *NameLockResp) String() string {
 func (*NameLockResp) ProtoMessage() {}
 
 func (x *NameLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[50]
+	mi := &file_ion_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3980,7 +4108,7 @@ func (x *NameLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockResp.ProtoReflect.Descriptor instead.
 func (*NameLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{50}
+	return file_ion_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NameLockResp) GetToken() uint64 {
@@ -4003,7 +4131,7 @@ type StatsReq struct {
 
 func (x *StatsReq) Reset() {
 	*x = StatsReq{}
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4015,7 +4143,7 @@ func (x *StatsReq) String() string {
 func (*StatsReq) ProtoMessage() {}
 
 func (x *StatsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4028,7 +4156,7 @@ func (x *StatsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsReq.ProtoReflect.Descriptor instead.
 func (*StatsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{51}
+	return file_ion_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *StatsReq) GetReset_() bool {
@@ -4067,7 +4195,7 @@ type StatsResp struct {
 
 func (x *StatsResp) Reset() {
 	*x = StatsResp{}
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4079,7 +4207,7 @@ func (x *StatsResp) String() string {
 func (*StatsResp) ProtoMessage() {}
 
 func (x *StatsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4092,7 +4220,7 @@ func (x *StatsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResp.ProtoReflect.Descriptor instead.
 func (*StatsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{52}
+	return file_ion_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *StatsResp) GetRpcRequests() map[string]uint64 {
@@ -4161,7 +4289,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4173,7 +4301,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4186,7 +4314,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{53}
+	return file_ion_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *JobStatus) GetId() uint64 {
@@ -4256,7 +4384,7 @@ type RoundsReq struct {
 
 func (x *RoundsReq) Reset() {
 	*x = RoundsReq{}
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4268,7 +4396,7 @@ func (x *RoundsReq) String() string {
 func (*RoundsReq) ProtoMessage() {}
 
 func (x *RoundsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4281,7 +4409,7 @@ func (x *RoundsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsReq.ProtoReflect.Descriptor instead.
 func (*RoundsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{54}
+	return file_ion_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RoundsReq) GetHandle() uint64 {
@@ -4307,7 +4435,7 @@ type RoundsResp struct {
 
 func (x *RoundsResp) Reset() {
 	*x = RoundsResp{}
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4319,7 +4447,7 @@ func (x *RoundsResp) String() string {
 func (*RoundsResp) ProtoMessage() {}
 
 func (x *RoundsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4332,7 +4460,7 @@ func (x *RoundsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsResp.ProtoReflect.Descriptor instead.
 func (*RoundsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{55}
+	return file_ion_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RoundsResp) GetRecords() []byte {
@@ -4350,7 +4478,7 @@ type StatusReq struct {
 
 func (x *StatusReq) Reset() {
 	*x = StatusReq{}
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4362,7 +4490,7 @@ func (x *StatusReq) String() string {
 func (*StatusReq) ProtoMessage() {}
 
 func (x *StatusReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4375,7 +4503,7 @@ func (x *StatusReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReq.ProtoReflect.Descriptor instead.
 func (*StatusReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{56}
+	return file_ion_proto_rawDescGZIP(), []int{58}
 }
 
 type StatusResp struct {
@@ -4402,7 +4530,7 @@ type StatusResp struct {
 
 func (x *StatusResp) Reset() {
 	*x = StatusResp{}
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4414,7 +4542,7 @@ func (x *StatusResp) String() string {
 func (*StatusResp) ProtoMessage() {}
 
 func (x *StatusResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4427,7 +4555,7 @@ func (x *StatusResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResp.ProtoReflect.Descriptor instead.
 func (*StatusResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{57}
+	return file_ion_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *StatusResp) GetAddress() string {
@@ -4560,7 +4688,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_ion_proto_msgTypes[58]
+	mi := &file_ion_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4572,7 +4700,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[58]
+	mi := &file_ion_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4585,7 +4713,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{58}
+	return file_ion_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *SessionStatus) GetSession() uint64 {
@@ -4669,7 +4797,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_ion_proto_msgTypes[59]
+	mi := &file_ion_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4681,7 +4809,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[59]
+	mi := &file_ion_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4694,7 +4822,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{59}
+	return file_ion_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PeerStatus) GetAddress() string {
@@ -4730,7 +4858,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_ion_proto_msgTypes[60]
+	mi := &file_ion_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4742,7 +4870,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[60]
+	mi := &file_ion_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4755,7 +4883,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{60}
+	return file_ion_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ServerStatus) GetAlias() string {
@@ -4869,13 +4997,14 @@ const file_ion_proto_rawDesc = "" +
 	"mode_known\x18\x12 \x01(\bR\tmodeKnown\"9\n" +
 	"\aNameReq\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x1a\n" +
-	"\bunopened\x18\x02 \x01(\x04R\bunopened\"\xa2\x01\n" +
+	"\bunopened\x18\x02 \x01(\x04R\bunopened\"\xbc\x01\n" +
 	"\tEntryResp\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12&\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x12.zoidfs.v1.ObjTypeR\x04type\x12#\n" +
 	"\x04attr\x18\x03 \x01(\v2\x0f.zoidfs.v1.AttrR\x04attr\x12\x18\n" +
 	"\acreated\x18\x04 \x01(\bR\acreated\x12\x16\n" +
-	"\x06opened\x18\x05 \x01(\bR\x06opened\"\x7f\n" +
+	"\x06opened\x18\x05 \x01(\bR\x06opened\x12\x18\n" +
+	"\asession\x18\x06 \x01(\x04R\asession\"\x7f\n" +
 	"\tCreateReq\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x10\n" +
@@ -5053,7 +5182,14 @@ const file_ion_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\" \n" +
 	"\n" +
 	"OrphanResp\x12\x12\n" +
-	"\x04open\x18\x01 \x01(\bR\x04open\"%\n" +
+	"\x04open\x18\x01 \x01(\bR\x04open\"p\n" +
+	"\bAdoptReq\x12\x14\n" +
+	"\x05mount\x18\x01 \x01(\x04R\x05mount\x128\n" +
+	"\vconsistency\x18\x02 \x01(\x0e2\x16.zoidfs.v1.ConsistencyR\vconsistency\x12\x14\n" +
+	"\x05inode\x18\x03 \x01(\fR\x05inode\"J\n" +
+	"\tAdoptResp\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12#\n" +
+	"\x04attr\x18\x02 \x01(\v2\x0f.zoidfs.v1.AttrR\x04attr\"%\n" +
 	"\tForgetReq\x12\x18\n" +
 	"\ahandles\x18\x01 \x03(\x06R\ahandles\"U\n" +
 	"\vNameLockReq\x12\x12\n" +
@@ -5139,7 +5275,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*\xb7\x05\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*\xc2\x05\n" +
 	"\x02Op\x12\v\n" +
 	"\aINVALID\x10\x00\x12\t\n" +
 	"\x05HELLO\x10\x01\x12\b\n" +
@@ -5210,7 +5346,8 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"WRITE_BACK\x10F\x12\t\n" +
 	"\x05REACH\x10H\x12\v\n" +
-	"\aDISTURB\x10G\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xb5\x02\n" +
+	"\aDISTURB\x10G\x12\t\n" +
+	"\x05ADOPT\x10I\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xb5\x02\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
@@ -5276,7 +5413,7 @@ func file_ion_proto_rawDescGZIP() []byte {
 }
 
 var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_ion_proto_goTypes = []any{
 	(Op)(0),               // 0: zoidfs.v1.Op
 	(Flag)(0),             // 1: zoidfs.v1.Flag
@@ -5331,21 +5468,23 @@ var file_ion_proto_goTypes = []any{
 	(*FenceResp)(nil),     // 50: zoidfs.v1.FenceResp
 	(*TokenReq)(nil),      // 51: zoidfs.v1.TokenReq
 	(*OrphanResp)(nil),    // 52: zoidfs.v1.OrphanResp
-	(*ForgetReq)(nil),     // 53: zoidfs.v1.ForgetReq
-	(*NameLockReq)(nil),   // 54: zoidfs.v1.NameLockReq
-	(*NameLockResp)(nil),  // 55: zoidfs.v1.NameLockResp
-	(*StatsReq)(nil),      // 56: zoidfs.v1.StatsReq
-	(*StatsResp)(nil),     // 57: zoidfs.v1.StatsResp
-	(*JobStatus)(nil),     // 58: zoidfs.v1.JobStatus
-	(*RoundsReq)(nil),     // 59: zoidfs.v1.RoundsReq
-	(*RoundsResp)(nil),    // 60: zoidfs.v1.RoundsResp
-	(*StatusReq)(nil),     // 61: zoidfs.v1.StatusReq
-	(*StatusResp)(nil),    // 62: zoidfs.v1.StatusResp
-	(*SessionStatus)(nil), // 63: zoidfs.v1.SessionStatus
-	(*PeerStatus)(nil),    // 64: zoidfs.v1.PeerStatus
-	(*ServerStatus)(nil),  // 65: zoidfs.v1.ServerStatus
-	nil,                   // 66: zoidfs.v1.StatsResp.RpcRequestsEntry
-	nil,                   // 67: zoidfs.v1.StatsResp.PvfsRequestsEntry
+	(*AdoptReq)(nil),      // 53: zoidfs.v1.AdoptReq
+	(*AdoptResp)(nil),     // 54: zoidfs.v1.AdoptResp
+	(*ForgetReq)(nil),     // 55: zoidfs.v1.ForgetReq
+	(*NameLockReq)(nil),   // 56: zoidfs.v1.NameLockReq
+	(*NameLockResp)(nil),  // 57: zoidfs.v1.NameLockResp
+	(*StatsReq)(nil),      // 58: zoidfs.v1.StatsReq
+	(*StatsResp)(nil),     // 59: zoidfs.v1.StatsResp
+	(*JobStatus)(nil),     // 60: zoidfs.v1.JobStatus
+	(*RoundsReq)(nil),     // 61: zoidfs.v1.RoundsReq
+	(*RoundsResp)(nil),    // 62: zoidfs.v1.RoundsResp
+	(*StatusReq)(nil),     // 63: zoidfs.v1.StatusReq
+	(*StatusResp)(nil),    // 64: zoidfs.v1.StatusResp
+	(*SessionStatus)(nil), // 65: zoidfs.v1.SessionStatus
+	(*PeerStatus)(nil),    // 66: zoidfs.v1.PeerStatus
+	(*ServerStatus)(nil),  // 67: zoidfs.v1.ServerStatus
+	nil,                   // 68: zoidfs.v1.StatsResp.RpcRequestsEntry
+	nil,                   // 69: zoidfs.v1.StatsResp.PvfsRequestsEntry
 }
 var file_ion_proto_depIdxs = []int32{
 	6,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
@@ -5361,26 +5500,28 @@ var file_ion_proto_depIdxs = []int32{
 	4,  // 10: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
 	8,  // 11: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
 	8,  // 12: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
-	66, // 13: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	67, // 14: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
-	58, // 15: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
-	8,  // 16: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	63, // 17: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	64, // 18: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	65, // 19: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
-	5,  // 20: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	56, // 21: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	61, // 22: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
-	59, // 23: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
-	5,  // 24: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	57, // 25: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	62, // 26: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
-	60, // 27: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
-	24, // [24:28] is the sub-list for method output_type
-	20, // [20:24] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	3,  // 13: zoidfs.v1.AdoptReq.consistency:type_name -> zoidfs.v1.Consistency
+	14, // 14: zoidfs.v1.AdoptResp.attr:type_name -> zoidfs.v1.Attr
+	68, // 15: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	69, // 16: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	60, // 17: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
+	8,  // 18: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
+	65, // 19: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	66, // 20: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	67, // 21: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	5,  // 22: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
+	58, // 23: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	63, // 24: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	61, // 25: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
+	5,  // 26: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
+	59, // 27: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	64, // 28: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	62, // 29: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
+	26, // [26:30] is the sub-list for method output_type
+	22, // [22:26] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_ion_proto_init() }
@@ -5396,7 +5537,7 @@ func file_ion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ion_proto_rawDesc), len(file_ion_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   63,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -10,15 +10,16 @@ import (
 )
 
 // The changes of names by this mount. The times of a directory change with its
-// entries, at its home, so its attributes are not known any more then.
+// entries, at its home, so its attributes are those that come with the answer.
 
 // make runs f, which makes something under a name in dir and returns it.
 // unwanted is called with what was made if nobody waits for it any more.
-func (k *known) make(ctx context.Context, dir uint64, name string, f func(context.Context) (ionclient.Attr, error), unwanted func(context.Context, ionclient.Attr, error)) (ionclient.Attr, error) {
+func (k *known) make(ctx context.Context, dir uint64, name string, f func(context.Context) (ionclient.Changed, error), unwanted func(context.Context, ionclient.Attr, error)) (ionclient.Attr, error) {
 	return ionclient.Outlive(ctx, k.client, func(ctx context.Context) (ionclient.Attr, error) {
 		since := k.kept.Now()
-		a, err := f(ctx)
-		k.kept.DropAttr(dir)
+		made, err := f(ctx)
+		k.setDir(dir, made.Dir, since)
+		a := made.Attr
 		if err != nil {
 			k.kept.DropEntry(dir, name)
 			return a, err
@@ -29,18 +30,28 @@ func (k *known) make(ctx context.Context, dir uint64, name string, f func(contex
 	}, unwanted)
 }
 
+// setDir takes over the attributes that a change of an entry, begun at since, has
+// given the directory; nil if they are not known.
+func (k *known) setDir(dir uint64, a *ionclient.Attr, since names.Mark) {
+	if a == nil {
+		k.kept.DropAttr(dir)
+		return
+	}
+	k.setAttr(*a, since)
+}
+
 func leave(context.Context, ionclient.Attr, error) {}
 
 // Create makes a file, EEXIST if the name is taken.
 func (k *known) Create(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (ionclient.Attr, error) {
-	return k.make(ctx, dir, name, func(ctx context.Context) (ionclient.Attr, error) {
+	return k.make(ctx, dir, name, func(ctx context.Context) (ionclient.Changed, error) {
 		return k.client.Create(ctx, dir, name, mode, uid, gid)
 	}, leave)
 }
 
 // CreateOpen is Create, and opens the file.
 func (k *known) CreateOpen(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (ionclient.Attr, error) {
-	return k.make(ctx, dir, name, func(ctx context.Context) (ionclient.Attr, error) {
+	return k.make(ctx, dir, name, func(ctx context.Context) (ionclient.Changed, error) {
 		a, err := k.client.CreateOpen(ctx, dir, name, mode, uid, gid)
 		if err == nil {
 			k.opens.add(a.Handle, 1, 1)
@@ -51,31 +62,30 @@ func (k *known) CreateOpen(ctx context.Context, dir uint64, name string, mode, u
 
 // Mkdir makes a directory.
 func (k *known) Mkdir(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (ionclient.Attr, error) {
-	return k.make(ctx, dir, name, func(ctx context.Context) (ionclient.Attr, error) {
+	return k.make(ctx, dir, name, func(ctx context.Context) (ionclient.Changed, error) {
 		return k.client.Mkdir(ctx, dir, name, mode, uid, gid)
 	}, leave)
 }
 
 // Symlink makes a symbolic link.
 func (k *known) Symlink(ctx context.Context, dir uint64, name, target string, uid, gid uint32) (ionclient.Attr, error) {
-	return k.make(ctx, dir, name, func(ctx context.Context) (ionclient.Attr, error) {
+	return k.make(ctx, dir, name, func(ctx context.Context) (ionclient.Changed, error) {
 		return k.client.Symlink(ctx, dir, name, target, uid, gid)
 	}, leave)
 }
 
-// remove runs f, which removes a name and returns what it meant, 0 if that is
-// not known.
-func (k *known) remove(ctx context.Context, dir uint64, name string, f func(context.Context) (uint64, error)) error {
+// remove runs f, which removes a name.
+func (k *known) remove(ctx context.Context, dir uint64, name string, f func(context.Context) (ionclient.Removed, error)) error {
 	_, err := change(ctx, k, func(ctx context.Context) (struct{}, error) {
 		since := k.kept.Now()
-		h, err := f(ctx)
-		k.kept.DropAttr(dir)
+		gone, err := f(ctx)
+		k.setDir(dir, gone.Dir, since)
 		if err != nil {
 			k.kept.DropEntry(dir, name)
 			return struct{}{}, err
 		}
 		k.kept.SetEntry(dir, name, names.Entry{}, since)
-		k.kept.Forget(h)
+		k.kept.Forget(gone.Handle)
 		return struct{}{}, nil
 	})
 	return err
@@ -84,20 +94,19 @@ func (k *known) remove(ctx context.Context, dir uint64, name string, f func(cont
 // Unlink removes a name that is no directory, and meant h when it was seen last;
 // 0: it was not.
 func (k *known) Unlink(ctx context.Context, dir uint64, name string, h uint64) error {
-	return k.remove(ctx, dir, name, func(ctx context.Context) (uint64, error) {
+	return k.remove(ctx, dir, name, func(ctx context.Context) (ionclient.Removed, error) {
 		done, err := k.vouch(ctx, h)
 		defer done()
 		if err != nil {
-			return 0, err
+			return ionclient.Removed{}, err
 		}
-		gone, _, err := k.client.Unlink(ctx, dir, name, h)
-		return gone, err
+		return k.client.Unlink(ctx, dir, name, h)
 	})
 }
 
 // Rmdir removes an empty directory.
 func (k *known) Rmdir(ctx context.Context, dir uint64, name string) error {
-	return k.remove(ctx, dir, name, func(ctx context.Context) (uint64, error) { return k.client.Rmdir(ctx, dir, name) })
+	return k.remove(ctx, dir, name, func(ctx context.Context) (ionclient.Removed, error) { return k.client.Rmdir(ctx, dir, name) })
 }
 
 // Rename moves a name; flags are those of renameat2(2). The new name meant target

@@ -24,13 +24,14 @@ func (c *call) madeWith(h pvfs.Handle, mode ionpb.Consistency) {
 	}
 }
 
-// made is the reply for an inode that was made in a mode, and is not open.
-func (c *call) made(a pvfs.Attr, mode ionpb.Consistency) (*rpc.Frame, error) {
+// made is the reply for an inode that was made in a mode, and is not open; dir is
+// as means has it.
+func (c *call) made(a pvfs.Attr, mode ionpb.Consistency, dir *ionpb.Attr) (*rpc.Frame, error) {
 	h, handle := c.srv.home, uint64(a.Handle)
 	if c.srv.placement.Home(handle) != c.srv.self {
 		m := h.attrMsg(a)
 		m.Consistency = mode
-		return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true})
+		return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true, Dir: dir})
 	}
 	l := c.look(handle, attrLease)
 	defer l.done()
@@ -41,7 +42,7 @@ func (c *call) made(a pvfs.Attr, mode ionpb.Consistency) (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true})
+	return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true, Dir: dir})
 }
 
 // openMade counts a file that was made as open, at its home.
@@ -82,6 +83,7 @@ func (c *call) adopt(a pvfs.Attr, mode ionpb.Consistency) (*ionpb.Attr, error) {
 	}
 	c.madeWith(a.Handle, mode)
 	h.learnModes(handle, modes, a.Mode)
+	h.learnSaved(handle, a)
 	c.srv.owner.adopt(a)
 	m, err := c.sight(a)
 	if err == nil {
@@ -92,6 +94,16 @@ func (c *call) adopt(a pvfs.Attr, mode ionpb.Consistency) (*ionpb.Attr, error) {
 		h.dropOpens(c.sess, handle, 1, false)
 	}
 	return m, err
+}
+
+// learnSaved remembers the modification time that PVFS2 has of a file that is open:
+// if it is written within the second there is none to be saved.
+func (h *home) learnSaved(handle uint64, a pvfs.Attr) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.inodes[handle]; i != nil && a.Ctime >= a.Mtime {
+		i.saved = a.Mtime
+	}
 }
 
 // peerAdopt answers ADOPT.

@@ -235,7 +235,7 @@ func (h *home) changed(handle uint64, mode, mtime bool) {
 		i.noPriv, i.seal = false, sealUnknown
 	}
 	if mtime {
-		i.mtime = 0
+		i.mtime, i.saved = 0, 0
 		h.dropLocked(handle, i)
 	}
 }
@@ -245,7 +245,7 @@ func (h *home) touched(handle uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	i := h.inodeLocked(handle)
-	i.mtime = max(i.mtime, time.Now().Unix())
+	i.mtime, i.saved = max(i.mtime, time.Now().Unix()), 0
 	h.versions.changed(handle)
 }
 

@@ -178,7 +178,12 @@ func TestCostOfNames(t *testing.T) {
 	ms := []*mount{s.mount(t), s.mount(t)}
 	dir := ms[0].mkdir(ms[0].root, "d")
 	for _, m := range ms { // sessions leave their traces
-		m.file(dir, fmt.Sprint("first", m.id))
+		for at := range s.nodes {
+			h, _ := m.fileHomedAt(dir, fmt.Sprint("first", m.id, ".", at, "."), at)
+			_, err := m.open(h, 0)
+			require.NoError(t, err)
+			m.closeFile(h)
+		}
 	}
 	each := func(f func(m *mount, name string) error) {
 		for _, n := range s.nodes {
@@ -207,8 +212,15 @@ func TestCostOfNames(t *testing.T) {
 		if _, err := m.lookup(dir, name); errno.Of(err) != syscall.ENOENT {
 			return fmt.Errorf("found: %w", err)
 		}
-		_, _, err := m.create(dir, name, true)
-		return err
+		var r ionpb.EntryResp
+		req := &ionpb.CreateReq{Name: []byte(name), Mode: 0o644, Excl: true, Open: true}
+		if err := m.atHome(ionpb.Op_CREATE, dir, req, &r); err != nil || !r.Opened {
+			return fmt.Errorf("not opened: %w", err)
+		}
+		if err := m.write(r.Handle, 0, []byte("bytes"), 0); err != nil {
+			return err
+		}
+		return m.atHome(ionpb.Op_CLOSE, r.Handle, &ionpb.CloseReq{Count: 1}, nil)
 	})
 	require.EqualValues(t, files, s.asked("create"))
 	require.EqualValues(t, files, s.asked("crdirent"))

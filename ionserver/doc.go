@@ -98,7 +98,8 @@
 // # Life of an open
 //
 // OPEN counts at the inode's home for its session, before it looks at the
-// inode, so that an inode is either gone or stays. If the mount asks for that and
+// inode, so that an inode is either gone or stays. For a file that CREATE has made the
+// home of the directory has it counted, with ADOPT; see call.adopt. If the mount asks for that and
 // is given LEASE_ATTR, the count is taken back: until the lease ends the mount may
 // have the file open as often as it likes, for reading. With its answer to the
 // REVOKE it says whether it has (TOLD_OPEN), and that counts until a CLOSE says

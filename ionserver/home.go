@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
@@ -63,6 +65,7 @@ type inode struct {
 	shut     bool                // is being sealed
 	pins     int                 // who needs that it is not forgotten
 	mtime    int64               // s; of the last write, not yet saved; 0: PVFS2 knows best
+	saved    int64               // s; the time that PVFS2 has, for mtime and, at least, for ctime; 0: not known
 	noPriv   bool                // is known to have neither setuid nor setgid with group execute
 	modes    uint64              // changes of permission bits so far
 }
@@ -268,6 +271,9 @@ func (h *home) persist(ctx context.Context, handle uint64) error {
 	h.mu.Lock()
 	var mtime int64
 	if i := h.inodes[handle]; i != nil {
+		if i.mtime == i.saved {
+			i.mtime = 0
+		}
 		mtime = i.mtime
 		h.dropLocked(handle, i)
 	}
@@ -282,6 +288,7 @@ func (h *home) persist(ctx context.Context, handle uint64) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if i := h.inodes[handle]; i != nil {
+		i.saved = mtime
 		if i.mtime == mtime {
 			i.mtime = 0
 		}
@@ -305,13 +312,18 @@ func (h *home) persistAll(ctx context.Context, timeout time.Duration) {
 	}
 	h.mu.Unlock()
 	slices.Sort(todo)
+	var g errgroup.Group
+	g.SetLimit(8)
 	for _, handle := range todo {
-		if err := h.save(ctx, background{}, handle, true); err != nil && ctx.Err() != nil {
-			return
-		} else if err != nil && errno.Of(err) != syscall.ESTALE {
-			h.srv.log.Warn("modification time not saved", "handle", handle, "err", err)
-		}
+		g.Go(func() error {
+			err := h.save(ctx, background{}, handle, true)
+			if err != nil && ctx.Err() == nil && errno.Of(err) != syscall.ESTALE {
+				h.srv.log.Warn("modification time not saved", "handle", handle, "err", err)
+			}
+			return nil
+		})
 	}
+	_ = g.Wait()
 }
 
 // save collects and persists.

@@ -63,9 +63,25 @@ func (c *call) lockEntry(ctx context.Context, k nameKey, exclusive bool, by uint
 	return func() { h.dirs.end(k); unlock(); end() }, nil
 }
 
-// means says what an entry of the call's directory means, now that it was changed.
-func (c *call) means(name string, h pvfs.Handle, kind wire.ObjType) {
-	c.srv.home.dirs.means(nameKey{c.Handle, name}, meaning{handle: h, kind: kind}, time.Now())
+// means says what an entry of the call's directory means, now that it was changed,
+// and returns the attributes that this has given the directory; nil if not known.
+func (c *call) means(name string, h pvfs.Handle, kind wire.ObjType) *ionpb.Attr {
+	dirs := &c.srv.home.dirs
+	dirs.means(nameKey{c.Handle, name}, meaning{handle: h, kind: kind}, time.Now())
+	l := c.look(c.Handle, attrLease)
+	defer l.done()
+	a, ok := dirs.attr(c.Handle, time.Now())
+	if !ok {
+		return nil
+	}
+	m, err := c.sight(a)
+	if err == nil {
+		err = c.grantAttr(l, m)
+	}
+	if err != nil {
+		return nil
+	}
+	return m
 }
 
 // named is a request about an entry.
@@ -171,15 +187,16 @@ func (c *call) create() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.means(name, a.Handle, a.Type)
+	dir := c.means(name, a.Handle, a.Type)
 	if m.Open {
 		if r, err := c.openMade(a, mode); err == nil {
+			r.Dir = dir
 			return okay(r)
 		} // what asks again opens it
 	}
 	c.srv.made.add(uint64(a.Handle), time.Now())
 	c.madeWith(a.Handle, mode)
-	return c.made(a, mode)
+	return c.made(a, mode, dir)
 }
 
 func (c *call) mkdir() (*rpc.Frame, error) {
@@ -204,9 +221,9 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.means(name, a.Handle, a.Type)
+	dir := c.means(name, a.Handle, a.Type)
 	c.madeWith(a.Handle, mode)
-	return c.made(a, mode)
+	return c.made(a, mode, dir)
 }
 
 func (c *call) symlink() (*rpc.Frame, error) {
@@ -231,8 +248,7 @@ func (c *call) symlink() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.means(name, a.Handle, a.Type)
-	return c.made(a, ionpb.Consistency_DEFAULT)
+	return c.made(a, ionpb.Consistency_DEFAULT, c.means(name, a.Handle, a.Type))
 }
 
 func (c *call) unlink() (*rpc.Frame, error) {
@@ -262,7 +278,7 @@ func (c *call) unlink() (*rpc.Frame, error) {
 	if h == 0 { // the answer was lost
 		h = was.handle
 	}
-	c.means(name, 0, wire.TypeNone)
+	dir := c.means(name, 0, wire.TypeNone)
 	var how ionpb.Flag
 	if c.srv.made.has(uint64(h), time.Now()) {
 		how = ionpb.Flag_NEWCOMER
@@ -271,7 +287,7 @@ func (c *call) unlink() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return okay(&ionpb.UnlinkResp{Handle: uint64(h), Open: open})
+	return okay(&ionpb.UnlinkResp{Handle: uint64(h), Open: open, Dir: dir})
 }
 
 // orphan tells the home of an inode that it has lost its name; how is LINGER,
@@ -335,11 +351,11 @@ func (c *call) rmdir() (*rpc.Frame, error) {
 	if err := c.srv.pvfs.Rmdir(c.ctx, c.dir(), name); err != nil {
 		return nil, err
 	}
-	c.means(name, 0, wire.TypeNone)
+	dir := c.means(name, 0, wire.TypeNone)
 	if err := c.disturb(uint64(h)); err != nil {
 		return nil, err
 	}
-	return okay(&ionpb.UnlinkResp{Handle: uint64(h)})
+	return okay(&ionpb.UnlinkResp{Handle: uint64(h), Dir: dir})
 }
 
 // checkEmptyDir saves the attempt to remove what cannot be removed. PVFS2

@@ -46,13 +46,13 @@ func (c *call) open() (*rpc.Frame, error) {
 			n = m.Reclaim
 		}
 		if last := h.dropOpens(c.sess, c.Handle, n, false); last {
-			h.lastClose(c.ctx, c, c.Handle)
+			h.lastClose(c.ctx, c.Handle)
 		}
 		return nil, err
 	}
 	h.learnModes(c.Handle, modes, a.Mode)
 	if m.UnderLease && a.Leased && h.dropOpens(c.sess, c.Handle, 1, false) && h.orphaned(c.Handle) {
-		h.lastClose(c.ctx, c, c.Handle) // it lost its name before the lease could be revoked
+		h.lastClose(c.ctx, c.Handle) // it lost its name before the lease could be revoked
 	}
 	if m.Reclaim > 0 && m.Hold {
 		if err := h.addHold(c.ctx, c.sess, c.Handle); err != nil {
@@ -203,27 +203,18 @@ func (c *call) close() (*rpc.Frame, error) {
 		c.srv.home.clean(c.sess, c.Handle, 0)
 	}
 	if c.srv.home.dropOpens(c.sess, c.Handle, m.Count, m.Told) {
-		c.srv.home.lastClose(c.ctx, c, c.Handle)
+		c.srv.home.lastClose(c.ctx, c.Handle)
 	}
 	return okay(nil)
 }
 
-// lastClose destroys an orphan, or saves the modification time. What fails is
-// tried again by and by; nobody waits for the result.
-func (h *home) lastClose(ctx context.Context, w waiter, handle uint64) {
-	h.mu.Lock()
-	i := h.inodes[handle]
-	orphan := i != nil && i.orphan
-	dirty := i != nil && (i.mtime != 0 || len(i.writers) > 0)
-	h.mu.Unlock()
-	var err error
-	switch {
-	case orphan:
-		err = h.destroyOrphan(ctx, handle)
-	case dirty:
-		err = h.save(ctx, w, handle, true)
+// lastClose destroys an orphan. If that fails it is tried again by and by; nobody
+// waits for the result. Modification times are saved by persistAll.
+func (h *home) lastClose(ctx context.Context, handle uint64) {
+	if !h.orphaned(handle) {
+		return
 	}
-	if err != nil && errno.Of(err) != syscall.ESTALE {
+	if err := h.destroyOrphan(ctx, handle); err != nil && errno.Of(err) != syscall.ESTALE {
 		h.srv.log.Warn("last close", "handle", handle, "err", err)
 	}
 }
@@ -247,7 +238,7 @@ func (h *home) dropSession(ctx context.Context, sess *session) {
 	}
 	h.mu.Unlock()
 	for _, handle := range last {
-		h.lastClose(ctx, background{}, handle)
+		h.lastClose(ctx, handle)
 	}
 }
 

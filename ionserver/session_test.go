@@ -331,7 +331,11 @@ func TestUnlinkedInTheGrace(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NoError(t, a.atHome(ionpb.Op_OPEN, open, &ionpb.OpenReq{Reclaim: 1}, nil))
-	until(t, "what nobody reclaimed is destroyed", func() bool { return !s.exists(left) })
+	until(t, "what nobody reclaimed is destroyed", func() bool {
+		_, err := a.call(t.Context(), other, rpc.Frame{Op: ionpb.Op_PING}, nil, nil) // its lease is brief
+		require.NoError(t, err)
+		return !s.exists(left)
+	})
 	require.True(t, s.exists(open))
 	a.closeFile(open)
 	until(t, "the last close destroys", func() bool { return !s.exists(open) })

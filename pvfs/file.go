@@ -22,10 +22,12 @@ type File struct {
 }
 
 // File returns a File for the metafile that a describes. With other attributes
-// every method of it fails with EINVAL.
+// every method of it fails with EINVAL. From then on c knows that the object is no
+// directory.
 func (c *Client) File(a Attr) *File {
 	f := &File{c: c, h: a.Handle}
 	if a.Layout != nil {
+		c.dirs.put(a.Handle, &wire.Attr{Type: wire.TypeMetafile})
 		if p, err := newPlacement(a.Layout); err == nil {
 			f.place.Store(p)
 		}

@@ -519,7 +519,7 @@ func TestShape(t *testing.T) {
 
 // TestTouches: to how many servers a request for extents goes.
 func TestTouches(t *testing.T) {
-	of := func(l *Layout) *File { return new(Client).File(Attr{Layout: l}) }
+	of := func(l *Layout) *File { return (&Client{dirs: newDirCache()}).File(Attr{Layout: l}) }
 	f := of(&Layout{Dist: wire.NewSimpleStripe(10), DFiles: []Handle{1, 2, 3, 4}})
 	for _, x := range []struct {
 		exts []extent.Extent

@@ -170,7 +170,7 @@ func TestFlush(t *testing.T) {
 	}
 	a.close()
 	b.close()
-	_, _, err = p.client.Unlink(context.Background(), p.client.View().Root, "f1", 0)
+	_, err = p.client.Unlink(context.Background(), p.client.View().Root, "f1", 0)
 	require.NoError(t, err)
 	require.NoError(t, p.held.Flush(context.Background()))
 }

@@ -213,7 +213,7 @@ func TestUnlinkOverARestart(t *testing.T) {
 		return <-done
 	}
 	unlink := func() error {
-		_, _, err := c.Unlink(t.Context(), 1, "a", 0)
+		_, err := c.Unlink(t.Context(), 1, "a", 0)
 		return err
 	}
 	require.NoError(t, overRestart(ionpb.Op_UNLINK, unlink))

@@ -56,13 +56,13 @@ func leasedAttr(m *ionpb.Attr, t Tenure) Attr {
 
 // entry is ask for operations that answer with a new directory entry, whose
 // attributes come along.
-func (c *Client) entry(ctx context.Context, op ionpb.Op, dir uint64, req proto.Message) (Attr, error) {
+func (c *Client) entry(ctx context.Context, op ionpb.Op, dir uint64, req proto.Message) (Changed, error) {
 	var e ionpb.EntryResp
 	l, err := c.askLeased(ctx, op, dir, req, &e)
 	if err != nil {
-		return Attr{}, err
+		return Changed{}, err
 	}
-	return leasedAttr(e.Attr, l.Tenure), nil
+	return Changed{leasedAttr(e.Attr, l.Tenure), changedDir(e.Dir, l.Tenure)}, nil
 }
 
 // Name is a name in a directory.
@@ -95,35 +95,46 @@ func (c *Client) Lookup(ctx context.Context, dir uint64, name string) (Found, Te
 }
 
 // Create makes a file, EEXIST if the name is taken.
-func (c *Client) Create(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (Attr, error) {
+func (c *Client) Create(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (Changed, error) {
 	return c.entry(ctx, ionpb.Op_CREATE, dir, &ionpb.CreateReq{Name: []byte(name), Mode: mode, Uid: uid, Gid: gid, Excl: true})
 }
 
 // Mkdir makes a directory.
-func (c *Client) Mkdir(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (Attr, error) {
+func (c *Client) Mkdir(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (Changed, error) {
 	return c.entry(ctx, ionpb.Op_MKDIR, dir, &ionpb.MkdirReq{Name: []byte(name), Mode: mode, Uid: uid, Gid: gid})
 }
 
 // Symlink makes a symbolic link to target.
-func (c *Client) Symlink(ctx context.Context, dir uint64, name, target string, uid, gid uint32) (Attr, error) {
+func (c *Client) Symlink(ctx context.Context, dir uint64, name, target string, uid, gid uint32) (Changed, error) {
 	return c.entry(ctx, ionpb.Op_SYMLINK, dir, &ionpb.SymlinkReq{Name: []byte(name), Target: []byte(target), Uid: uid, Gid: gid})
 }
 
-// Unlink removes a name that is no directory. unopened is an inode that this mount
-// has not open without its home knowing, 0 if it is sure of none. It returns the
-// handle of what the name meant, and whether that lives on because it is open;
-// handle 0 if the I/O node was restarted in the middle and cannot tell any more.
-func (c *Client) Unlink(ctx context.Context, dir uint64, name string, unopened uint64) (h uint64, open bool, err error) {
-	var r ionpb.UnlinkResp
-	err = c.ask(ctx, ionpb.Op_UNLINK, dir, &ionpb.NameReq{Name: []byte(name), Unopened: unopened}, &r)
-	return r.Handle, r.Open, err
+// Removed is what the removal of a name has led to. It is zero if the I/O node
+// was restarted in the middle and cannot tell any more.
+type Removed struct {
+	Handle uint64 // of what the name meant
+	Open   bool   // that lives on because it is open
+	Dir    *Attr  // of the directory, if its home knows them
 }
 
-// Rmdir removes an empty directory and returns its handle, 0 as for Unlink.
-func (c *Client) Rmdir(ctx context.Context, dir uint64, name string) (h uint64, err error) {
+// Unlink removes a name that is no directory. unopened is an inode that this mount
+// has not open without its home knowing, 0 if it is sure of none.
+func (c *Client) Unlink(ctx context.Context, dir uint64, name string, unopened uint64) (Removed, error) {
+	return c.remove(ctx, ionpb.Op_UNLINK, dir, &ionpb.NameReq{Name: []byte(name), Unopened: unopened})
+}
+
+// Rmdir removes an empty directory.
+func (c *Client) Rmdir(ctx context.Context, dir uint64, name string) (Removed, error) {
+	return c.remove(ctx, ionpb.Op_RMDIR, dir, &ionpb.NameReq{Name: []byte(name)})
+}
+
+func (c *Client) remove(ctx context.Context, op ionpb.Op, dir uint64, req proto.Message) (Removed, error) {
 	var r ionpb.UnlinkResp
-	err = c.ask(ctx, ionpb.Op_RMDIR, dir, &ionpb.NameReq{Name: []byte(name)}, &r)
-	return r.Handle, err
+	l, err := c.askLeased(ctx, op, dir, req, &r)
+	if err != nil {
+		return Removed{}, err
+	}
+	return Removed{r.Handle, r.Open, changedDir(r.Dir, l.Tenure)}, nil
 }
 
 // Rename moves a name; flags are those of renameat2(2), and unopened is as for

@@ -97,8 +97,8 @@ func (c *Client) closeUnwanted(life context.Context, a Attr, err error) {
 
 // CreateOpen makes a file, EEXIST if the name is taken, and opens it as Open
 // does.
-func (c *Client) CreateOpen(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (Attr, error) {
-	return outlive(ctx, c, func(ctx context.Context) (Attr, error) {
+func (c *Client) CreateOpen(ctx context.Context, dir uint64, name string, mode, uid, gid uint32) (Changed, error) {
+	return outlive(ctx, c, func(ctx context.Context) (Changed, error) {
 		var e ionpb.EntryResp
 		var bad error // of what came back
 		var t Tenure
@@ -113,16 +113,18 @@ func (c *Client) CreateOpen(ctx context.Context, dir uint64, name string, mode, 
 			},
 		})
 		if err = cmp.Or(err, bad); err != nil {
-			return Attr{}, err
+			return Changed{}, err
 		}
+		dir := changedDir(e.Dir, t)
 		if !e.Opened {
-			return c.open(ctx, e.Handle, new(ionpb.OpenReq))
+			a, err := c.open(ctx, e.Handle, new(ionpb.OpenReq))
+			return Changed{a, dir}, err
 		}
 		if e.Session != 0 {
 			t = c.adopted(e.Handle, e.Session)
 		}
-		return leasedAttr(e.Attr, t), nil
-	}, c.closeUnwanted)
+		return Changed{leasedAttr(e.Attr, t), dir}, nil
+	}, func(life context.Context, made Changed, err error) { c.closeUnwanted(life, made.Attr, err) })
 }
 
 // adopted is the tenure of what the home of h has said to another I/O node about

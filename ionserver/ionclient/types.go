@@ -160,3 +160,18 @@ func (c *Client) Stats() rpc.Snapshot { return c.counters.Snapshot() }
 
 // ResetStats starts counting anew.
 func (c *Client) ResetStats() { c.counters.Reset() }
+
+// Changed is what a change of a name has led to.
+type Changed struct {
+	Attr       // of what was made
+	Dir  *Attr // of the directory, if its home knows them
+}
+
+// changedDir is what an answer says of the directory.
+func changedDir(dir *ionpb.Attr, t Tenure) *Attr {
+	if dir == nil {
+		return nil
+	}
+	a := leasedAttr(dir, t)
+	return &a
+}

@@ -1495,6 +1495,7 @@ type EntryResp struct {
 	// Where that was done: the mount's session at the home of the inode, whence
 	// attr comes, too; 0: here.
 	Session       uint64 `protobuf:"varint,6,opt,name=session,proto3" json:"session,omitempty"`
+	Dir           *Attr  `protobuf:"bytes,7,opt,name=dir,proto3" json:"dir,omitempty"` // of the directory after the change, if known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1569,6 +1570,13 @@ func (x *EntryResp) GetSession() uint64 {
 		return x.Session
 	}
 	return 0
+}
+
+func (x *EntryResp) GetDir() *Attr {
+	if x != nil {
+		return x.Dir
+	}
+	return nil
 }
 
 type CreateReq struct {
@@ -1797,6 +1805,7 @@ type UnlinkResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Handle        uint64                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"` // of what the name meant
 	Open          bool                   `protobuf:"varint,2,opt,name=open,proto3" json:"open,omitempty"`     // it lives on until the last close
+	Dir           *Attr                  `protobuf:"bytes,3,opt,name=dir,proto3" json:"dir,omitempty"`        // of the directory after the change, if known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1843,6 +1852,13 @@ func (x *UnlinkResp) GetOpen() bool {
 		return x.Open
 	}
 	return false
+}
+
+func (x *UnlinkResp) GetDir() *Attr {
+	if x != nil {
+		return x.Dir
+	}
+	return nil
 }
 
 type RenameReq struct {
@@ -4997,14 +5013,15 @@ const file_ion_proto_rawDesc = "" +
 	"mode_known\x18\x12 \x01(\bR\tmodeKnown\"9\n" +
 	"\aNameReq\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x1a\n" +
-	"\bunopened\x18\x02 \x01(\x04R\bunopened\"\xbc\x01\n" +
+	"\bunopened\x18\x02 \x01(\x04R\bunopened\"\xdf\x01\n" +
 	"\tEntryResp\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12&\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x12.zoidfs.v1.ObjTypeR\x04type\x12#\n" +
 	"\x04attr\x18\x03 \x01(\v2\x0f.zoidfs.v1.AttrR\x04attr\x12\x18\n" +
 	"\acreated\x18\x04 \x01(\bR\acreated\x12\x16\n" +
 	"\x06opened\x18\x05 \x01(\bR\x06opened\x12\x18\n" +
-	"\asession\x18\x06 \x01(\x04R\asession\"\x7f\n" +
+	"\asession\x18\x06 \x01(\x04R\asession\x12!\n" +
+	"\x03dir\x18\a \x01(\v2\x0f.zoidfs.v1.AttrR\x03dir\"\x7f\n" +
 	"\tCreateReq\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x10\n" +
@@ -5022,11 +5039,12 @@ const file_ion_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\fR\x06target\x12\x10\n" +
 	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x10\n" +
-	"\x03gid\x18\x04 \x01(\rR\x03gid\"8\n" +
+	"\x03gid\x18\x04 \x01(\rR\x03gid\"[\n" +
 	"\n" +
 	"UnlinkResp\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12\x12\n" +
-	"\x04open\x18\x02 \x01(\bR\x04open\"\x8c\x01\n" +
+	"\x04open\x18\x02 \x01(\bR\x04open\x12!\n" +
+	"\x03dir\x18\x03 \x01(\v2\x0f.zoidfs.v1.AttrR\x03dir\"\x8c\x01\n" +
 	"\tRenameReq\x12\x17\n" +
 	"\aold_dir\x18\x01 \x01(\x04R\x06oldDir\x12\x19\n" +
 	"\bold_name\x18\x02 \x01(\fR\aoldName\x12\x19\n" +
@@ -5493,35 +5511,37 @@ var file_ion_proto_depIdxs = []int32{
 	3,  // 3: zoidfs.v1.Attr.consistency:type_name -> zoidfs.v1.Consistency
 	2,  // 4: zoidfs.v1.EntryResp.type:type_name -> zoidfs.v1.ObjType
 	14, // 5: zoidfs.v1.EntryResp.attr:type_name -> zoidfs.v1.Attr
-	25, // 6: zoidfs.v1.ReadDirResp.entries:type_name -> zoidfs.v1.Dirent
-	2,  // 7: zoidfs.v1.Dirent.type:type_name -> zoidfs.v1.ObjType
-	32, // 8: zoidfs.v1.ReplayReq.pieces:type_name -> zoidfs.v1.Pieces
-	4,  // 9: zoidfs.v1.LockReq.type:type_name -> zoidfs.v1.LockType
-	4,  // 10: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
-	8,  // 11: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
-	8,  // 12: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
-	3,  // 13: zoidfs.v1.AdoptReq.consistency:type_name -> zoidfs.v1.Consistency
-	14, // 14: zoidfs.v1.AdoptResp.attr:type_name -> zoidfs.v1.Attr
-	68, // 15: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	69, // 16: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
-	60, // 17: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
-	8,  // 18: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	65, // 19: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	66, // 20: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	67, // 21: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
-	5,  // 22: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	58, // 23: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	63, // 24: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
-	61, // 25: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
-	5,  // 26: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	59, // 27: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	64, // 28: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
-	62, // 29: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
-	26, // [26:30] is the sub-list for method output_type
-	22, // [22:26] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	14, // 6: zoidfs.v1.EntryResp.dir:type_name -> zoidfs.v1.Attr
+	14, // 7: zoidfs.v1.UnlinkResp.dir:type_name -> zoidfs.v1.Attr
+	25, // 8: zoidfs.v1.ReadDirResp.entries:type_name -> zoidfs.v1.Dirent
+	2,  // 9: zoidfs.v1.Dirent.type:type_name -> zoidfs.v1.ObjType
+	32, // 10: zoidfs.v1.ReplayReq.pieces:type_name -> zoidfs.v1.Pieces
+	4,  // 11: zoidfs.v1.LockReq.type:type_name -> zoidfs.v1.LockType
+	4,  // 12: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
+	8,  // 13: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
+	8,  // 14: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
+	3,  // 15: zoidfs.v1.AdoptReq.consistency:type_name -> zoidfs.v1.Consistency
+	14, // 16: zoidfs.v1.AdoptResp.attr:type_name -> zoidfs.v1.Attr
+	68, // 17: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	69, // 18: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	60, // 19: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
+	8,  // 20: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
+	65, // 21: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	66, // 22: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	67, // 23: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	5,  // 24: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
+	58, // 25: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	63, // 26: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	61, // 27: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
+	5,  // 28: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
+	59, // 29: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	64, // 30: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	62, // 31: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
+	28, // [28:32] is the sub-list for method output_type
+	24, // [24:28] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_ion_proto_init() }

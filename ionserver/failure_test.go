@@ -28,7 +28,8 @@ func (m *mount) offOwnedBy(h uint64, at int) int64 {
 }
 
 // briefGrace is for a node that is restarted and whose mounts of before do not
-// reclaim: it does not wait for them as long as their leases lasted.
+// reclaim: it does not wait for them as long as their leases lasted. Who waits for
+// that must be alive.
 func briefGrace(edit func(i int, o *Options)) func(i int, o *Options) {
 	return func(i int, o *Options) {
 		edit(i, o)
@@ -54,7 +55,7 @@ func TestWriteWaitsForItsHome(t *testing.T) {
 	}
 	s.restart(1, briefGrace(fast))
 	require.NoError(t, <-wrote)
-	at, err := s.mount(t).stat(h)
+	at, err := s.alive(t).stat(h)
 	require.NoError(t, err)
 	require.Equal(t, off+8, at.Size)
 }
@@ -73,7 +74,7 @@ func TestTimesOutliveTheHome(t *testing.T) {
 	require.NoError(t, m.write(h, m.offOwnedBy(h, 0), []byte("x"), 0))
 	s.crash(1)
 	s.restart(1, briefGrace(slow))
-	m = s.mount(t)
+	m = s.alive(t)
 	until(t, "the owner announces again", func() bool { return s.nodes[1].home.dirty(h) })
 	at, err := m.stat(h)
 	require.NoError(t, err)
@@ -92,7 +93,7 @@ func TestStopSavesTimes(t *testing.T) {
 	require.NoError(t, m.write(h, 0, []byte("x"), 0))
 	s.stop(0)
 	s.restart(0, briefGrace(slow))
-	at, err := s.mount(t).stat(h)
+	at, err := s.alive(t).stat(h)
 	require.NoError(t, err)
 	require.Greater(t, at.Mtime, past)
 }

@@ -203,6 +203,14 @@ func TestDeadMountHoldsNobodyUpForLong(t *testing.T) {
 	require.EqualValues(t, 5, b.statLeased(h).Size)
 }
 
+// alive is a mount that keeps its sessions alive until the test ends.
+func (s *system) alive(t testing.TB) *mount {
+	t.Helper()
+	m := s.mount(t)
+	t.Cleanup(m.pingAll())
+	return m
+}
+
 // pingAll keeps the mount's sessions alive until stop.
 func (m *mount) pingAll() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())

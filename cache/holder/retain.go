@@ -203,7 +203,8 @@ func (h *Holder) commit() {
 	}
 }
 
-// Retains implements ionclient.Keeper.
+// Retains implements ionclient.Keeper. Where a lease lets writes be kept back, one
+// may be before it is known that the session is over.
 func (h *Holder) Retains(session uint64) bool {
 	for _, f := range h.all() {
 		f.mu.Lock()
@@ -213,8 +214,18 @@ func (h *Holder) Retains(session uint64) bool {
 		if owes || len(f.keptBack(f.under(session))) > 0 {
 			return true
 		}
+		if slices.ContainsFunc(f.within(everything), func(d *domain) bool { return d.mayKeep(session) }) {
+			return true
+		}
 	}
 	return false
+}
+
+// mayKeep reports whether writes in d may be kept back under a lease from session.
+func (d *domain) mayKeep(session uint64) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.leases&ionclient.LeaseWrite != 0 && d.tenure.Session() == session
 }
 
 // under picks the domains by an offset whose last leases were from a session.

@@ -189,10 +189,11 @@ func TestSharedFile(t *testing.T) {
 			rpcs, servers := c.share(t, ranks, shareJob{Path: path, Pattern: pattern, Write: true, Size: size})
 			t.Logf("%d calls, requests of the nodes %v, to the servers %v", calls, rpcs, servers.PVFS.Requests)
 			for _, n := range rpcs {
-				if mode != "strong" {
-					require.LessOrEqual(t, n, int64(perMiB+8))
+				if mode == "strong" { // what comes while a request is on its way is merged: on a fast machine little
+					require.LessOrEqual(t, n, calls/2+64)
+					continue
 				}
-				require.LessOrEqual(t, n, calls/4)
+				require.LessOrEqual(t, n, min(perMiB+8, calls/4))
 			}
 			require.LessOrEqual(t, servers.PVFS.Requests["io"]+servers.PVFS.Requests["small_io"], calls/100)
 			require.LessOrEqual(t, servers.PVFS.BytesWritten, int64(size*11/10))

@@ -106,50 +106,25 @@ func (w *guardWork) call(fd int, buf []byte, off int64) error {
 	return unix.Fsync(fd)
 }
 
-// startGuards starts a system with two pairs of mounts. The caller calls stop in
-// any case.
-func (c *config) startGuards(ctx context.Context) (pairs []*guardPair, stop func() error, err error) {
-	var ends []func() error
-	stop = func() (err error) {
-		for i := len(ends) - 1; i >= 0; i-- {
-			err = errors.Join(err, ends[i]())
-		}
-		return err
-	}
-	dir, err := os.MkdirTemp(c.dir, "zoidfs-bench-")
+// startGuards starts a system with two pairs of mounts.
+func (c *config) startGuards(ctx context.Context, ends *program.Ends) (pairs []*guardPair, err error) {
+	dir, sys, addr, err := c.startSystem(ends)
 	if err != nil {
-		return nil, stop, err
-	}
-	ends = append(ends, func() error { return os.RemoveAll(dir) })
-	sys, err := self("system", filepath.Join(dir, "data"))
-	if err != nil {
-		return nil, stop, err
-	}
-	ends = append(ends, sys.end)
-	addr, err := sys.line()
-	if err != nil {
-		return nil, stop, err
+		return nil, err
 	}
 	for _, guard := range []string{"off", "warn"} {
 		p := &guardPair{guard: guard, pids: []int{os.Getpid(), sys.cmd.Process.Pid}}
 		for i := range p.mounts {
-			mnt := filepath.Join(dir, fmt.Sprint(guard, i))
-			if err := os.Mkdir(mnt, 0o755); err != nil {
-				return nil, stop, err
-			}
-			m, err := start("", c.bin, "mount", mnt, "--ion", addr, "--foreground", "--log-file", mnt+".log", "-o", "consistency=session,guard="+guard)
+			p.mounts[i] = filepath.Join(dir, fmt.Sprint(guard, i))
+			m, err := c.mountOn(ctx, ends, p.mounts[i], addr, "-o", "consistency=session,guard="+guard)
 			if err != nil {
-				return nil, stop, err
+				return nil, err
 			}
-			ends = append(ends, m.end)
-			if err := waitMount(ctx, mnt); err != nil {
-				return nil, stop, err
-			}
-			p.mounts[i], p.pids = mnt, append(p.pids, m.cmd.Process.Pid)
+			p.pids = append(p.pids, m.cmd.Process.Pid)
 		}
 		pairs = append(pairs, p)
 	}
-	return pairs, stop, nil
+	return pairs, nil
 }
 
 // guarded is what was measured of one work: by pair, seconds and CPU seconds of
@@ -163,8 +138,9 @@ func (c *config) measureGuard(ctx context.Context, out io.Writer) (err error) {
 	if !c.matches("guard", "") {
 		return nil
 	}
-	pairs, stop, err := c.startGuards(ctx)
-	defer func() { err = errors.Join(err, stop()) }()
+	var ends program.Ends
+	defer func() { err = errors.Join(err, ends.Run()) }()
+	pairs, err := c.startGuards(ctx, &ends)
 	if err != nil {
 		return err
 	}

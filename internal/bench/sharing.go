@@ -83,46 +83,52 @@ type pair struct {
 	stop func() error
 }
 
-// startPair starts one with data in a new directory.
-func (c *config) startPair(ctx context.Context, name string, args ...string) (p *pair, err error) {
-	dir, err := os.MkdirTemp(c.dir, "zoidfs-bench-")
+// startSystem starts a runSystem with data in a new directory, and returns that,
+// its process and the I/O node's address.
+func (c *config) startSystem(ends *program.Ends, args ...string) (dir string, sys *child, addr string, err error) {
+	if dir, err = os.MkdirTemp(c.dir, "zoidfs-bench-"); err != nil {
+		return "", nil, "", err
+	}
+	ends.Add(func() error { return os.RemoveAll(dir) })
+	if sys, err = self("system", append([]string{filepath.Join(dir, "data")}, args...)...); err != nil {
+		return "", nil, "", err
+	}
+	ends.Add(sys.end)
+	addr, err = sys.line()
+	return dir, sys, addr, err
+}
+
+// mountOn mounts an I/O node on a new directory.
+func (c *config) mountOn(ctx context.Context, ends *program.Ends, mnt, addr string, args ...string) (*child, error) {
+	if err := os.Mkdir(mnt, 0o755); err != nil {
+		return nil, err
+	}
+	m, err := start("", c.bin, append([]string{"mount", mnt, "--ion", addr, "--foreground", "--log-file", mnt + ".log"}, args...)...)
 	if err != nil {
 		return nil, err
 	}
-	ends := []func() error{func() error { return os.RemoveAll(dir) }}
-	p = &pair{name: name, stop: func() (err error) {
-		for i := len(ends) - 1; i >= 0; i-- {
-			err = errors.Join(err, ends[i]())
-		}
-		return err
-	}}
-	sys, err := self("system", append([]string{filepath.Join(dir, "data")}, args...)...)
-	if err != nil {
-		return p, err
-	}
-	ends = append(ends, sys.end)
-	addr, err := sys.line()
+	ends.Add(m.end)
+	return m, waitMount(ctx, mnt)
+}
+
+// startPair starts one. The caller calls stop in any case.
+func (c *config) startPair(ctx context.Context, name string, args ...string) (*pair, error) {
+	ends := new(program.Ends)
+	p := &pair{name: name, stop: ends.Run}
+	dir, _, addr, err := c.startSystem(ends, args...)
 	if err != nil {
 		return p, err
 	}
 	for i := range p.fds {
 		mnt := filepath.Join(dir, fmt.Sprint("mnt", i))
-		if err := os.Mkdir(mnt, 0o755); err != nil {
-			return p, err
-		}
-		m, err := start("", c.bin, "mount", mnt, "--ion", addr, "--foreground", "--log-file", mnt+".log")
-		if err != nil {
-			return p, err
-		}
-		ends = append(ends, m.end)
-		if err := waitMount(ctx, mnt); err != nil {
+		if _, err := c.mountOn(ctx, ends, mnt, addr); err != nil {
 			return p, err
 		}
 		fd, err := unix.Open(filepath.Join(mnt, "shared"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o644)
 		if err != nil {
 			return p, err
 		}
-		ends = append(ends, func() error { return unix.Close(fd) })
+		ends.Add(func() error { return unix.Close(fd) })
 		p.fds[i] = fd
 	}
 	return p, nil
@@ -176,9 +182,7 @@ func (c *config) measureSharing(ctx context.Context, out io.Writer) (err error) 
 	}()
 	for _, s := range [][]string{{"leases"}, {"no leases", noLeases}} {
 		p, err := c.startPair(ctx, s[0], s[1:]...)
-		if p != nil {
-			pairs = append(pairs, p)
-		}
+		pairs = append(pairs, p)
 		if err != nil {
 			return fmt.Errorf("two mounts, %s: %w", s[0], err)
 		}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/zoidfs/zoidfs/internal/bench/program"
 )
 
 // target is a directory to measure and the processes behind it.
@@ -253,41 +254,12 @@ func waitMount(ctx context.Context, dir string) error {
 
 // startWhole starts a system of one node, two I/O nodes and four servers.
 func (c *config) startWhole(ctx context.Context, dir string, t *target) error {
-	t.names = true
-	sys := filepath.Join(dir, "sys")
-	up := exec.CommandContext(ctx, c.bin, "up", "--dir", sys, "--nodes", "1", "--ions", "2", "--servers", "4", "--metrics")
-	if out, err := up.CombinedOutput(); err != nil {
-		return fmt.Errorf("zoidfs up: %w: %s", err, out)
-	}
-	t.stop = func() error {
-		out, err := exec.Command(c.bin, "down", "--dir", sys).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("zoidfs down: %w: %s", err, out)
-		}
-		return nil
-	}
-	b, err := os.ReadFile(filepath.Join(sys, "cluster.json"))
+	var ends program.Ends
+	sys, err := program.Up(ctx, &ends, c.bin, filepath.Join(dir, "sys"), 1, "--ions", "2", "--servers", "4", "--metrics")
 	if err != nil {
-		return errors.Join(err, t.stop())
+		return errors.Join(err, ends.Run())
 	}
-	type role struct {
-		PID     int    `json:"pid"`
-		Mount   string `json:"mount"`
-		Metrics string `json:"metrics"`
-	}
-	var f struct {
-		PVFSD []role `json:"pvfsd"`
-		IONs  []role `json:"ions"`
-		Nodes []role `json:"nodes"`
-	}
-	if err := json.Unmarshal(b, &f); err != nil || len(f.Nodes) != 1 {
-		return errors.Join(fmt.Errorf("cluster.json: %w", err), t.stop())
-	}
-	for _, rs := range [][]role{f.PVFSD, f.IONs, f.Nodes} {
-		for _, r := range rs {
-			t.pids = append(t.pids, r.PID)
-		}
-	}
-	t.dir, t.metrics = f.Nodes[0].Mount, f.Nodes[0].Metrics
+	t.names, t.stop, t.pids = true, ends.Run, sys.PIDs()
+	t.dir, t.metrics = sys.Nodes[0].Mount, sys.Nodes[0].Metrics
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/zoidfs/zoidfs/internal/bench/program"
 	"github.com/zoidfs/zoidfs/pvfs"
 )
 
@@ -33,7 +34,8 @@ func (c *config) buildC(ctx context.Context) (string, error) {
 	if err := os.WriteFile(src, smallOps, 0o600); err != nil {
 		return "", err
 	}
-	return prog, c.command(ctx, "cc", "-O2", "-o", prog, src, "-I"+filepath.Join(prefix, "include"), "-L"+filepath.Join(prefix, "lib"), "-lpvfs2")
+	_, err := program.Command(ctx, nil, "cc", "-O2", "-o", prog, src, "-I"+filepath.Join(prefix, "include"), "-L"+filepath.Join(prefix, "lib"), "-lpvfs2")
+	return prog, err
 }
 
 // clib runs one workload of smallOps on a path of the site and returns how long

@@ -32,7 +32,7 @@ func (c *config) countAll(ctx context.Context, sites []*site, out io.Writer) err
 	if err != nil {
 		return err
 	}
-	s.ends = append(s.ends, p.stop)
+	s.ends.Add(p.stop)
 	tab := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tab, "\noperation\tclient\trequests\twhich")
 	if err := c.countOurs(ctx, s, p, tab); err != nil {

@@ -34,7 +34,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"time"
 
@@ -75,14 +74,7 @@ func parse(args []string) (*config, error) {
 	if c.only, err = regexp.Compile(*only); err != nil {
 		return nil, err
 	}
-	for _, p := range []*string{&c.zoidfs, &c.ctools, &c.dir} {
-		if *p != "" {
-			if *p, err = filepath.Abs(*p); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return &c, nil
+	return &c, program.Absolute(&c.zoidfs, &c.ctools, &c.dir)
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
@@ -100,7 +92,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	sites, err := c.startSites(ctx)
 	defer func() {
 		for _, s := range sites {
-			err = errors.Join(err, s.stop())
+			err = errors.Join(err, s.ends.Run())
 		}
 		if err == nil {
 			err = os.RemoveAll(c.dir)

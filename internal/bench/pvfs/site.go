@@ -1,22 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
+	"github.com/zoidfs/zoidfs/internal/bench/program"
 	"github.com/zoidfs/zoidfs/pvfs"
 )
-
-// commandTimeout bounds every program that is started.
-const commandTimeout = 10 * time.Minute
 
 // site is one file system and the clients on it.
 type site struct {
@@ -27,17 +20,7 @@ type site struct {
 	base   string      // its name
 	mount  string      // of zoidfs
 	fuse   string      // of pvfs2fuse, "" if there is none
-	ends   []func() error
-}
-
-// stop removes and ends everything, last things first.
-func (s *site) stop() error {
-	var err error
-	for i := len(s.ends) - 1; i >= 0; i-- {
-		err = errors.Join(err, s.ends[i]())
-	}
-	s.ends = nil
-	return err
+	ends   program.Ends
 }
 
 func (c *config) startSites(ctx context.Context) ([]*site, error) {
@@ -61,12 +44,12 @@ func (c *config) startSite(ctx context.Context, s *site) error {
 	if s.client, err = pvfs.Dial(ctx, s.url, pvfs.Options{Timeout: 20 * time.Second}); err != nil {
 		return err
 	}
-	s.ends = append(s.ends, s.client.Close)
+	s.ends.Add(s.client.Close)
 	s.base = fmt.Sprintf("zoidfs-bench-%d", time.Now().UnixNano())
 	if err := os.Mkdir(filepath.Join(s.mount, s.base), 0o777); err != nil {
 		return err
 	}
-	s.ends = append(s.ends, func() error { return os.RemoveAll(filepath.Join(s.mount, s.base)) })
+	s.ends.Add(func() error { return os.RemoveAll(filepath.Join(s.mount, s.base)) })
 	if s.dir, err = s.client.Lookup(ctx, s.client.Root(), s.base); err != nil {
 		return err
 	}
@@ -79,100 +62,27 @@ func (c *config) startSite(ctx context.Context, s *site) error {
 // up starts an I/O node and a mount on url, and embedded servers if it is "".
 // It returns the mount point and puts the url in s if there was none.
 func (c *config) up(ctx context.Context, s *site, name, url string) (string, error) {
-	dir := filepath.Join(c.dir, name)
-	args := []string{"up", "--dir", dir, "--nodes", "1", "--ions", "1"}
-	if url == "" {
-		args = append(args, "--servers", "4")
-	} else {
-		args = append(args, "--pvfs", url)
+	servers := []string{"--servers", "4"}
+	if url != "" {
+		servers = []string{"--pvfs", url}
 	}
-	s.ends = append(s.ends, func() error { return c.command(context.Background(), c.zoidfs, "down", "--dir", dir) })
-	if err := c.command(ctx, c.zoidfs, args...); err != nil {
-		return "", err
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "cluster.json"))
+	sys, err := program.Up(ctx, &s.ends, c.zoidfs, filepath.Join(c.dir, name), 1, append(servers, "--ions", "1")...)
 	if err != nil {
 		return "", err
 	}
-	var f struct {
-		PVFS  string `json:"pvfs"`
-		Nodes []struct {
-			Mount string `json:"mount"`
-		} `json:"nodes"`
-	}
-	if err := json.Unmarshal(b, &f); err != nil {
-		return "", err
-	}
-	if len(f.Nodes) != 1 {
-		return "", fmt.Errorf("%d nodes are up", len(f.Nodes))
-	}
 	if url == "" {
-		s.url = f.PVFS
+		s.url = sys.PVFS
 	}
-	return f.Nodes[0].Mount, nil
+	return sys.Nodes[0].Mount, nil
 }
 
 // mountFuse mounts url with pvfs2fuse; "" if there is no such program.
 func (c *config) mountFuse(ctx context.Context, s *site, name, url string) (string, error) {
-	prog := filepath.Join(c.ctools, "pvfs2fuse")
-	if _, err := os.Stat(prog); err != nil {
+	if _, err := os.Stat(filepath.Join(c.ctools, "pvfs2fuse")); err != nil {
 		return "", nil
 	}
 	dir := filepath.Join(c.dir, name+"-fuse")
-	if err := os.Mkdir(dir, 0o777); err != nil {
-		return "", err
-	}
-	cmd := exec.Command(prog, dir, "-f", "-o", "fs_spec="+url)
-	cmd.Env = c.env()
-	if err := cmd.Start(); err != nil {
-		return "", err
-	}
-	s.ends = append(s.ends, func() error {
-		err := c.command(context.Background(), "umount", dir)
-		if err != nil {
-			_ = cmd.Process.Kill()
-		}
-		_ = cmd.Wait() // it says nothing by its exit code
-		return err
-	})
-	for range 100 {
-		if _, err := os.Stat(filepath.Join(dir, s.base)); err == nil {
-			return dir, nil
-		}
-		select {
-		case <-ctx.Done():
-			return "", ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	return "", fmt.Errorf("pvfs2fuse does not show %s", s.base)
-}
-
-// env lets the C tools find their libraries and, of one site, the tab file.
-func (c *config) env(more ...string) []string {
-	return append(append(os.Environ(), "LD_LIBRARY_PATH="+filepath.Join(filepath.Dir(c.ctools), "lib")), more...)
-}
-
-// command runs a program, which must succeed.
-func (c *config) command(ctx context.Context, name string, args ...string) error {
-	_, err := runCommand(ctx, nil, name, args...)
-	return err
-}
-
-// runCommand returns what the program printed to its standard output.
-func runCommand(ctx context.Context, env []string, name string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = env
-	cmd.WaitDelay = time.Second
-	var out, said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &said
-	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		said.Write(out.Bytes())
-		return nil, fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, said.Next(2000))
-	}
-	return out.Bytes(), nil
+	return dir, program.MountFuse(ctx, &s.ends, c.ctools, dir, url, s.base)
 }
 
 // tabMount is where the tab file says that the file system is.
@@ -191,5 +101,5 @@ func (c *config) tabbed(ctx context.Context, url, prog string, args ...string) (
 	if err := os.WriteFile(tab, []byte(url+" "+tabMount+" pvfs2 defaults,noauto 0 0\n"), 0o644); err != nil {
 		return nil, err
 	}
-	return runCommand(ctx, c.env("PVFS2TAB_FILE="+tab), prog, args...)
+	return program.Command(ctx, program.CEnv(c.ctools, "PVFS2TAB_FILE="+tab), prog, args...)
 }

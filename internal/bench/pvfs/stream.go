@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,18 +27,20 @@ const (
 
 // stream moves a file through a mount, in calls of 1 MiB. What is read was written
 // by another client, and what the kernel keeps of it is dropped before.
-func stream(ctx context.Context, c *config, s *site, v, what string) (float64, time.Duration, error) {
+func stream(ctx context.Context, c *config, s *site, v, what string) (mib float64, took time.Duration, err error) {
 	name := fmt.Sprintf("stream-%d", time.Now().UnixNano())
 	if what != streamWrite {
-		if err := s.fill(ctx, name, c.size); err != nil {
+		dir := name
+		name = filepath.Join(dir, "file")
+		if err := s.fill(ctx, dir, c.size); err != nil {
 			return 0, 0, err
 		}
+		defer func() { err = errors.Join(err, os.Remove(filepath.Join(s.mount, s.base, dir))) }()
 	}
 	path, err := s.streamPath(v, name)
 	if err != nil {
 		return 0, 0, err
 	}
-	var took time.Duration
 	switch what {
 	case streamWrite:
 		start := time.Now()
@@ -72,9 +75,17 @@ func (s *site) streamPath(v, name string) (string, error) {
 	return filepath.Join(dir, name), err
 }
 
-// fill makes a file of this client's.
-func (s *site) fill(ctx context.Context, name string, size int64) error {
-	a, err := s.client.Create(ctx, s.dir, name, pvfs.CreateOptions{Mode: 0o644})
+// fill makes a file of this client's in a new directory of the mount, which has not
+// looked into it: only there is it seen at once what another client makes.
+func (s *site) fill(ctx context.Context, dir string, size int64) error {
+	if err := os.Mkdir(filepath.Join(s.mount, s.base, dir), 0o777); err != nil {
+		return err
+	}
+	h, err := s.client.Lookup(ctx, s.dir, dir)
+	if err != nil {
+		return err
+	}
+	a, err := s.client.Create(ctx, h, "file", pvfs.CreateOptions{Mode: 0o644})
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"time"
 
@@ -67,14 +66,7 @@ func parse(args []string) (*config, error) {
 	if c.only, err = regexp.Compile(*only); err != nil {
 		return nil, err
 	}
-	for _, p := range []*string{&c.zoidfs, &c.ctools, &c.dir} {
-		if *p != "" {
-			if *p, err = filepath.Abs(*p); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return &c, nil
+	return &c, program.Absolute(&c.zoidfs, &c.ctools, &c.dir)
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
@@ -91,7 +83,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	x, err := c.start(ctx)
 	defer func() {
-		if err = errors.Join(err, x.stop()); err == nil {
+		if err = errors.Join(err, x.ends.Run()); err == nil {
 			err = os.RemoveAll(c.dir)
 		}
 	}()

@@ -50,7 +50,7 @@ func (c *config) buildRanks(ctx context.Context) (found []library, err error) {
 			continue
 		}
 		lib.prog = filepath.Join(c.dir, "ranks."+lib.io)
-		if _, err := command(ctx, lib.cc, "-O2", "-o", lib.prog, source); err != nil {
+		if _, err := program.Command(ctx, nil, lib.cc, "-O2", "-o", lib.prog, source); err != nil {
 			return nil, err
 		}
 		found = append(found, lib)
@@ -162,7 +162,7 @@ func (c *config) job(ctx context.Context, x *systems, v *variant) error {
 		return err
 	}
 	if v.client != fuse {
-		if _, err := command(ctx, c.zoidfs, "consistency", "set", dir, v.mode.String()); err != nil {
+		if _, err := program.Command(ctx, nil, c.zoidfs, "consistency", "set", dir, v.mode.String()); err != nil {
 			return err
 		}
 	}
@@ -194,7 +194,7 @@ mount --bind "$m" /zfs && exec "$@"`
 	}
 	argv := slices.Concat(v.lib.launch[1:], []string{"unshare", "--mount", "sh", "-c", script, "sh", fmt.Sprint(ranks / nodes)}, mounts,
 		[]string{v.lib.prog, filepath.Join("/zfs", dir, "file"), v.how, what, fmt.Sprint(c.size)})
-	out, err := command(ctx, v.lib.launch[0], argv...)
+	out, err := program.Command(ctx, nil, v.lib.launch[0], argv...)
 	if err != nil {
 		return 0, err
 	}

@@ -98,7 +98,7 @@ func (c *call) spread(p *ionpb.Pieces, n int64) (spread, error) {
 	if err != nil {
 		return spread{}, err
 	}
-	s := spread{extent.Extent{Off: exts[0].Off, Len: exts[len(exts)-1].End() - exts[0].Off}, exts, extent.Total(exts)}
+	s := spread{extent.Hull(exts), exts, extent.Total(exts)}
 	if s.hull.Off != c.Off || s.hull.Len != c.Len {
 		return spread{}, errno.New("ionserver: the pieces are not those of offset and length", syscall.EINVAL)
 	}

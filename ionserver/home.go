@@ -311,17 +311,21 @@ func (h *home) persistAll(ctx context.Context, timeout time.Duration) {
 		h.dropLocked(handle, i)
 	}
 	h.mu.Unlock()
-	slices.Sort(todo)
+	eachHandle(todo, func(handle uint64) {
+		err := h.save(ctx, background{}, handle, true)
+		if err != nil && ctx.Err() == nil && errno.Of(err) != syscall.ESTALE {
+			h.srv.log.Warn("modification time not saved", "handle", handle, "err", err)
+		}
+	})
+}
+
+// eachHandle calls f with each handle, some at a time.
+func eachHandle(handles []uint64, f func(handle uint64)) {
+	slices.Sort(handles)
 	var g errgroup.Group
 	g.SetLimit(8)
-	for _, handle := range todo {
-		g.Go(func() error {
-			err := h.save(ctx, background{}, handle, true)
-			if err != nil && ctx.Err() == nil && errno.Of(err) != syscall.ESTALE {
-				h.srv.log.Warn("modification time not saved", "handle", handle, "err", err)
-			}
-			return nil
-		})
+	for _, handle := range handles {
+		g.Go(func() error { f(handle); return nil })
 	}
 	_ = g.Wait()
 }

@@ -106,8 +106,7 @@ func (o *owner) fetchSoon(ctx context.Context) error {
 func (o *owner) fetchAhead(ctx context.Context, f *ownedFile, fetch *collective.Ahead, m collective.Member) {
 	defer o.landed(f, fetch)
 	exts := fetch.Extents
-	hull := extent.Extent{Off: exts[0].Off, Len: exts[len(exts)-1].End() - exts[0].Off}
-	hold, err := f.ranges.Lock(o.srv.ended, hull, false)
+	hold, err := f.ranges.Lock(o.srv.ended, extent.Hull(exts), false)
 	if err != nil {
 		return
 	}

@@ -7,8 +7,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
@@ -345,9 +343,6 @@ func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
 // retryOrphans destroys orphans that have lingered, and those whose last close
 // could not.
 func (h *home) retryOrphans(ctx context.Context) {
-	if h.srv.inGrace(time.Now()) {
-		return
-	}
 	h.mu.Lock()
 	var todo []uint64
 	for handle, i := range h.inodes {
@@ -356,16 +351,9 @@ func (h *home) retryOrphans(ctx context.Context) {
 		}
 	}
 	h.mu.Unlock()
-	slices.Sort(todo)
-	var g errgroup.Group
-	g.SetLimit(8)
-	for _, handle := range todo {
-		g.Go(func() error {
-			if err := h.destroyOrphan(ctx, handle); err != nil {
-				h.srv.log.Warn("orphan not destroyed", "handle", handle, "err", err)
-			}
-			return nil
-		})
-	}
-	_ = g.Wait()
+	eachHandle(todo, func(handle uint64) {
+		if err := h.destroyOrphan(ctx, handle); err != nil {
+			h.srv.log.Warn("orphan not destroyed", "handle", handle, "err", err)
+		}
+	})
 }

@@ -96,7 +96,7 @@ func (c *conn) receive(k *call, until time.Time) error {
 		err := c.next(until)
 		c.mu.Lock()
 		c.receiving = err == nil && len(c.pending) > 0 && (k == nil || c.pending[k.st.tag] == k)
-		if more := c.receiving; more {
+		if c.receiving {
 			c.mu.Unlock()
 			continue
 		}

@@ -152,7 +152,7 @@ func (f *File) prefetch(exts []extent.Extent, r right) {
 	if len(exts) == 0 {
 		return
 	}
-	hold, err := f.order.Lock(f.h.ended, hullOf(exts), false)
+	hold, err := f.order.Lock(f.h.ended, extent.Hull(exts), false)
 	if err != nil {
 		return
 	}
@@ -176,7 +176,7 @@ func (f *File) prefetch(exts []extent.Extent, r right) {
 			f.h.opt.Logger.Debug("read ahead", "handle", f.handle, "err", err)
 			return
 		}
-		if end := got.end(); end < hullOf(got.exts).End() {
+		if end := got.end(); end < extent.Hull(got.exts).End() {
 			f.readers.ends(end)
 		}
 		got.Release()

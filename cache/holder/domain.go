@@ -192,7 +192,7 @@ func (x *fetch) overlaps(exts []extent.Extent) bool {
 // nil.
 func (d *domain) fetching(exts []extent.Extent, ahead bool) (x *fetch, era uint64) {
 	if d.f.h.opt.NoCollective && len(exts) > 0 {
-		exts = []extent.Extent{hullOf(exts)}
+		exts = []extent.Extent{extent.Hull(exts)}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -31,11 +31,6 @@ func chunksOf(e extent.Extent, size int64, f func(chunk, part extent.Extent)) {
 	}
 }
 
-// hullOf is the extent from the first to the last of exts, which are sorted.
-func hullOf(exts []extent.Extent) extent.Extent {
-	return extent.Extent{Off: exts[0].Off, Len: exts[len(exts)-1].End() - exts[0].Off}
-}
-
 // run is an extent of a View.
 type run struct {
 	ext    extent.Extent

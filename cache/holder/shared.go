@@ -99,7 +99,7 @@ func (key domainReads) readChunk(ctx context.Context, calls []*readCall) (o coll
 func (d *domain) ask(ctx context.Context, exts []extent.Extent, r right) (brought, error) {
 	f := d.f
 	chunk := chunkAt(exts[0].Off, f.h.client.View().DomainSize)
-	if !chunk.Contains(hullOf(exts)) || !d.isDenied() || f.h.opt.NoCollective || f.h.opt.Race != nil {
+	if !chunk.Contains(extent.Hull(exts)) || !d.isDenied() || f.h.opt.NoCollective || f.h.opt.Race != nil {
 		x, era := d.fetching(exts, false)
 		return d.fetch(ctx, x, era, r)
 	}

@@ -56,7 +56,7 @@ func (w *world) union() (spans, extent.Extent) {
 	if len(all) == 0 {
 		return nil, extent.Extent{}
 	}
-	return all, extent.Extent{Off: all[0].Off, Len: all[len(all)-1].End() - all[0].Off}
+	return all, extent.Hull(all)
 }
 
 // exchange counts a message for each rank and aggregator that have something to

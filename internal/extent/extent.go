@@ -47,6 +47,12 @@ func (e Extent) Contains(o Extent) bool {
 	return o.Empty() || (e.Off <= o.Off && o.End() <= e.End())
 }
 
+// Hull is the extent from the first to the last of exts, which are sorted and not
+// none.
+func Hull(exts []Extent) Extent {
+	return Extent{exts[0].Off, exts[len(exts)-1].End() - exts[0].Off}
+}
+
 // Total is the sum of the lengths in bytes; bytes named twice count twice.
 func Total(exts []Extent) int64 {
 	var n int64

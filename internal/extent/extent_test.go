@@ -81,3 +81,8 @@ func TestNormalizeAgainstBytes(t *testing.T) {
 		require.Equal(t, want, got, "seed %d", seed)
 	}
 }
+
+func TestHull(t *testing.T) {
+	require.Equal(t, Extent{3, 5}, Hull([]Extent{{3, 5}}))
+	require.Equal(t, Extent{3, 17}, Hull([]Extent{{3, 5}, {10, 2}, {19, 1}}))
+}

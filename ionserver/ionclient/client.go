@@ -246,10 +246,7 @@ func (c *Client) note(s *session, l *link, r request, reply *rpc.Frame) {
 	c.mu.Lock()
 	held := r.granted(reply)
 	c.mu.Unlock()
-	s.mu.Lock()
-	forgotten := s.id != l.id
-	s.mu.Unlock()
-	if forgotten {
+	if s.lastID() != l.id { // it has been forgotten
 		c.spawn(func(ctx context.Context) {
 			c.reassert(ctx, func(h uint64) bool { return h == held })
 		})

@@ -120,11 +120,10 @@ func hullOf(op string, exts []extent.Extent) (extent.Extent, error) {
 	if len(exts) == 0 || len(exts) > MaxPieces {
 		return extent.Extent{}, errno.Wrap("ionclient."+op, syscall.EINVAL, fmt.Errorf("%d extents", len(exts)))
 	}
-	last := exts[len(exts)-1]
-	if err := checkRange(op, last); err != nil {
+	if err := checkRange(op, exts[len(exts)-1]); err != nil {
 		return extent.Extent{}, err
 	}
-	hull := extent.Extent{Off: exts[0].Off, Len: last.End() - exts[0].Off}
+	hull := extent.Hull(exts)
 	return hull, checkRange(op, hull)
 }
 

@@ -133,10 +133,7 @@ func (c *Client) CreateOpen(ctx context.Context, dir uint64, name string, mode, 
 func (c *Client) adopted(h, session uint64) Tenure {
 	p := c.current.Load()
 	s := home(h).session(p)
-	s.mu.Lock()
-	same := s.id == session
-	s.mu.Unlock()
-	if same {
+	if s.lastID() == session {
 		return Tenure{s, session, p.view.Epoch}
 	}
 	c.spawn(func(ctx context.Context) {

@@ -185,9 +185,7 @@ func (s *session) greet(ctx context.Context, l *link) (hello *ionpb.HelloResp, s
 	if l.control, err = s.c.dial(ctx, s.addr, s.called); err != nil {
 		return nil, 0, err
 	}
-	s.mu.Lock()
-	old := s.id
-	s.mu.Unlock()
+	old := s.lastID()
 	sent = time.Since(s.c.began)
 	hello, err = s.c.hello(ctx, l.control, &ionpb.HelloReq{Session: old, Mount: s.c.mount, Holds: old != 0 && s.holds()})
 	if err != nil {

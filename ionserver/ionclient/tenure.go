@@ -25,12 +25,7 @@ func (t Tenure) Session() uint64 { return t.id }
 // Lives reports whether this mount has heard of neither another life of the
 // session nor another view.
 func (t Tenure) Lives() bool {
-	if t.s == nil || t.s.c.View().Epoch != t.epoch {
-		return false
-	}
-	t.s.mu.Lock()
-	defer t.s.mu.Unlock()
-	return t.s.id == t.id
+	return t.s != nil && t.s.c.View().Epoch == t.epoch && t.s.lastID() == t.id
 }
 
 // Valid reports whether the tenure surely goes on: the I/O node has not given

@@ -164,6 +164,26 @@ func (f *File) Dirty() (bytes, end int64, since time.Time) {
 	return f.dirty, max(last.dirty.end(), last.flying.end()), f.oldest
 }
 
+// DirtyEnd is where the last byte of ext that is dirty or flying ends; 0 if there
+// is none.
+func (f *File) DirtyEnd(ext extent.Extent) (end int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if ext.Empty() {
+		return 0
+	}
+	for i := f.uncleanIndexLocked((ext.End()-1)/f.store.size+1) - 1; i >= 0 && end == 0; i-- {
+		b := f.unclean[i]
+		if (b.index+1)*f.store.size <= ext.Off {
+			break
+		}
+		for _, e := range b.flying.within(b.dirty.within(nil, ext), ext) {
+			end = max(end, e.End())
+		}
+	}
+	return end
+}
+
 // oldest is when the oldest dirty or flying byte was written.
 func (b *block) oldest() time.Time {
 	switch {

@@ -155,6 +155,26 @@ func TestTakeFrom(t *testing.T) {
 	require.Equal(t, []extent.Extent{{Off: 0, Len: 100}, {Off: 150, Len: 874}, {Off: 1536, Len: 1464}, {Off: 3072, Len: 1024}}, f.DirtyExtents(extent.ToEnd(0)))
 }
 
+// TestDirtyEnd: what is dirty and what flies, in part of a file.
+func TestDirtyEnd(t *testing.T) {
+	f := newFile(t, 32, 16)
+	require.Zero(t, f.DirtyEnd(extent.ToEnd(0)))
+	mustWrite(t, f, 10, 1, 10)
+	v := f.Take(extent.ToEnd(0), 4096)
+	mustWrite(t, f, 5, 1, 3)
+	mustWrite(t, f, 1000, 1, 10)
+	for _, c := range []struct{ off, len, want int64 }{
+		{0, 5000, 1010}, {0, 1005, 1005}, {0, 1000, 20}, {0, 20, 20}, {0, 15, 15}, {0, 9, 8}, {0, 5, 0}, {20, 980, 0}, {1010, 100, 0}, {0, 0, 0},
+	} {
+		require.Equal(t, c.want, f.DirtyEnd(extent.Extent{Off: c.off, Len: c.len}), "%v", c)
+	}
+	require.EqualValues(t, 1010, f.DirtyEnd(extent.ToEnd(0)))
+	f.Done(v, true)
+	v.Release()
+	require.EqualValues(t, 8, f.DirtyEnd(extent.Extent{Len: 1000}))
+	f.Discard(extent.ToEnd(0))
+}
+
 func TestDirtyParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFile(t, 32, 16)

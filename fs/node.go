@@ -195,12 +195,11 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fu
 	}
 	c := n.begin(ctx, opLookup)
 	defer c.end()
-	before := n.glimpseChild(name)
-	a, err := n.m.known.Lookup(c, n.handle, name)
+	a, err := holder.Overlaid(func() holder.Glimpse { return n.glimpseChild(name) },
+		func() (ionclient.Attr, error) { return n.m.known.Lookup(c, n.handle, name) })
 	if err != nil {
 		return nil, n.fail(opLookup, err)
 	}
-	before.Overlay(&a)
 	return n.child(ctx, name, &a, out), 0
 }
 

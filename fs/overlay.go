@@ -11,12 +11,8 @@ import (
 // getAttr asks for the attributes, as they are with what this node has written
 // and not published.
 func (n *node) getAttr(c *call) (ionclient.Attr, error) {
-	before := n.m.held.Glimpse(n.handle)
-	a, err := n.m.known.GetAttr(c, n.handle)
-	if err == nil {
-		before.Overlay(&a)
-	}
-	return a, err
+	return holder.Overlaid(func() holder.Glimpse { return n.m.held.Glimpse(n.handle) },
+		func() (ionclient.Attr, error) { return n.m.known.GetAttr(c, n.handle) })
 }
 
 // setAttr changes attributes. What was written before is published before: its

@@ -1,9 +1,11 @@
 package holder
 
 import (
+	"slices"
 	"syscall"
 	"time"
 
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
@@ -37,10 +39,44 @@ func (f *File) glimpse() Glimpse {
 	g := Glimpse{f: f}
 	if n, end, _ := f.data.Dirty(); n > 0 {
 		f.mu.Lock()
-		g.end, g.written = end, f.written
+		g.end, g.written = f.promisedLocked(end), f.written
 		f.mu.Unlock()
 	}
 	return g
+}
+
+// direct is bytes of a write under way that is to be seen everywhere when it
+// returns, and here no sooner.
+type direct struct {
+	ext   extent.Extent
+	floor int64 // where what was dirty there before ended; 0: there was nothing
+}
+
+// beginDirect is called before such bytes are put into the cache, with their range
+// lock held; endDirect of what contains them follows.
+func (f *File) beginDirect(e extent.Extent) {
+	d := direct{e, f.data.DirtyEnd(e)}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.direct = append(f.direct, d)
+}
+
+func (f *File) endDirect(e extent.Extent) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.direct = slices.DeleteFunc(f.direct, func(d direct) bool { return e.Contains(d.ext) })
+}
+
+// promisedLocked is where those of the dirty bytes end, the last of which ends at
+// end, that programs of this node may see. mu is held.
+func (f *File) promisedLocked(end int64) int64 {
+	floor := int64(0)
+	under := func(d direct) bool { return d.ext.Off < end && end <= d.ext.End() }
+	for i := slices.IndexFunc(f.direct, under); i >= 0; i = slices.IndexFunc(f.direct, under) {
+		floor = max(floor, f.direct[i].floor)
+		end = f.data.DirtyEnd(extent.Extent{Len: f.direct[i].ext.Off})
+	}
+	return max(end, floor)
 }
 
 // Overlay makes attributes, which the home has told since, those that programs
@@ -51,6 +87,27 @@ func (g Glimpse) Overlay(a *ionclient.Attr) {
 		a.Size = max(a.Size, g.end)
 		if !g.written.IsZero() {
 			a.Mtime = max(a.Mtime, g.written.Unix())
+		}
+	}
+}
+
+// maxLooks bounds how often Overlaid asks.
+const maxLooks = 8
+
+// Overlaid asks for attributes and makes them those that programs on this node must
+// see. If bytes were unpublished before that neither they nor this node show any
+// more, the home has looked before those were published, or they were cut off
+// since: then it asks again.
+func Overlaid(glimpse func() Glimpse, ask func() (ionclient.Attr, error)) (ionclient.Attr, error) {
+	for look := 1; ; look++ {
+		before := glimpse()
+		a, err := ask()
+		if err != nil {
+			return a, err
+		}
+		if look == maxLooks || before.end <= max(a.Size, before.f.glimpse().end) {
+			before.Overlay(&a)
+			return a, nil
 		}
 	}
 }

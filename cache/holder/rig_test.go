@@ -279,10 +279,9 @@ func (f *fd) release() {
 // size is what fstat(2) says.
 func (f *fd) size() int64 {
 	f.t.Helper()
-	before := f.n.held.Glimpse(f.file.handle)
-	a, err := f.n.client.GetAttr(context.Background(), f.file.handle)
+	a, err := Overlaid(func() Glimpse { return f.n.held.Glimpse(f.file.handle) },
+		func() (ionclient.Attr, error) { return f.n.client.GetAttr(context.Background(), f.file.handle) })
 	require.NoError(f.t, err)
-	before.Overlay(&a)
 	return a.Size
 }
 

@@ -42,6 +42,9 @@ func (h *Handle) Write(ctx context.Context, off int64, p []byte, flags uint32) e
 	for failed == errAgain {
 		failed = f.publish(ctx, e)
 	}
+	if len(waits) > 0 {
+		f.endDirect(e)
+	}
 	if failed != nil && ctx.Err() == nil { // they must not be tried again later
 		f.data.Discard(e)
 	}
@@ -64,10 +67,17 @@ func (f *File) put(ctx context.Context, m mode, chunk extent.Extent, off int64, 
 		}
 		how.kept, how.deferred = false, false
 	}
+	now := urgent || !m.keepsBack(false)
+	e := extent.Extent{Off: off, Len: int64(len(p))}
+	if now {
+		f.beginDirect(e)
+	}
 	if err := f.data.Write(ctx, off, pieces); err != nil {
+		if now {
+			f.endDirect(e)
+		}
 		return nil, err
 	}
-	now := urgent || !m.keepsBack(false)
 	how.deferred = !now
 	return f.dirtied(chunk, int64(len(p)), how, now), nil
 }

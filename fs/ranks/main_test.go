@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -50,7 +51,8 @@ type child struct {
 
 func (c *child) pid() uint32 { return uint32(c.cmd.Process.Pid) }
 
-// start starts a process with these variables, by argv if there is one.
+// start starts a process with these variables, by argv if there is one, in a
+// session of its own: that of the tests may have no number in this pid namespace.
 func start(t *testing.T, vars string, argv ...string) *child {
 	t.Helper()
 	exe, err := os.Executable()
@@ -60,6 +62,7 @@ func start(t *testing.T, vars string, argv ...string) *child {
 		cmd = exec.Command(argv[0], append(argv[1:], exe)...)
 	}
 	cmd.Env = append([]string{childEnv + "=1", "PATH=" + os.Getenv("PATH")}, strings.Fields(vars)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	out, err := cmd.StdoutPipe()

@@ -1,6 +1,7 @@
 package ionserver
 
 import (
+	"errors"
 	"syscall"
 	"time"
 
@@ -282,6 +283,14 @@ func (h *home) openBy(handle uint64, other *session) (out []*session) {
 
 // setSize sets the size at the owners and at PVFS2.
 func (c *call) setSize(size int64) error {
+	for {
+		if err := c.trySize(size); !errors.Is(err, rpc.ErrBroken) {
+			return err // else a fence is gone with its stream
+		}
+	}
+}
+
+func (c *call) trySize(size int64) error {
 	h := c.srv.home
 	if err := h.checkUnsealed(c.ctx, c.Handle); err != nil {
 		return err
@@ -311,11 +320,16 @@ func (c *call) setSize(size int64) error {
 	if size <= a.Size {
 		flags = uint32(ionpb.Flag_CUT)
 	}
-	release, err := h.fence(c, c.Handle, extent.ToEnd(min(size, a.Size)), flags, c.srv.everybody())
+	fences, err := h.fence(c, c.Handle, extent.ToEnd(min(size, a.Size)), flags, c.srv.everybody())
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer fences.release()
+	if flags != 0 {
+		if err := fences.cut(); err != nil {
+			return err
+		}
+	}
 	// Under the fence, because another owner may have spread the file.
 	if a, err = c.srv.pvfs.GetAttr(c.ctx, a.Handle); err != nil {
 		return stale(err)

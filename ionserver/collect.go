@@ -157,12 +157,12 @@ func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
 		if try == tries {
 			busy = h.srv.everybody()
 		}
-		release, err := h.fence(c, handle, extent.ToEnd(0), uint32(ionpb.Flag_SHARED), busy)
+		fences, err := h.fence(c, handle, extent.ToEnd(0), uint32(ionpb.Flag_SHARED), busy)
 		if err != nil {
 			return pvfs.Attr{}, err
 		}
 		a, err := h.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(handle))
-		release()
+		fences.release()
 		if err != nil {
 			return pvfs.Attr{}, stale(err)
 		}

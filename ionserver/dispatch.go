@@ -78,6 +78,7 @@ func peerOperations() map[ionpb.Op]operation {
 		ionpb.Op_FENCE:        {classPeer, (*call).peerFence},
 		ionpb.Op_UNFENCE:      {classPeer, (*call).peerRelease},
 		ionpb.Op_FENCED_WRITE: {classPeer, (*call).peerFencedWrite},
+		ionpb.Op_FENCED_CUT:   {classPeer, (*call).peerFencedCut},
 		ionpb.Op_ORPHAN:       {classPeer, (*call).peerOrphan},
 		ionpb.Op_NAME_LOCK:    {classPeer, (*call).peerNameLock},
 		ionpb.Op_NAME_UNLOCK:  {classPeer, (*call).peerRelease},

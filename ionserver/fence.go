@@ -20,8 +20,8 @@ const fenceFlags = uint32(ionpb.Flag_SHARED | ionpb.Flag_CUT)
 
 // fence keeps writes, and unless shared reads, of the extent out until release.
 // Of other sessions no leases are left in its way. Unless shared, nothing of
-// the extent is known here when it returns: what was written is at the PVFS2
-// servers, or forgotten if it is to be cut off.
+// the extent is known here when it returns, what was written is at the PVFS2
+// servers; but what is to be cut off stays until cut.
 func (o *owner) fence(c *call, ctx context.Context, x fencing) (release func(), err error) {
 	shared := x.flags&uint32(ionpb.Flag_SHARED) != 0
 	session := o.srv.sessions.of(x.mount)
@@ -43,11 +43,12 @@ func (o *owner) fence(c *call, ctx context.Context, x fencing) (release func(), 
 			unlock()
 			continue
 		}
-		if !shared {
-			if err := o.clear(c, ctx, f, x); err != nil {
+		if x.flags&fenceFlags == 0 {
+			if err := o.writeBack(c, ctx, f, x.ext); err != nil {
 				unlock()
 				return nil, err
 			}
+			f.data.Drop(x.ext)
 		}
 		return sync.OnceFunc(func() {
 			if !shared {
@@ -59,24 +60,20 @@ func (o *owner) fence(c *call, ctx context.Context, x fencing) (release func(), 
 	}
 }
 
-// clear forgets the bytes of a fence, when what must not be lost has been
-// written back.
-func (o *owner) clear(c *call, ctx context.Context, f *ownedFile, x fencing) error {
-	if x.flags&uint32(ionpb.Flag_CUT) == 0 {
-		if err := o.writeBack(c, ctx, f, x.ext); err != nil {
-			return err
-		}
-		f.data.Drop(x.ext)
-		return nil
-	}
+// cut forgets the bytes behind off, of which the caller holds the fences at all
+// owners: at one that has none yet a reader would find the file without them
+// and yet longer.
+func (o *owner) cut(c *call, ctx context.Context, handle uint64, off int64) error {
+	f := o.get(handle)
+	defer o.put(f)
 	leave, err := f.takeBack(c, ctx) // nothing is on its way any more
 	if err != nil {
 		return err
 	}
-	f.setFloor(x.ext.Off) // where PVFS2 will show the end when it has cut the file, and nobody before
-	f.data.Discard(x.ext)
+	f.setFloor(off) // where PVFS2 will show the end when it has cut the file, and nobody before
+	f.data.Discard(extent.ToEnd(off))
 	leave()
-	return o.cutOff(c, ctx, f, x.ext.Off) // nobody must replay it
+	return o.cutOff(c, ctx, f, off) // nobody must replay it
 }
 
 // awaitLeases waits until no leases of others are in the way of a fence.

@@ -269,6 +269,12 @@ func (t *token) release() {
 	_, _ = t.link.callOn(t.link.srv.work, t.conn, rpc.Frame{Op: t.op}, &ionpb.TokenReq{Token: t.id}, nil)
 }
 
+// cut has the owner forget what it has behind off, within the fence.
+func (t *token) cut(ctx context.Context, handle uint64, off int64) error {
+	_, err := t.link.callOn(ctx, t.conn, rpc.Frame{Op: ionpb.Op_FENCED_CUT, Handle: handle, Off: off}, &ionpb.TokenReq{Token: t.id}, nil)
+	return err
+}
+
 // fencedArea is what a fence token covers.
 type fencedArea struct {
 	handle uint64
@@ -394,17 +400,38 @@ func (c *call) peerFencedWrite() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.stream.mu.Lock()
-	area, ok := c.stream.exts[m.Token]
-	c.stream.mu.Unlock()
-	if !ok || area.handle != c.Handle || !area.ext.Contains(ext) {
-		return nil, errno.New("ionserver: write is not within the fence", syscall.ESTALE)
+	if err := c.checkFenced(m.Token, ext); err != nil {
+		return nil, err
 	}
 	n, err := c.srv.owner.writeFenced(c, c.ctx, c.Handle, ext.Off, c.Data.Append(nil), c.Flags)
 	if err != nil {
 		return nil, err
 	}
 	return &rpc.Frame{Len: n}, nil
+}
+
+func (c *call) peerFencedCut() (*rpc.Frame, error) {
+	var m ionpb.TokenReq
+	if err := c.Decode(&m); err != nil {
+		return nil, err
+	}
+	if err := c.checkFenced(m.Token, extent.ToEnd(c.Off)); err != nil {
+		return nil, err
+	}
+	if err := c.srv.owner.cut(c, c.stream.ctx, c.Handle, c.Off); err != nil {
+		return nil, err
+	}
+	return okay(nil)
+}
+
+// checkFenced refuses to touch what a fence does not keep others out of.
+func (c *call) checkFenced(token uint64, ext extent.Extent) error {
+	c.stream.mu.Lock()
+	defer c.stream.mu.Unlock()
+	if area, ok := c.stream.exts[token]; !ok || area.handle != c.Handle || !area.ext.Contains(ext) {
+		return errno.New("ionserver: not within the fence", syscall.ESTALE)
+	}
+	return nil
 }
 
 func (c *call) peerOrphan() (*rpc.Frame, error) {

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
@@ -111,24 +113,74 @@ func TestPeersOfOtherViewsAreRefused(t *testing.T) {
 	}
 }
 
+// asPeer speaks to an owner as the I/O node with index 1 does.
+func (s *system) asPeer(t *testing.T, m *mount, h uint64) (call func(op ionpb.Op, fill func(*rpc.Frame), reply proto.Message) error, end func()) {
+	conn, err := rpc.Dial(t.Context(), s.addrs[0], rpc.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	call = func(op ionpb.Op, fill func(*rpc.Frame), reply proto.Message) error {
+		f := &rpc.Frame{Op: op, Epoch: m.view.Epoch, Handle: h}
+		fill(f)
+		r, err := conn.Call(t.Context(), f)
+		if err := errors.Join(err, r.Err()); err != nil || reply == nil {
+			return err
+		}
+		return r.Decode(reply)
+	}
+	require.NoError(t, call(ionpb.Op_PEER_HELLO, func(f *rpc.Frame) {
+		f.Encode(&ionpb.PeerHelloReq{Version: 1, From: s.addrs[1], View: m.view})
+	}, nil))
+	return call, func() { conn.Close() }
+}
+
+func withToken(token uint64) func(*rpc.Frame) {
+	return func(f *rpc.Frame) { f.Encode(&ionpb.TokenReq{Token: token}) }
+}
+
+// TestCutInTwoSteps: as long as not all owners are fenced, what is to be cut
+// off still counts for those who ask where the file ends.
+func TestCutInTwoSteps(t *testing.T) {
+	s := startSystem(t, 2, 1, func(_ int, o *Options) { o.DomainSize = 1 << 20 })
+	m := s.mount(t)
+	h := m.file(m.root, "f")
+	at := int64(0)
+	for m.place.Owner(h, at) != 0 {
+		at += 1 << 20
+	}
+	require.NoError(t, m.write(h, at, []byte("what is cut"), 0))
+	call, _ := s.asPeer(t, m, h)
+	reach := func() int64 {
+		var r ionpb.CollectResp
+		require.NoError(t, call(ionpb.Op_REACH, func(f *rpc.Frame) { f.Off, f.Len = at+100, 1; f.Encode(&ionpb.SessionReq{}) }, &r))
+		return r.End
+	}
+	var fence ionpb.FenceResp
+	require.NoError(t, call(ionpb.Op_FENCE, func(f *rpc.Frame) {
+		f.Off, f.Len, f.Flags = at+4, extent.ToEnd(at+4).Len, uint32(ionpb.Flag_CUT)
+	}, &fence))
+	require.Equal(t, at+11, reach())
+	cut := func(token uint64, off int64) error {
+		return call(ionpb.Op_FENCED_CUT, func(f *rpc.Frame) { f.Off = off; withToken(token)(f) }, nil)
+	}
+	require.ErrorIs(t, cut(fence.Token+1, at+4), syscall.ESTALE)
+	require.ErrorIs(t, cut(fence.Token, at), syscall.ESTALE)
+	require.ErrorIs(t, cut(fence.Token, -1), syscall.EINVAL)
+	require.Equal(t, at+11, reach())
+	require.NoError(t, cut(fence.Token, at+4))
+	require.Equal(t, at+4, reach())
+	require.NoError(t, call(ionpb.Op_UNFENCE, withToken(fence.Token), nil))
+}
+
 // TestFenceEndsWithItsStream: a peer that dies while it fences a file holds
 // nobody up.
 func TestFenceEndsWithItsStream(t *testing.T) {
 	s := startSystem(t, 2, 1, nil)
 	m := s.mount(t)
 	h, _ := m.fileHomedAt(m.root, "f", 0)
-	conn, err := rpc.Dial(t.Context(), s.addrs[0], rpc.Options{})
-	require.NoError(t, err)
-	call := func(op ionpb.Op, fill func(*rpc.Frame)) error {
-		f := &rpc.Frame{Op: op, Epoch: m.view.Epoch, Handle: h}
-		fill(f)
-		r, err := conn.Call(t.Context(), f)
-		return errors.Join(err, r.Err())
-	}
-	require.NoError(t, call(ionpb.Op_PEER_HELLO, func(f *rpc.Frame) { f.Encode(&ionpb.PeerHelloReq{Version: 1, From: s.addrs[1], View: m.view}) }))
-	require.NoError(t, call(ionpb.Op_FENCE, func(f *rpc.Frame) { f.Len = maxLockEnd }))
-	require.ErrorIs(t, call(ionpb.Op_FENCED_WRITE, func(f *rpc.Frame) { f.Encode(&ionpb.TokenReq{Token: 99}); f.Data = rpc.Static([]byte("x")) }), syscall.ESTALE)
-	require.ErrorIs(t, call(ionpb.Op_UNFENCE, func(f *rpc.Frame) { f.Encode(&ionpb.TokenReq{Token: 99}) }), syscall.ENOENT)
+	call, end := s.asPeer(t, m, h)
+	require.NoError(t, call(ionpb.Op_FENCE, func(f *rpc.Frame) { f.Len = maxLockEnd }, nil))
+	require.ErrorIs(t, call(ionpb.Op_FENCED_WRITE, func(f *rpc.Frame) { withToken(99)(f); f.Data = rpc.Static([]byte("x")) }, nil), syscall.ESTALE)
+	require.ErrorIs(t, call(ionpb.Op_UNFENCE, withToken(99), nil), syscall.ENOENT)
 	wrote := make(chan error, 1)
 	go func() { wrote <- m.write(h, 0, []byte("x"), 0) }()
 	select {
@@ -136,7 +188,7 @@ func TestFenceEndsWithItsStream(t *testing.T) {
 		t.Fatalf("the fence does not hold: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
-	conn.Close()
+	end()
 	require.NoError(t, <-wrote)
 }
 

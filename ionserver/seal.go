@@ -123,9 +123,9 @@ func (c *call) shut() (reopen func(), err error) {
 			return reopen, nil
 		}
 		if err == nil {
-			var release func()
-			if release, err = h.fence(c, c.Handle, extent.ToEnd(0), 0, busy); err == nil {
-				release()
+			var f *fences
+			if f, err = h.fence(c, c.Handle, extent.ToEnd(0), 0, busy); err == nil {
+				f.release()
 			}
 		}
 		if err != nil {

@@ -106,10 +106,13 @@ const (
 	Op_FENCE        Op = 63 // off, len -> FenceResp; at an owner
 	Op_UNFENCE      Op = 64 // TokenReq ->
 	Op_FENCED_WRITE Op = 65 // R off, data, TokenReq -> len written
-	Op_ORPHAN       Op = 66 // R SessionReq -> OrphanResp; at the home of handle
-	Op_NAME_LOCK    Op = 67 // NameLockReq -> NameLockResp; handle is the directory
-	Op_NAME_UNLOCK  Op = 68 // TokenReq ->
-	Op_FORGET       Op = 69 // ForgetReq -> ; at every owner
+	// Everything behind off is forgotten, within a fence with CUT, when all
+	// owners have given one.
+	Op_FENCED_CUT  Op = 74 // off, TokenReq -> ; at an owner
+	Op_ORPHAN      Op = 66 // R SessionReq -> OrphanResp; at the home of handle
+	Op_NAME_LOCK   Op = 67 // NameLockReq -> NameLockResp; handle is the directory
+	Op_NAME_UNLOCK Op = 68 // TokenReq ->
+	Op_FORGET      Op = 69 // ForgetReq -> ; at every owner
 	// Every byte of the file at this owner reaches the PVFS2 servers, and
 	// exclusive leases of others than the session in the body end before.
 	Op_WRITE_BACK Op = 70 // SessionReq -> CollectResp; at an owner
@@ -174,6 +177,7 @@ var (
 		63: "FENCE",
 		64: "UNFENCE",
 		65: "FENCED_WRITE",
+		74: "FENCED_CUT",
 		66: "ORPHAN",
 		67: "NAME_LOCK",
 		68: "NAME_UNLOCK",
@@ -230,6 +234,7 @@ var (
 		"FENCE":        63,
 		"UNFENCE":      64,
 		"FENCED_WRITE": 65,
+		"FENCED_CUT":   74,
 		"ORPHAN":       66,
 		"NAME_LOCK":    67,
 		"NAME_UNLOCK":  68,
@@ -5293,7 +5298,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*\xc2\x05\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*\xd2\x05\n" +
 	"\x02Op\x12\v\n" +
 	"\aINVALID\x10\x00\x12\t\n" +
 	"\x05HELLO\x10\x01\x12\b\n" +
@@ -5354,7 +5359,9 @@ const file_ion_proto_rawDesc = "" +
 	"\aCOLLECT\x10>\x12\t\n" +
 	"\x05FENCE\x10?\x12\v\n" +
 	"\aUNFENCE\x10@\x12\x10\n" +
-	"\fFENCED_WRITE\x10A\x12\n" +
+	"\fFENCED_WRITE\x10A\x12\x0e\n" +
+	"\n" +
+	"FENCED_CUT\x10J\x12\n" +
 	"\n" +
 	"\x06ORPHAN\x10B\x12\r\n" +
 	"\tNAME_LOCK\x10C\x12\x0f\n" +

@@ -297,6 +297,19 @@ func (m *model) rename(o op, dir *modelNode, name string, n *modelNode) syscall.
 	return 0
 }
 
+// rehangs reports whether a rename meets a directory that another node may have
+// moved there. Linux looks its names up with the lock of all renames held, and
+// cannot move what it still has of that directory elsewhere: ESTALE.
+func (m *model) rehangs(o op) bool {
+	if o.Do != "rename" {
+		return false
+	}
+	from, _, n, e1 := m.walk(o.Path)
+	dir, _, to, e2 := m.walk(o.To)
+	isDir := func(n *modelNode) bool { return n != nil && n.dir != nil }
+	return e1 == 0 && e2 == 0 && from != dir && (isDir(n) || isDir(to))
+}
+
 // check compares what a call returned with what the model says and returns
 // what differs, "" if nothing. It learns the inode numbers.
 func (m *model) check(proc int, o op, want, got result) string {

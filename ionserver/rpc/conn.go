@@ -29,7 +29,7 @@ const stallTime = 5 * time.Second
 
 // Options adjusts a connection; the zero value is right for production.
 type Options struct {
-	Dialer    func(ctx context.Context, addr string) (net.Conn, error) // nil: TCP
+	Dialer    func(ctx context.Context, addr string) (net.Conn, error) // nil: TCP, or a Unix socket to a peer on the same machine
 	Pool      *buf.Pool                                                // nil: one of its own
 	Logger    *slog.Logger                                             // nil: discard
 	Counters  *Counters                                                // nil: nothing is counted
@@ -43,10 +43,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.Dialer == nil {
-		d := &net.Dialer{Timeout: connectTimeout}
-		o.Dialer = func(ctx context.Context, addr string) (net.Conn, error) {
-			return d.DialContext(ctx, "tcp", addr)
-		}
+		o.Dialer = dialPeer
 	}
 	if o.Pool == nil {
 		o.Pool = new(buf.Pool)

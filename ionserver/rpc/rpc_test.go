@@ -90,7 +90,13 @@ func serveOn(t testing.TB, lis net.Listener, s *service, opt ServerOptions) (sto
 	return stop
 }
 
+// dial connects over TCP, unless opt says otherwise.
 func dial(t testing.TB, addr string, opt Options) *Conn {
+	if opt.Dialer == nil {
+		opt.Dialer = func(ctx context.Context, addr string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", addr)
+		}
+	}
 	c, err := Dial(t.Context(), addr, opt)
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
@@ -87,11 +88,29 @@ type server struct {
 	svc Service
 }
 
-// Serve answers on lis until ctx ends or accepting fails. It then breaks all
-// streams, closes lis, and returns when every Handler is closed; the error is
-// nil if ctx ended.
+// Serve answers on lis, and on a Unix socket if lis is of TCP, until ctx ends or
+// accepting fails. It then breaks all streams, closes lis, and returns when every
+// Handler is closed; the error is nil if ctx ended.
 func Serve(ctx context.Context, lis net.Listener, svc Service, opt ServerOptions) error {
 	s := &server{opt: opt.withDefaults(), svc: svc}
+	var group errgroup.Group
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, l := range []net.Listener{lis, listenNear(lis)} {
+		if l == nil {
+			continue
+		}
+		group.Go(func() error {
+			defer cancel()
+			return s.accept(ctx, l)
+		})
+	}
+	return group.Wait()
+}
+
+// accept answers on lis until ctx ends or accepting fails, and returns when every
+// Handler of its connections is closed.
+func (s *server) accept(ctx context.Context, lis net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { lis.Close() })
@@ -104,6 +123,7 @@ func Serve(ctx context.Context, lis net.Listener, svc Service, opt ServerOptions
 		switch {
 		case err == nil:
 			pause = 0
+			enlarge(conn)
 			group.Go(func() { s.serve(ctx, conn) })
 		case ctx.Err() != nil:
 			return nil

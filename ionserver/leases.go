@@ -24,6 +24,15 @@ const (
 	maxContention = 2 * time.Second
 )
 
+// calmReads is after how many reads with no write between them readers may keep
+// what they read again, however much a domain was contended for: those that are
+// saved from then on pay for the next revocation. One that is long counts as one
+// more for each readUnit bytes.
+const (
+	calmReads = 16
+	readUnit  = 64 << 10
+)
+
 // leaseTable is which sessions may keep bytes of the domains of one file that
 // this node owns, and who is at work on them. It is pure; the caller
 // serialises calls.
@@ -53,6 +62,7 @@ type domain struct {
 	writes, run uint64
 	runBy       uint64
 
+	reads     int64         // since the last write, as calmReads counts them
 	contended time.Time     // no leases before
 	pause     time.Duration // that the last revocation caused
 }
@@ -152,20 +162,28 @@ func (t *leaseTable) Conflicts(session uint64, ext extent.Extent, write bool) []
 	return slices.SortedFunc(maps.Values(found), func(a, b conflict) int { return cmp.Compare(a.session, b.session) })
 }
 
-// Wait counts an access that waits for revocations, so that no new lease comes
-// in its way. Waited, with what it returns, is its counterpart.
-func (t *leaseTable) Wait(ext extent.Extent, now time.Time) []int64 {
+// Wait counts an access to ext that waits until conflicts are revoked, so that no
+// new lease comes in its way. Waited, with what it returns, is its counterpart.
+// However many wait for one revocation, a domain is contended for once.
+func (t *leaseTable) Wait(ext extent.Extent, conflicts []conflict, now time.Time) []int64 {
 	at := t.within(ext)
 	for _, i := range at {
 		d := t.domains[i]
-		d.waiting++
-		if d.pause *= 2; now.After(d.contended.Add(4 * d.pause)) {
-			d.pause = 0 // that was long ago
+		area := extent.Extent{Off: i * t.domainSize, Len: t.domainSize}
+		if d.waiting == 0 && slices.ContainsFunc(conflicts, func(c conflict) bool { return c.ext.Overlaps(area) }) {
+			d.contend(now)
 		}
-		d.pause = min(max(d.pause, minContention), maxContention)
-		d.contended = now.Add(d.pause)
+		d.waiting++
 	}
 	return at
+}
+
+func (d *domain) contend(now time.Time) {
+	if d.pause *= 2; now.After(d.contended.Add(4 * d.pause)) {
+		d.pause = 0 // that was long ago
+	}
+	d.pause = min(max(d.pause, minContention), maxContention)
+	d.contended = now.Add(d.pause)
 }
 
 // Waited undoes Wait.
@@ -183,6 +201,7 @@ func (t *leaseTable) Touch(ext extent.Extent) {
 		d := t.domains[at]
 		d.writes++
 		d.run, d.runBy = d.writes, 0
+		d.reads = 0
 	}
 }
 
@@ -212,6 +231,9 @@ func (t *leaseTable) Begin(session uint64, ext extent.Extent, write bool) access
 		if d.writes++; d.runBy != session || d.writes == 1 {
 			d.run, d.runBy = d.writes, session
 		}
+		d.reads = 0
+	} else {
+		d.reads += 1 + ext.Len/readUnit
 	}
 	a.writes = d.writes
 	return a
@@ -244,7 +266,13 @@ func count(m map[uint64]int, key uint64) {
 // give says which of the wanted leases the access that ends may have.
 func (d *domain) give(a access, want uint32, now time.Time) uint32 {
 	untouched := a.alone && (d.writes == a.writes || d.runBy == a.session && d.run <= a.writes+1)
-	if want&(leaseRead|leaseWrite) == 0 || !untouched || d.waiting > 0 || now.Before(d.contended) {
+	if now.Before(d.contended) {
+		if d.reads < calmReads {
+			return 0
+		}
+		want &^= leaseWrite
+	}
+	if want&(leaseRead|leaseWrite) == 0 || !untouched || d.waiting > 0 {
 		return 0
 	}
 	if d.writer != 0 && d.writer != a.session {

@@ -18,6 +18,11 @@ const testDomain = 100
 // in is an extent in the domain with this index.
 func in(at int64) extent.Extent { return extent.Extent{Off: at * testDomain, Len: 10} }
 
+// fight has an access to a domain wait until the leases of session 1 there end.
+func fight(t *leaseTable, at int64, now time.Time) []int64 {
+	return t.Wait(in(at), []conflict{{session: 1, ext: in(at)}}, now)
+}
+
 // once begins and ends an access that asks for leases.
 func once(t *leaseTable, session uint64, at int64, write bool, want uint32, now time.Time) uint32 {
 	return t.End(t.Begin(session, in(at), write), want, now)
@@ -98,11 +103,11 @@ func TestLeaseGrants(t *testing.T) {
 		{"somebody's write is at work", nil, false, leaseRead, func(t *leaseTable) { t.Begin(2, in(0), true) }, 0},
 		{"somebody's read is at work", nil, true, both, func(t *leaseTable) { t.Begin(2, in(0), false) }, leaseRead},
 		{"somebody's write was at work", func(t *leaseTable) { t.Begin(2, in(0), true) }, false, leaseRead, nil, 0},
-		{"somebody waits", nil, false, both, func(t *leaseTable) { t.Wait(in(0), now.Add(-time.Hour)) }, 0},
-		{"it is fought over", nil, false, both, func(t *leaseTable) { t.Waited(t.Wait(in(0), now), now) }, 0},
+		{"somebody waits", nil, false, both, func(t *leaseTable) { fight(t, 0, now.Add(-time.Hour)) }, 0},
+		{"it is fought over", nil, false, both, func(t *leaseTable) { t.Waited(fight(t, 0, now), now) }, 0},
 		{"it was fought over", nil, false, both, func(t *leaseTable) {
 			past := now.Add(-minContention)
-			t.Waited(t.Wait(in(0), past), past)
+			t.Waited(fight(t, 0, past), past)
 		}, both},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -128,7 +133,7 @@ func TestLeaseContention(t *testing.T) {
 	last := time.Duration(0)
 	for range 12 {
 		require.NotZero(t, once(&table, 1, 0, true, leaseWrite, now))
-		waiting := table.Wait(in(0), now)
+		waiting := fight(&table, 0, now)
 		table.Drop(1, in(0), leaseRead|leaseWrite, now)
 		table.Waited(waiting, now)
 		pause := table.domains[0].contended.Sub(now)
@@ -138,11 +143,53 @@ func TestLeaseContention(t *testing.T) {
 		last, now = pause, now.Add(pause)
 	}
 	require.Equal(t, maxContention, last)
-	table.Waited(table.Wait(in(0), now), now)
+	table.Waited(fight(&table, 0, now), now)
 	now = now.Add(10 * maxContention)
 	require.NotZero(t, once(&table, 1, 0, true, leaseWrite, now))
-	table.Wait(in(0), now)
+	fight(&table, 0, now)
 	require.Equal(t, minContention, table.domains[0].contended.Sub(now), "that was long ago")
+}
+
+// TestLeaseContentionOnce: those who wait for one revocation have contended once,
+// and a domain of which nothing is revoked has not been contended for.
+func TestLeaseContentionOnce(t *testing.T) {
+	table := newLeaseTable(testDomain)
+	now := time.Now()
+	for at := range int64(2) {
+		once(&table, 1, at, true, leaseWrite, now)
+	}
+	for range 5 {
+		table.Wait(extent.ToEnd(0), []conflict{{session: 1, ext: in(1)}}, now)
+	}
+	require.Equal(t, minContention, table.domains[1].pause)
+	require.Zero(t, table.domains[0].pause)
+}
+
+// TestLeaseCalm: where nobody writes any more, readers get leases before the
+// pause is over: after some small reads, or a long one. Who writes does not.
+func TestLeaseCalm(t *testing.T) {
+	const both = leaseRead | leaseWrite
+	now := time.Now()
+	fought := func() *leaseTable {
+		table := newLeaseTable(testDomain << 20)
+		once(&table, 1, 0, true, leaseWrite, now)
+		waiting := fight(&table, 0, now)
+		table.Drop(1, in(0), both, now)
+		table.Waited(waiting, now)
+		return &table
+	}
+	table := fought()
+	for range calmReads - 1 {
+		require.Zero(t, once(table, 2, 0, false, both, now))
+	}
+	require.Zero(t, once(table, 1, 0, true, leaseRead, now))
+	for range calmReads - 1 {
+		require.Zero(t, once(table, 2, 0, false, both, now), "counted anew")
+	}
+	require.Equal(t, leaseRead, once(table, 2, 0, false, both, now))
+	table = fought()
+	long := extent.Extent{Len: 1 << 20}
+	require.Equal(t, leaseRead, table.End(table.Begin(2, long, false), leaseRead, now))
 }
 
 // TestLeaseDrop: giving up the right to write keeps the other one, unless that
@@ -202,7 +249,7 @@ func (w *leaseWorld) begin(s uint64, at int64, write bool) {
 
 // revoke ends what is in the way, or begins to.
 func (w *leaseWorld) revoke(conflicts []conflict, at int64) {
-	w.waits = append(w.waits, w.table.Wait(in(at), w.now))
+	w.waits = append(w.waits, w.table.Wait(in(at), conflicts, w.now))
 	for _, c := range conflicts {
 		if w.IntN(4) > 0 {
 			w.drop(c.session, at, c.leases)

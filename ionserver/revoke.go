@@ -16,7 +16,7 @@ import (
 // that a write of the mounts concerned would wait for.
 func (c *call) revoke(ctx context.Context, f *ownedFile, ext extent.Extent, conflicts []conflict) error {
 	f.mu.Lock()
-	waiting := f.leases.Wait(ext, time.Now())
+	waiting := f.leases.Wait(ext, conflicts, time.Now())
 	f.mu.Unlock()
 	err := c.wait(func() error {
 		g, ctx := errgroup.WithContext(ctx)

@@ -363,15 +363,3 @@ func (c *call) readlink() (*rpc.Frame, error) {
 	}
 	return okay(&ionpb.ReadlinkResp{Target: []byte(a.Target)})
 }
-
-func (c *call) statFS() (*rpc.Frame, error) {
-	s, err := c.srv.pvfs.StatFS(c.ctx)
-	if err != nil {
-		return nil, err
-	}
-	return okay(&ionpb.StatFSResp{
-		BlockSize: defaultBlock, Blocks: uint64(s.Total) / defaultBlock,
-		BlocksFree: uint64(s.Free) / defaultBlock, BlocksAvail: uint64(s.Free) / defaultBlock,
-		Files: s.Handles, FilesFree: s.HandlesFree, NameMax: 255,
-	})
-}

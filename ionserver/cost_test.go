@@ -163,3 +163,27 @@ func TestCostOfFlushing(t *testing.T) {
 	require.LessOrEqual(t, s.asked("flush"), 3*one)
 	require.EqualValues(t, 1<<20, s.stored(h))
 }
+
+// TestCostOfStatFS: mounts that ask how full the file system is while the servers
+// are being asked get one answer together.
+func TestCostOfStatFS(t *testing.T) {
+	const many, servers = 24, 2
+	s := startSystem(t, 1, servers, patient)
+	ms := []*mount{s.mount(t), s.mount(t)}
+	received := func() uint64 { return s.nodes[0].counters.Snapshot().Requests[ionpb.Op_STATFS.Key()] }
+	s.pvfs.Kill(1)
+	var all sync.WaitGroup
+	for i := range many {
+		all.Go(func() {
+			var r ionpb.StatFSResp
+			if _, err := ms[i%2].call(t.Context(), 0, rpc.Frame{Op: ionpb.Op_STATFS, Handle: ms[0].root}, nil, &r); err != nil || r.Blocks == 0 {
+				panic(fmt.Sprint(r.Blocks, " blocks: ", err))
+			}
+		})
+	}
+	until(t, "all are at the I/O node", func() bool { return received() == many })
+	s.pvfs.Restart(1)
+	all.Wait()
+	t.Logf("%d requests to servers for %d questions", s.asked("statfs"), many)
+	require.Less(t, s.asked("statfs"), int64(many))
+}

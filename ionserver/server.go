@@ -137,6 +137,7 @@ type Server struct {
 	home     *home
 	owner    *owner
 	flushes  *round.Group[uint64, flushing, struct{}] // by file
+	figures  *figures
 	locks    *lockService
 	journal  *round.Journal // of what was carried out together
 	names    keyLock[nameKey]
@@ -190,6 +191,7 @@ func New(opt Options) (*Server, error) {
 	s.home, s.owner, s.locks = newHome(s), newOwner(s, store), newLockService()
 	s.journal = round.NewJournal(journalled)
 	s.flushes = newFlushes(s)
+	s.figures = newFigures(s)
 	s.peers = make([]*peerLink, len(opt.Peers))
 	for i, addr := range opt.Peers {
 		if i != s.self {
@@ -262,6 +264,7 @@ func (s *Server) Run(ctx context.Context) error {
 	endWork()
 	err := errors.Join(g.Wait(), unsaved)
 	s.flushes.Wait()
+	s.figures.Wait()
 	last, endLast := context.WithTimeout(context.WithoutCancel(ctx), s.opt.Drain)
 	defer endLast()
 	s.unmarkServing(last)

@@ -75,7 +75,11 @@ func (a *app) enter(ctx context.Context, f enterFlags, argv []string) error {
 	if err != nil {
 		return err
 	}
-	if err := mounted(ctx, file, f.node); err != nil {
+	check := func() error { return mounted(ctx, file, f.node) }
+	if f.parent != 0 { // which has seen that it answers
+		check = func() error { return mountedAt(file, f.node) }
+	}
+	if err := check(); err != nil {
 		return err
 	}
 	if f.parent != 0 {

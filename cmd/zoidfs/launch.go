@@ -186,6 +186,17 @@ func firstReport(r *os.File) string {
 
 // mounted returns an error unless node k of the system has a mount that answers.
 func mounted(ctx context.Context, f *cluster.File, k int) error {
+	if err := mountedAt(f, k); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return mounts.Answer(ctx, f.Nodes[k].Mount)
+}
+
+// mountedAt returns an error unless node k of the system has a mount, and asks
+// nobody but the kernel.
+func mountedAt(f *cluster.File, k int) error {
 	if k < 0 || k >= len(f.Nodes) {
 		return fmt.Errorf("there is no node %d: the system has nodes 0 to %d", k, len(f.Nodes)-1)
 	}
@@ -197,9 +208,7 @@ func mounted(ctx context.Context, f *cluster.File, k int) error {
 	if !found || m.FSType != mounts.FSType {
 		return fmt.Errorf("%s is not mounted at %s, see: zoidfs up", n.Name, n.Mount)
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	return mounts.Answer(ctx, n.Mount)
+	return nil
 }
 
 // isTerminal reports whether f is a character device, as a terminal is.

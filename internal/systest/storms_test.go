@@ -158,6 +158,7 @@ func (s *storm) createUnlink(t *testing.T, ranks int) {
 	require.EqualValues(t, n, all.RPC.Requests["close"])
 	require.LessOrEqual(t, all.RPC.Requests["open"], n/4, "their homes know already")
 	require.LessOrEqual(t, sum(all.PVFS.Requests, makes...), 3*n+20, "beyond the data")
+	require.LessOrEqual(t, all.RPC.Requests["statfs"], int64(4), "a start of processes asks each node once")
 	all, _ = s.together(t, ranks, dir, "unlink")
 	require.EqualValues(t, n, all.RPC.Requests["unlink"])
 	require.LessOrEqual(t, sum(all.PVFS.Requests, "rmdirent", "tree_remove", "remove"), 2*n)

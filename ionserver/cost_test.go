@@ -14,6 +14,7 @@ import (
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
+	"github.com/zoidfs/zoidfs/pvfs"
 )
 
 // patient is an I/O node that writes nothing back for its age.
@@ -186,4 +187,42 @@ func TestCostOfStatFS(t *testing.T) {
 	all.Wait()
 	t.Logf("%d requests to servers for %d questions", s.asked("statfs"), many)
 	require.Less(t, s.asked("statfs"), int64(many))
+}
+
+// TestCostOfTimes: the modification times of files that were written in the same
+// second are saved together.
+func TestCostOfTimes(t *testing.T) {
+	const files, ions, servers = 36, 2, 2
+	s := startSystem(t, ions, servers, func(_ int, o *Options) { o.Persist = time.Hour })
+	m := s.mount(t)
+	var hs []uint64
+	for i := range files {
+		hs = append(hs, m.file(m.root, fmt.Sprint("f", i)))
+		require.NoError(t, m.write(hs[i], 0, []byte("x"), 0))
+	}
+	times := make(map[uint64]int64)
+	distinct := make(map[int64]bool)
+	for _, h := range hs {
+		a, err := m.stat(h)
+		require.NoError(t, err)
+		times[h] = a.Mtime
+		distinct[a.Mtime] = true
+	}
+	saves := func() int64 { return s.asked("setattr") + s.asked("tree_setattr") + s.asked("listattr") }
+	before := saves() // the links that are traces of sessions take some
+	for _, n := range s.nodes {
+		n.home.persistAll(t.Context(), time.Minute)
+	}
+	sent := saves() - before
+	t.Logf("%d requests for %d files of %d times", sent, files, len(distinct))
+	require.LessOrEqual(t, sent, int64(2*ions*servers*len(distinct)))
+	for h, mtime := range times {
+		a, err := s.nodes[0].client.GetAttr(t.Context(), pvfs.Handle(h))
+		require.NoError(t, err)
+		require.Equal(t, mtime, a.Mtime)
+	}
+	for _, n := range s.nodes {
+		n.home.persistAll(t.Context(), time.Minute)
+	}
+	require.Equal(t, before+sent, saves(), "nothing is left to be saved")
 }

@@ -4,12 +4,8 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
@@ -294,85 +290,4 @@ func (h *home) orphaned(handle uint64) bool {
 	defer h.mu.Unlock()
 	i := h.inodes[handle]
 	return i != nil && i.orphan
-}
-
-// persist saves the modification time. The caller holds the inode's place in
-// ops, exclusively.
-func (h *home) persist(ctx context.Context, handle uint64) error {
-	h.mu.Lock()
-	var mtime int64
-	if i := h.inodes[handle]; i != nil {
-		if i.mtime == i.saved {
-			i.mtime = 0
-		}
-		mtime = i.mtime
-		h.dropLocked(handle, i)
-	}
-	h.mu.Unlock()
-	if mtime == 0 {
-		return nil
-	}
-	err := stale(h.srv.pvfs.SetAttr(ctx, pvfs.Handle(handle), pvfs.SetAttr{Mtime: &mtime, CtimeNow: true}))
-	if err != nil && errno.Of(err) != syscall.ESTALE { // of what is gone there is nothing to save
-		return err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if i := h.inodes[handle]; i != nil {
-		i.saved = mtime
-		if i.mtime == mtime {
-			i.mtime = 0
-		}
-		h.dropLocked(handle, i)
-	}
-	return err
-}
-
-// persistAll collects and saves all modification times, as far as that can be
-// done now.
-func (h *home) persistAll(ctx context.Context, timeout time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	h.mu.Lock()
-	var todo []uint64
-	for handle, i := range h.inodes {
-		if (i.mtime != 0 || len(i.writers)+len(i.ends) > 0) && !i.gone {
-			todo = append(todo, handle)
-		}
-		h.dropLocked(handle, i)
-	}
-	h.mu.Unlock()
-	eachHandle(todo, func(handle uint64) {
-		err := h.save(ctx, background{}, handle, true)
-		if err != nil && ctx.Err() == nil && errno.Of(err) != syscall.ESTALE {
-			h.srv.log.Warn("modification time not saved", "handle", handle, "err", err)
-		}
-	})
-}
-
-// eachHandle calls f with each handle, some at a time.
-func eachHandle(handles []uint64, f func(handle uint64)) {
-	slices.Sort(handles)
-	var g errgroup.Group
-	g.SetLimit(8)
-	for _, handle := range handles {
-		g.Go(func() error { f(handle); return nil })
-	}
-	_ = g.Wait()
-}
-
-// save collects and persists.
-func (h *home) save(ctx context.Context, w waiter, handle uint64, hurry bool) error {
-	release, err := lockKey(w, ctx, &h.ops, handle, true)
-	if err != nil {
-		return err
-	}
-	defer release()
-	if _, err := h.collect(ctx, w, handle, 0, hurry); err != nil {
-		return err
-	}
-	if err := h.settle(ctx, w, handle, hurry); err != nil {
-		return err
-	}
-	return h.persist(ctx, handle)
 }

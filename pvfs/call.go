@@ -110,14 +110,19 @@ func (k *call) free() {
 // encode builds the request about object obj with target, both of which the
 // capability names. The null capability goes with kinds that need no right.
 func (k *call) encode(body wire.Request, obj, target Handle) error {
-	s, c := &k.scratch, k.client
-	now := time.Now().Unix()
+	s := &k.scratch
 	s.handles = [2]wire.Handle{obj, target}
-	s.cap = wire.Capability{Issuer: c.issuer, FSID: c.fsid, Timeout: now + lifeSeconds, Ops: wire.MayAll, Handles: s.handles[:]}
 	if obj == target {
-		s.cap.Handles = s.handles[:1]
+		return k.encodeFor(body, s.handles[:1])
 	}
-	s.hints[0] = wire.ObjectHint(obj)
+	return k.encodeFor(body, s.handles[:])
+}
+
+// encodeFor builds the request about objects, all of which the capability names.
+func (k *call) encodeFor(body wire.Request, objects []Handle) error {
+	s, c := &k.scratch, k.client
+	s.cap = wire.Capability{Issuer: c.issuer, FSID: c.fsid, Timeout: time.Now().Unix() + lifeSeconds, Ops: wire.MayAll, Handles: objects}
+	s.hints[0] = wire.ObjectHint(objects[0])
 	var err error
 	k.frame, err = wire.AppendRequestFrame(k.frame[:0], 1, &s.cap, s.hints[:], body)
 	return err

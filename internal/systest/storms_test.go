@@ -108,7 +108,7 @@ func (s *storm) together(t *testing.T, ranks int, path string, actions ...string
 
 // makes are requests of I/O nodes in a storm of creates. The first ones of a storm
 // find out how the directory is, which costs the same however many follow.
-var makes = []string{"create", "batch_create", "crdirent", "setattr", "lookup_path", "getattr", "geteattr", "listattr", "readdir", "getdirent"}
+var makes = []string{"create", "batch_create", "crdirent", "setattr", "tree_setattr", "lookup_path", "getattr", "geteattr", "listattr", "readdir", "getdirent"}
 
 // sum is how many of the requests are of these kinds.
 func sum(requests map[string]int64, kinds ...string) (n int64) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -85,6 +86,46 @@ func (s *suite) testSetAttr(t *testing.T) {
 	require.Equal(t, []int64{3000, 4000}, []int64{a.Mtime, a.Atime}, "of a directory that had changed")
 	err = s.c.SetAttr(ctx, f.Handle+1e6, pvfs.SetAttr{Mode: ptr[uint32](0)})
 	require.Error(t, err)
+}
+
+// testSetMtimes: files of all servers get one time, whatever else is wrong with one
+// of them.
+func (s *suite) testSetMtimes(t *testing.T) {
+	ctx := s.ctx(t)
+	const files, gone = 24, 7
+	d := s.mkdir(t)
+	var hs []pvfs.Handle
+	for i := range files {
+		a, err := s.c.Create(ctx, d, fmt.Sprint("f", i), pvfs.CreateOptions{Mode: 0o640, UID: uint32(i)})
+		require.NoError(t, err)
+		hs = append(hs, a.Handle)
+	}
+	require.NoError(t, s.c.Remove(ctx, d, fmt.Sprint("f", gone)))
+	before, sent := time.Now().Unix(), s.c.Stats().Requests
+	var mu sync.Mutex
+	told := make(map[int]error)
+	s.c.SetMtimes(ctx, hs, 2000, func(i int, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		require.NotContains(t, told, i)
+		told[i] = err
+	})
+	require.Len(t, told, files)
+	now := s.c.Stats().Requests
+	require.LessOrEqual(t, now["tree_setattr"]-sent["tree_setattr"]+now["setattr"]-sent["setattr"]+now["listattr"]-sent["listattr"], int64(4*len(s.c.Servers())))
+	for i, h := range hs {
+		if i == gone {
+			require.ErrorIs(t, told[i], syscall.ENOENT)
+			continue
+		}
+		require.NoError(t, told[i])
+		a, err := s.c.GetAttr(ctx, h)
+		require.NoError(t, err)
+		require.Equal(t, int64(2000), a.Mtime)
+		require.GreaterOrEqual(t, a.Ctime, before-1)
+		require.Equal(t, []uint32{0o640, uint32(i)}, []uint32{a.Mode, a.UID})
+		require.NotNil(t, a.Layout, "the layout is untouched")
+	}
 }
 
 func (s *suite) testListAttr(t *testing.T) {

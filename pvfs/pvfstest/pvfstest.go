@@ -49,6 +49,7 @@ func Run(t *testing.T, url string) {
 		{"Names", (*suite).testNames},
 		{"CreateAttr", (*suite).testCreateAttr},
 		{"SetAttr", (*suite).testSetAttr},
+		{"SetMtimes", (*suite).testSetMtimes},
 		{"Symlink", (*suite).testSymlink},
 		{"LinkUnlinkRelink", (*suite).testLinkUnlinkRelink},
 		{"Remove", (*suite).testRemove},

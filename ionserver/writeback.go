@@ -156,10 +156,11 @@ func (o *owner) stabilise(w waiter, ctx context.Context, f *ownedFile) error {
 // the mounts. They know before the caller does, so that whoever is told by a
 // reply does not report it once more.
 func (o *owner) failed(w waiter, ctx context.Context, f *ownedFile, err error) {
+	gone := errno.Of(err) == syscall.ESTALE
 	switch {
 	case noSpace(err):
 		o.space.stuck.Store(true)
-	case errno.Of(err) == syscall.ESTALE:
+	case gone:
 		f.data.Discard(extent.ToEnd(0))
 	}
 	f.mu.Lock()
@@ -169,7 +170,10 @@ func (o *owner) failed(w waiter, ctx context.Context, f *ownedFile, err error) {
 	if known {
 		return
 	}
-	if first {
+	switch {
+	case gone: // removed while it was on its way, as a rule by its last close
+		o.srv.log.Debug("not written back: the file is gone", "handle", f.handle, "err", err)
+	case first:
 		o.srv.log.Warn("not written back yet", "handle", f.handle, "errno", errno.Of(err), "err", err)
 	}
 	_ = w.wait(func() error {

@@ -48,8 +48,8 @@ func TestKillIONs(t *testing.T) {
 	c.noPanics(t)
 }
 
-// killing kills I/O nodes in turn and starts them again, until the test has what
-// it wants and calls what killing returns: with the number of kills.
+// killing kills I/O nodes in turn and starts them again, until the test ends or
+// has what it wants and calls what killing returns: with the number of kills.
 func killing(t *testing.T, c *cluster) (stop func() int) {
 	t.Helper()
 	rng := rand.New(rand.NewSource(seed(t)))
@@ -78,11 +78,13 @@ func killing(t *testing.T, c *cluster) (stop func() int) {
 			}
 		}
 	})
-	return func() int {
+	stop = sync.OnceValue(func() int {
 		close(end)
 		loop.Wait()
 		return kills
-	}
+	})
+	t.Cleanup(func() { stop() })
+	return stop
 }
 
 // listening reports whether somebody has a TCP address.

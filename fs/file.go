@@ -108,15 +108,17 @@ func (n *node) Fsync(ctx context.Context, fh fusefs.FileHandle, flags uint32) sy
 
 // readResult hands the memory in which data lies to writev(2) on the FUSE
 // device and lets go of it afterwards.
-type readResult struct{ data *holder.Bytes }
+type readResult holder.Bytes
 
-func (r *readResult) Size() int                       { return r.data.Len() }
-func (r *readResult) Slices() ([][]byte, fuse.Status) { return r.data.Slices(), fuse.OK }
-func (r *readResult) Done()                           { r.data.Release() }
+func (r *readResult) data() *holder.Bytes { return (*holder.Bytes)(r) }
+
+func (r *readResult) Size() int                       { return r.data().Len() }
+func (r *readResult) Slices() ([][]byte, fuse.Status) { return r.data().Slices(), fuse.OK }
+func (r *readResult) Done()                           { r.data().Release() }
 
 // Bytes is there for the interface; with Slices it is not called.
 func (r *readResult) Bytes(p []byte) ([]byte, fuse.Status) {
-	return p[:r.data.CopyTo(p)], fuse.OK
+	return p[:r.data().CopyTo(p)], fuse.OK
 }
 
 func (n *node) Read(ctx context.Context, fh fusefs.FileHandle, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
@@ -131,7 +133,7 @@ func (n *node) Read(ctx context.Context, fh fusefs.FileHandle, dest []byte, off 
 		return fuse.ReadResultData(nil), 0
 	}
 	n.m.countRead(c, data.Len())
-	return &readResult{data}, 0
+	return (*readResult)(data), 0
 }
 
 // Write writes data at an offset packed by packWrite.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -112,25 +113,31 @@ func (h *Handle) read(ctx context.Context, e extent.Extent) (out *Bytes, dense b
 		return nil, false, err
 	}
 	defer hold.Release()
-	parts, err := f.readParts(ctx, e, h.right, out)
-	if err != nil {
+	if err := f.readParts(ctx, e, h.right, before, out); err != nil {
 		out.Release()
 		return nil, false, err
 	}
-	join(parts, max(before.end, f.glimpse().end), out)
 	return out, dense, nil
 }
 
-// readParts reads e, as many requests as that takes.
-func (f *File) readParts(ctx context.Context, e extent.Extent, r right, out *Bytes) ([]part, error) {
-	exts := f.h.client.Split(e)
-	if len(exts) == 1 { // as most are, and this takes less memory
+// readParts reads e, as many requests as that takes, and puts out together;
+// before was taken earlier.
+func (f *File) readParts(ctx context.Context, e extent.Extent, r right, before Glimpse, out *Bytes) error {
+	if chunkAt(e.Off, f.h.client.View().DomainSize).Contains(e) { // as most do, and this takes less memory
 		p, err := f.readPart(ctx, e, r, out)
-		return []part{p}, err
+		if err == nil {
+			join(out, max(before.end, f.glimpse().end), p)
+		}
+		return err
 	}
+	exts := f.h.client.Split(e)
 	parts, errs := make([]part, len(exts)), make([]error, len(exts))
 	each(len(exts), func(i int) { parts[i], errs[i] = f.readPart(ctx, exts[i], r, out) })
-	return parts, cmp.Or(errs...)
+	err := cmp.Or(errs...)
+	if err == nil {
+		join(out, max(before.end, f.glimpse().end), parts...)
+	}
+	return err
 }
 
 // readPart reads e, which one READ can carry, from the cache or its owner.
@@ -140,6 +147,9 @@ func (f *File) readPart(ctx context.Context, e extent.Extent, r right, out *Byte
 		return part{}, err
 	}
 	out.keep(v)
+	if int64(v.Len()) == e.Len { // all was known
+		return part{ext: e, end: e.End(), slices: slices.Clip(v.Slices())}, nil
+	}
 	out.keep(got)
 	return lay(e, v, got), nil
 }
@@ -239,7 +249,7 @@ func lay(e extent.Extent, v *cache.View, got brought) part {
 
 // join puts parts together. One that is short ends at the end of what is
 // published; if this node has written further on, a hole lies there.
-func join(parts []part, end int64, out *Bytes) {
+func join(out *Bytes, end int64, parts ...part) {
 	for _, p := range parts {
 		if hole := min(p.ext.End(), end) - p.end; hole > 0 {
 			p.slices = appendZeros(p.slices, hole)

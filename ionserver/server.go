@@ -346,7 +346,7 @@ func (s *Server) start(ctx context.Context) error {
 // sweepSessions ends silent sessions until ctx ends. What that takes at PVFS2
 // is done in goroutines of g, so that an absent server holds nobody up.
 func (s *Server) sweepSessions(ctx context.Context, g *errgroup.Group) error {
-	tick := time.NewTicker(s.opt.Lease / 5)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
 		select {
@@ -354,7 +354,9 @@ func (s *Server) sweepSessions(ctx context.Context, g *errgroup.Group) error {
 			return nil
 		case <-tick.C:
 		}
-		for _, sess := range s.sessions.expired(time.Now()) {
+		expired, next := s.sessions.expired(time.Now())
+		tick.Reset(min(next, s.opt.Lease/5))
+		for _, sess := range expired {
 			s.log.Warn("session expired", "session", sess.id, "name", sess.name)
 			if s.sessions.kill(sess) {
 				s.locks.dropSession(sess.id)

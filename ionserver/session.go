@@ -143,13 +143,18 @@ func (t *sessionTable) kill(s *session) bool {
 	return true
 }
 
-// expired returns the sessions that were silent for the lease at this time,
-// and forgets the dead ones that have settled.
-func (t *sessionTable) expired(now time.Time) (out []*session) {
+// expired returns the sessions that were silent for the lease at this time, and
+// in what time the next one can have been. It forgets the dead ones that have
+// settled.
+func (t *sessionTable) expired(now time.Time) (out []*session, next time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	next = t.lease
 	for _, id := range slices.Sorted(maps.Keys(t.live)) {
-		if s := t.live[id]; s.silent(now) >= t.lease {
+		s := t.live[id]
+		if left := t.lease - s.silent(now); left > 0 {
+			next = min(next, left)
+		} else {
 			out = append(out, s)
 		}
 	}
@@ -160,7 +165,7 @@ func (t *sessionTable) expired(now time.Time) (out []*session) {
 		default:
 		}
 	}
-	return out
+	return out, next
 }
 
 func (t *sessionTable) all() []*session {

@@ -20,14 +20,19 @@ func TestSessionTableExpiry(t *testing.T) {
 		table := newSessionTable(15 * time.Second)
 		s := table.open(&ionpb.HelloReq{Name: "node", Mountpoint: "/zfs", Pid: 1}, "addr")
 		time.Sleep(14 * time.Second)
-		require.Empty(t, table.expired(time.Now()))
+		none, next := table.expired(time.Now())
+		require.Empty(t, none)
+		require.Equal(t, time.Second, next)
 		r := &rpc.Request{Frame: &rpc.Frame{ID: 1, Op: ionpb.Op_PING}}
 		_, _, alive := s.begin(r, time.Now())
 		require.True(t, alive)
 		time.Sleep(14 * time.Second)
-		require.Empty(t, table.expired(time.Now()), "any request renews")
-		time.Sleep(time.Second)
-		require.Equal(t, []*session{s}, table.expired(time.Now()))
+		none, next = table.expired(time.Now())
+		require.Empty(t, none, "any request renews")
+		time.Sleep(next)
+		one, next := table.expired(time.Now())
+		require.Equal(t, []*session{s}, one)
+		require.Equal(t, 15*time.Second, next, "there is no other")
 	})
 }
 

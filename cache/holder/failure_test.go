@@ -51,6 +51,33 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// TestRestartsInARow: what was kept back and sent after the first restart does
+// not count as kept back at the second one, under a session that nobody awaits.
+func TestRestartsInARow(t *testing.T) {
+	r := newRig(t, ionserver.Options{WriteBack: time.Hour, Drain: 50 * time.Millisecond})
+	p, q := r.nodes()
+	h := p.file()
+	w := p.open(h, consistency.Strong, rw)
+	for _, off := range []int64{0, mib} { // of both I/O nodes
+		w.write(off, "before")
+		eventually(t, "a lease to keep writes back", func() bool { return p.sent("write", func() { w.write(off, "BEFORE") }) == 0 })
+	}
+	for range 3 {
+		for i := range r.ions {
+			old := p.client.Sessions()[i].ID
+			r.crash(i)
+			eventually(t, "a new session", func() bool { s := p.client.Sessions()[i]; return s.Up && s.ID != old })
+		}
+		require.Empty(t, w.file.keptBack(func(int64) bool { return true }))
+	}
+	w.fsync()
+	w.close()
+	x := q.open(h, consistency.Strong, syscall.O_RDONLY)
+	defer x.close()
+	require.Equal(t, "BEFORE", x.read(0, 6))
+	require.Equal(t, "BEFORE", x.read(mib, 10))
+}
+
 // TestCutIsNotReplayed: what was cut off does not come back when the I/O nodes
 // that had it in memory die, also where an answer came late.
 func TestCutIsNotReplayed(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
@@ -117,7 +118,28 @@ func (f *File) settleWith(session uint64, x owed, taken bool) {
 func (f *File) resend(ctx context.Context, c *chunk, r *ionclient.Reclaim) error {
 	f.park(c)
 	defer f.unpark(c)
-	v := f.data.Take(c.ext, c.ext.Len)
+	f.mu.Lock()
+	b, how := c.next, c.how
+	c.next, c.how = nil, manner{} // or the next restart would find it kept back under a session that is long over
+	f.mu.Unlock()
+	err := f.sendAgain(ctx, c.ext, r)
+	f.mu.Lock()
+	if err != nil {
+		f.sentLocked(c, how, errAgain)
+	}
+	f.mu.Unlock()
+	if b != nil {
+		if err != nil {
+			b.err = errAgain
+		}
+		close(b.done)
+	}
+	return err
+}
+
+// sendAgain sends what is dirty of e over r.
+func (f *File) sendAgain(ctx context.Context, e extent.Extent, r *ionclient.Reclaim) error {
+	v := f.data.Take(e, e.Len)
 	if v == nil {
 		return nil
 	}
@@ -132,5 +154,14 @@ func (f *File) resend(ctx context.Context, c *chunk, r *ionclient.Reclaim) error
 		first = cmp.Or(first, f.retain(retained{view: v, load: x, stamp: g.Stamp}, g.Tenure))
 	}
 	f.data.Done(v, first == nil)
+	if ionclient.IsRefusal(first) && hopeless(first) {
+		for _, e := range v.Extents() {
+			f.data.Discard(e)
+		}
+		f.mu.Lock()
+		f.failLocked(first)
+		f.mu.Unlock()
+		return nil
+	}
 	return first
 }

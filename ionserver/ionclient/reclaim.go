@@ -2,6 +2,7 @@ package ionclient
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -107,7 +108,7 @@ func (r *Reclaim) Replay(ctx context.Context, h uint64, exts []extent.Extent, pi
 	return err == nil, r.c().refused("replay", h, err)
 }
 
-// Write is Client.Write.
+// Write is Client.Write, once.
 func (r *Reclaim) Write(ctx context.Context, h uint64, exts []extent.Extent, pieces [][]byte, flags uint32) (int64, Grant, error) {
 	hull, err := hullOf("Write", exts)
 	if err != nil {
@@ -166,6 +167,13 @@ func (c *Client) reassert(ctx context.Context, want func(h uint64) bool) {
 
 // replyError is a refusal, in contrast to a connection that broke.
 type replyError struct{ error }
+
+// IsRefusal reports whether an error of a Reclaim is the answer of its I/O node, in
+// contrast to one of the connection, or of a view that is over.
+func IsRefusal(err error) bool {
+	var e replyError
+	return errors.As(err, &e)
+}
 
 // Unwrap gives errno.Of the errno of the refusal.
 func (e replyError) Unwrap() error { return e.error }

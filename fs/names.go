@@ -128,7 +128,7 @@ func (n *node) Tmpfile(context.Context, uint32, uint32, *fuse.EntryOut) (*fusefs
 func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 	c := n.begin(ctx, opUnlink)
 	defer c.end()
-	if err := n.m.known.Unlink(c, n.handle, name, n.handleOf(name)); err != nil {
+	if err := n.m.known.Unlink(c, n.handle, name, n.fileOf(name)); err != nil {
 		return n.fail(opUnlink, err)
 	}
 	return 0

@@ -49,6 +49,14 @@ func (n *node) handleOf(name string) uint64 {
 	return 0
 }
 
+// fileOf is handleOf, or 0 for a directory.
+func (n *node) fileOf(name string) uint64 {
+	if k := n.known(name); k != nil && !k.IsDir() {
+		return k.handle
+	}
+	return 0
+}
+
 // glimpseChild is the Glimpse of what a name means.
 func (n *node) glimpseChild(name string) holder.Glimpse {
 	if k := n.known(name); k != nil {

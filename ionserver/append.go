@@ -119,6 +119,7 @@ func (c *call) appendAt(size int64) (off, n int64, done bool, err error) {
 		if p.token == nil {
 			m, err = s.owner.writeFenced(c, c.ctx, c.Handle, p.ext.Off, head, c.Flags)
 		} else {
+			s.owner.spreads(c.Handle)
 			m, err = c.writeAt(p.token, p.ext.Off, head)
 		}
 		n += m

@@ -334,6 +334,7 @@ func (c *call) trySize(size int64) error {
 	if a, err = c.srv.pvfs.GetAttr(c.ctx, a.Handle); err != nil {
 		return stale(err)
 	}
+	c.srv.owner.spreads(c.Handle)
 	if err := c.srv.pvfs.File(a).Truncate(c.ctx, size); err != nil {
 		return stale(err)
 	}

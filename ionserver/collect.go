@@ -148,7 +148,7 @@ func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
 		return a, nil
 	}
 	for try := 1; ; try++ {
-		asking := h.dirs.ask(handle)
+		asking, generation := h.dirs.ask(handle), h.srv.pvfs.Generation()
 		before := h.announcements(handle)
 		busy, err := h.collect(c.ctx, c, handle, c.mount(), false)
 		if err != nil {
@@ -167,6 +167,7 @@ func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
 			return pvfs.Attr{}, stale(err)
 		}
 		if try == tries || h.announcements(handle) == before {
+			h.learnShape(a, asking, generation)
 			h.overlay(&a)
 			return h.dirs.learn(a, asking, time.Now()), nil
 		}

@@ -31,6 +31,7 @@ type dirTable struct {
 	mu      sync.Mutex
 	dirs    map[uint64]*knownDir // guarded by mu
 	names   int                  // guarded by mu; of all dirs
+	shapes  map[uint64]shape     // guarded by mu; of files, see learnShape
 	dropped uint64               // guarded by mu; directories forgotten so far
 	inodes  [256]struct {        // guarded by mu; by handle; several share one
 		active  int    // changes at work
@@ -110,6 +111,7 @@ func (t *dirTable) forget(handle uint64, moved bool, more int) {
 	i := &t.inodes[handle%uint64(len(t.inodes))]
 	i.active += more
 	i.changes++
+	delete(t.shapes, handle)
 	if d := t.dirs[handle]; d != nil {
 		d.attr, d.last = nil, 0
 		if moved {
@@ -185,6 +187,11 @@ func (t *dirTable) expire(now time.Time) {
 	for h, d := range t.dirs {
 		if now.Sub(d.used) > dirLife {
 			t.dropLocked(h, d)
+		}
+	}
+	for h, s := range t.shapes {
+		if now.After(s.until) {
+			delete(t.shapes, h)
 		}
 	}
 }

@@ -109,6 +109,9 @@ func (h *home) dropLocked(handle uint64, i *inode) {
 // with kill it has cleared setuid and setgid when it returns. A sealed file
 // refuses.
 func (h *home) announce(c *call, handle uint64, from int, by uint64, kill bool) error {
+	if from != h.srv.self {
+		h.srv.owner.spreads(handle)
+	}
 	var clear bool
 	if err := h.ifUnsealed(c.ctx, handle, func(i *inode) {
 		i.announce++

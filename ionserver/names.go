@@ -262,7 +262,7 @@ func (c *call) unlink() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	if was.kind == wire.TypeNone {
+	if was.kind == wire.TypeNone && uint64(was.handle) != m.Unopened {
 		was.kind, err = c.typeOf(was.handle)
 		if err != nil && errno.Of(err) != syscall.ENOENT { // an entry without object is removed like any
 			return nil, err
@@ -313,7 +313,7 @@ func (c *call) orphan(handle, unopened uint64, how ionpb.Flag) (open bool, err e
 // orphanHere is orphan at the inode's home, on behalf of a mount that need not be
 // asked whether it has it open; 0: all must.
 func (c *call) orphanHere(handle, by uint64, how ionpb.Flag) (open bool, err error) {
-	end, err := c.alter(handle, by, attrLease)
+	end, err := c.srv.home.alterLeased(c.ctx, c, handle, by, attrLease)
 	if err != nil {
 		return false, err
 	}

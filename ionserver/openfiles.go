@@ -323,9 +323,14 @@ func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
 	i.gone = true
 	linked := i.linked
 	h.mu.Unlock()
-	if err := h.srv.pvfs.Destroy(ctx, pvfs.Handle(handle)); err != nil && errno.Of(err) != syscall.ENOENT {
+	destroy := func() error { return h.srv.pvfs.Destroy(ctx, pvfs.Handle(handle)) }
+	if f := h.laidOut(handle); f != nil {
+		destroy = func() error { return f.Destroy(ctx) }
+	}
+	if err := destroy(); err != nil && errno.Of(err) != syscall.ENOENT {
 		return err
 	}
+	h.dirs.change(handle, true)()
 	h.srv.destroyed(handle)
 	h.versions.changed(handle) // what gets this handle next is something else
 	h.chosen.changed(handle, ionpb.Consistency_DEFAULT, false, time.Now())

@@ -65,6 +65,7 @@ type ownedFile struct {
 	mu        sync.Mutex
 	layout    *pvfs.File // guarded by mu; nil if not known
 	learned   uint64     // guarded by mu; pvfs.Client.Generation before layout was asked for
+	spread    bool       // guarded by mu; others may have given the file its other datafiles; known at its home alone
 	writers   int        // guarded by mu; writes at work, from before their announcement
 	announced bool       // guarded by mu; the home will collect
 	by        uint64     // guarded by mu; the mount whose writes were announced; 0: several
@@ -201,6 +202,7 @@ func (o *owner) file(ctx context.Context, f *ownedFile) (*pvfs.File, error) {
 	if l != nil && learned == now {
 		return l, nil
 	}
+	spread := o.srv.home.elsewhere(f.handle)
 	a, err := o.srv.pvfs.GetAttr(ctx, pvfs.Handle(f.handle))
 	if err != nil {
 		return nil, stale(err)
@@ -216,7 +218,7 @@ func (o *owner) file(ctx context.Context, f *ownedFile) (*pvfs.File, error) {
 	}
 	l = o.srv.pvfs.File(a)
 	f.mu.Lock()
-	f.layout, f.learned = l, now
+	f.layout, f.learned, f.spread = l, now, f.spread || spread
 	f.mu.Unlock()
 	return l, nil
 }

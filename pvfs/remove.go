@@ -27,6 +27,22 @@ func (c *Client) Destroy(ctx context.Context, h Handle) error {
 	})
 }
 
+// Destroy is Client.Destroy of the file, as far as f knows where its data are: one
+// request if one server has them all. That it is gone already is no error.
+func (f *File) Destroy(ctx context.Context) error {
+	p, err := f.placement("Destroy")
+	if err != nil {
+		return err
+	}
+	return f.c.detached(ctx, func(ctx context.Context) error {
+		err := f.c.destroy(ctx, &Attr{Handle: f.h, Type: wire.TypeMetafile, Layout: &p.Layout})
+		if isNotFound(err) {
+			return nil
+		}
+		return err
+	})
+}
+
 // destroy removes the datafiles of a file, then the object; with one request if
 // one server has them all, as of small files. Else the object goes last, so that
 // who tries again after a failure knows the datafiles. Servers want to be told a

@@ -1439,8 +1439,9 @@ func (x *Attr) GetModeKnown() bool {
 type NameReq struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// On UNLINK: should the name mean this inode, the mount has not opened it
-	// without its home knowing. Else the home takes the mount's own lease back.
+	// On UNLINK: should the name mean this inode, it is no directory, and the mount
+	// has not opened it without its home knowing. Else the home takes the mount's
+	// own lease back.
 	Unopened      uint64 `protobuf:"varint,2,opt,name=unopened,proto3" json:"unopened,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -231,3 +231,40 @@ func TestCostOfNames(t *testing.T) {
 	require.LessOrEqual(t, time.Now().Unix()-a.Mtime, int64(60))
 	require.Equal(t, ionpb.ObjType_DIR, a.Type)
 }
+
+// TestUnlistedNamesAreNotKept: that a name is free, as the home has read some time
+// ago, is for one answer only. So a file that somebody else makes is found when what
+// was read is too old, whoever has asked before.
+func TestUnlistedNamesAreNotKept(t *testing.T) {
+	s := startSystem(t, 1, 1, nil)
+	m := s.mount(t)
+	dir, dirs := m.mkdir(m.root, "d"), &s.nodes[0].home.dirs
+	listed := func() bool {
+		_, ok := dirs.known(nameKey{dir, "x"}, time.Now())
+		return ok
+	}
+	h, kept := m.lookupLeased(dir, "free")
+	require.Zero(t, h)
+	require.True(t, kept, "it was asked for")
+	m.file(dir, "here")
+	until(t, "a free name is found in the list", func() bool {
+		before := listed()
+		h, kept := m.lookupLeased(dir, "free")
+		require.Zero(t, h)
+		if !before || !listed() {
+			m.unlinkFile(dir, "other", m.file(dir, "other")) // names are being changed
+			return false
+		}
+		require.False(t, kept)
+		return true
+	})
+	h, kept = m.lookupLeased(dir, "here")
+	require.NotZero(t, h)
+	require.True(t, kept)
+	_, err := s.nodes[0].client.Create(t.Context(), pvfs.Handle(dir), "free", pvfs.CreateOptions{})
+	require.NoError(t, err)
+	until(t, "it is found", func() bool {
+		h, _ := m.lookupLeased(dir, "free")
+		return h != 0
+	})
+}

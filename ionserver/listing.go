@@ -124,6 +124,10 @@ func (t *dirTable) dropNamesLocked(d *knownDir) {
 	}
 }
 
+// errUnlisted says that a name is not among those that were read up to dirLife ago.
+// Somebody beside zoidfs may have made it since, so a mount is not to keep that.
+var errUnlisted = errno.New("ionserver.find: not listed", syscall.ENOENT)
+
 // find returns what an entry of the call's directory means, ENOENT if nothing.
 // The caller holds its lock; if shared, it may read all names for that.
 func (c *call) find(name string, shared bool) (meaning, error) {
@@ -146,7 +150,7 @@ func (c *call) find(name string, shared bool) (meaning, error) {
 		return meaning{handle: h}, err
 	}
 	if m.handle == 0 {
-		return m, errno.New("ionserver.find", syscall.ENOENT)
+		return m, errUnlisted
 	}
 	return m, nil
 }

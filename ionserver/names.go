@@ -3,6 +3,7 @@ package ionserver
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"syscall"
 	"time"
 
@@ -128,6 +129,9 @@ func (c *call) lookup() (*rpc.Frame, error) {
 	if errno.Of(err) == syscall.ENOENT {
 		f := new(rpc.Frame)
 		f.Failure(err)
+		if errors.Is(err, errUnlisted) {
+			return f, nil
+		}
 		return c.withEntries(l, f)
 	}
 	if err != nil {

@@ -133,17 +133,8 @@ var errUnlisted = errno.New("ionserver.find: not listed", syscall.ENOENT)
 func (c *call) find(name string, shared bool) (meaning, error) {
 	dirs, k := &c.srv.home.dirs, nameKey{c.Handle, name}
 	m, ok := dirs.known(k, time.Now())
-	if !ok && shared {
-		load, mine := dirs.missed(k, time.Now())
-		switch {
-		case mine:
-			dirs.loaded(k.dir, load, c.readNames(load.pages))
-		case load != nil:
-			_ = c.wait(func() error { <-load.done; return nil })
-		}
-		if load != nil {
-			m, ok = dirs.known(k, time.Now())
-		}
+	if !ok && shared && c.list(k) {
+		m, ok = dirs.known(k, time.Now())
 	}
 	if !ok {
 		h, err := c.srv.pvfs.Lookup(c.ctx, c.dir(), name)
@@ -153,6 +144,22 @@ func (c *call) find(name string, shared bool) (meaning, error) {
 		return m, errUnlisted
 	}
 	return m, nil
+}
+
+// list has the names of the call's directory read if that is due, because k is not
+// known, and reports whether it was.
+func (c *call) list(k nameKey) bool {
+	dirs := &c.srv.home.dirs
+	load, mine := dirs.missed(k, time.Now())
+	switch {
+	case load == nil:
+		return false
+	case mine:
+		dirs.loaded(k.dir, load, c.readNames(load.pages))
+	default:
+		_ = c.wait(func() error { <-load.done; return nil })
+	}
+	return true
 }
 
 // readNames reads the names of the call's directory; nil if that fails, or if they

@@ -39,7 +39,13 @@ func (c *call) enterName(m named, exclusive bool) (name string, release func(), 
 	if c.hidden(c.Handle, name) && exclusive {
 		return "", nil, errno.New("ionserver: reserved name", syscall.EPERM)
 	}
-	release, err = c.lockEntry(c.ctx, nameKey{c.Handle, name}, exclusive, c.mount())
+	k := nameKey{c.Handle, name}
+	if c.Op == ionpb.Op_UNLINK { // which is to know what the name means, and may not read all names with its lock
+		if _, ok := c.srv.home.dirs.known(k, time.Now()); !ok {
+			c.list(k)
+		}
+	}
+	release, err = c.lockEntry(c.ctx, k, exclusive, c.mount())
 	return name, release, err
 }
 
@@ -214,10 +220,12 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	a, err := c.srv.pvfs.Mkdir(c.ctx, c.dir(), name, pvfs.CreateOptions{
 		Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid, Xattrs: append(modeXattrs(mode), parentNote(c.dir())),
 	})
 	if err != nil {
+		began = time.Time{} // it may have been made long ago
 		a, err = c.ownWork(name, err, func(a pvfs.Attr) bool {
 			return a.Type == wire.TypeDirectory && a.Entries == 0 && a.Mode == m.Mode&permMask && a.UID == m.Uid && a.GID == m.Gid
 		})
@@ -227,7 +235,11 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 	}
 	dir := c.means(name, a.Handle, a.Type)
 	c.madeWith(a.Handle, mode)
-	return c.made(a, mode, dir)
+	f, err := c.made(a, mode, dir)
+	if err != nil {
+		return nil, err
+	}
+	return f, c.grantEmpty(f, a.Handle, began)
 }
 
 func (c *call) symlink() (*rpc.Frame, error) {

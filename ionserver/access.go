@@ -25,12 +25,17 @@ func (c *call) checkOwner(ext extent.Extent) error {
 	return nil
 }
 
-// enter begins an access of a mount, when no lease of another one is in its
-// way. leave must follow if it succeeds.
-func (c *call) enter(f *ownedFile, ext extent.Extent, write bool) (access, error) {
+// enter begins an access of a mount to s, when no lease of another one is in its
+// way. A read is one of what lies between the pieces, too: whether there is
+// anything tells what is a hole. leave must follow if it succeeds.
+func (c *call) enter(f *ownedFile, s spread, write bool) (access, error) {
+	ext, exts := s.hull, s.exts
+	if !write {
+		exts = []extent.Extent{ext}
+	}
 	for {
 		f.mu.Lock()
-		conflicts := f.leases.Conflicts(c.sess.id, ext, write)
+		conflicts := f.leases.Conflicts(c.sess.id, exts, write)
 		if len(conflicts) == 0 {
 			a := f.leases.Begin(c.sess.id, ext, write)
 			f.mu.Unlock()
@@ -44,18 +49,18 @@ func (c *call) enter(f *ownedFile, ext extent.Extent, write bool) (access, error
 }
 
 // leave ends an access and says in reply, if it succeeded, which of the leases
-// that were asked for the mount has now.
-func (c *call) leave(f *ownedFile, a access, reply *rpc.Frame) {
+// that were asked for the mount has now; wanted is which pieces.
+func (c *call) leave(f *ownedFile, a access, wanted []extent.Extent, reply *rpc.Frame) {
 	want := uint32(0)
 	if reply != nil && !c.srv.opt.NoDataLeases && !c.srv.inGrace(time.Now()) {
-		want = c.Flags & (leaseRead | leaseWrite)
+		want = c.Flags & dataLeases
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c.sess.isDead() {
 		want = 0
 	}
-	if given := f.leases.End(a, want, time.Now()); reply != nil {
+	if given := f.leases.End(a, want, wanted, time.Now()); reply != nil {
 		reply.Flags |= given
 	}
 }
@@ -103,6 +108,22 @@ func (c *call) spread(p *ionpb.Pieces, n int64) (spread, error) {
 		return spread{}, errno.New("ionserver: the pieces are not those of offset and length", syscall.EINVAL)
 	}
 	return s, nil
+}
+
+// wanted is which pieces a WRITE of s, with the body p, would have under LEASE_PIECES.
+func (c *call) wanted(p *ionpb.Pieces, s spread) ([]extent.Extent, error) {
+	if c.Flags&leasePieces == 0 {
+		return nil, nil
+	}
+	if p.GetWish() == nil {
+		return s.exts, nil
+	}
+	more, err := p.Wish.Extents()
+	if err != nil {
+		return nil, err
+	}
+	all := extent.Normalize(append(more, s.exts...))
+	return all, c.checkOwner(extent.Hull(all))
 }
 
 // payload is the bytes of the call's data, which are those of s.

@@ -46,7 +46,8 @@
 //
 // With the answer to a READ or WRITE an owner may give the mount the right to
 // keep the bytes of the domain (LEASE_DATA), and to keep writes back while
-// nobody else looks (LEASE_WRITE); see leaseTable. An access begins when no
+// nobody else looks (LEASE_WRITE), or nobody else looks at these bytes
+// (LEASE_PIECES); see leaseTable. An access begins when no
 // lease of others is in its way, and ends with one only if nothing of others
 // happened meanwhile. Domains for which mounts contend get none for a while.
 //

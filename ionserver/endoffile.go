@@ -58,7 +58,7 @@ func (s *Server) quiet(handle uint64) quiet {
 func (c *call) reach(f *ownedFile, ext extent.Extent, reach int64, before quiet) (int64, error) {
 	behind := extent.ToEnd(ext.End())
 	f.mu.Lock()
-	kept := len(f.leases.Conflicts(c.sess.id, behind, false)) > 0
+	kept := len(f.leases.Conflicts(c.sess.id, []extent.Extent{behind}, false)) > 0
 	f.mu.Unlock()
 	if kept {
 		return 0, errKeptBack

@@ -80,7 +80,7 @@ func (o *owner) cut(c *call, ctx context.Context, handle uint64, off int64) erro
 func (c *call) awaitLeases(ctx context.Context, f *ownedFile, ext extent.Extent, write bool, session uint64) error {
 	for {
 		f.mu.Lock()
-		conflicts := f.leases.Conflicts(session, ext, write)
+		conflicts := f.leases.Conflicts(session, []extent.Extent{ext}, write)
 		f.mu.Unlock()
 		if len(conflicts) == 0 {
 			return nil
@@ -97,7 +97,7 @@ func (c *call) awaitLeases(ctx context.Context, f *ownedFile, ext extent.Extent,
 func (f *ownedFile) closeTo(ext extent.Extent, shared bool, session uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.leases.Conflicts(session, ext, !shared)) > 0 {
+	if len(f.leases.Conflicts(session, []extent.Extent{ext}, !shared)) > 0 {
 		return false
 	}
 	if !shared {

@@ -18,14 +18,16 @@ const testDomain = 100
 // in is an extent in the domain with this index.
 func in(at int64) extent.Extent { return extent.Extent{Off: at * testDomain, Len: 10} }
 
+func just(e extent.Extent) []extent.Extent { return []extent.Extent{e} }
+
 // fight has an access to a domain wait until the leases of session 1 there end.
 func fight(t *leaseTable, at int64, now time.Time) []int64 {
-	return t.Wait(in(at), []conflict{{session: 1, ext: in(at)}}, now)
+	return t.Wait(in(at), []conflict{{1, leaseRead | leaseWrite, in(at)}}, now)
 }
 
 // once begins and ends an access that asks for leases.
 func once(t *leaseTable, session uint64, at int64, write bool, want uint32, now time.Time) uint32 {
-	return t.End(t.Begin(session, in(at), write), want, now)
+	return t.End(t.Begin(session, in(at), write), want, nil, now)
 }
 
 // TestLeaseConflicts: which leases of session 1, in the first of two domains, are
@@ -57,7 +59,7 @@ func TestLeaseConflicts(t *testing.T) {
 			if tt.has != 0 {
 				require.Equal(t, tt.has, once(&table, 1, 0, tt.has&leaseWrite != 0, tt.has, now))
 			}
-			got := table.Conflicts(tt.session, tt.ext, tt.write)
+			got := table.Conflicts(tt.session, just(tt.ext), tt.write)
 			if tt.want == 0 {
 				require.Empty(t, got)
 				return
@@ -115,12 +117,12 @@ func TestLeaseGrants(t *testing.T) {
 			if tt.before != nil {
 				tt.before(&table)
 			}
-			require.Empty(t, table.Conflicts(1, in(0), tt.write))
+			require.Empty(t, table.Conflicts(1, just(in(0)), tt.write))
 			a := table.Begin(1, in(0), tt.write)
 			if tt.during != nil {
 				tt.during(&table)
 			}
-			require.Equal(t, tt.given, table.End(a, tt.want, now))
+			require.Equal(t, tt.given, table.End(a, tt.want, nil, now))
 		})
 	}
 }
@@ -136,7 +138,7 @@ func TestLeaseContention(t *testing.T) {
 		waiting := fight(&table, 0, now)
 		table.Drop(1, in(0), leaseRead|leaseWrite, now)
 		table.Waited(waiting, now)
-		pause := table.domains[0].contended.Sub(now)
+		pause := table.domains[0].whole.until.Sub(now)
 		require.Equal(t, min(max(2*last, minContention), maxContention), pause)
 		require.Zero(t, once(&table, 1, 0, true, leaseWrite, now.Add(pause-1)), "no lease in the pause")
 		require.False(t, table.Idle(now.Add(pause-1)))
@@ -147,7 +149,7 @@ func TestLeaseContention(t *testing.T) {
 	now = now.Add(10 * maxContention)
 	require.NotZero(t, once(&table, 1, 0, true, leaseWrite, now))
 	fight(&table, 0, now)
-	require.Equal(t, minContention, table.domains[0].contended.Sub(now), "that was long ago")
+	require.Equal(t, minContention, table.domains[0].whole.until.Sub(now), "that was long ago")
 }
 
 // TestLeaseContentionOnce: those who wait for one revocation have contended once,
@@ -159,10 +161,10 @@ func TestLeaseContentionOnce(t *testing.T) {
 		once(&table, 1, at, true, leaseWrite, now)
 	}
 	for range 5 {
-		table.Wait(extent.ToEnd(0), []conflict{{session: 1, ext: in(1)}}, now)
+		table.Wait(extent.ToEnd(0), []conflict{{1, leaseRead | leaseWrite, in(1)}}, now)
 	}
-	require.Equal(t, minContention, table.domains[1].pause)
-	require.Zero(t, table.domains[0].pause)
+	require.Equal(t, minContention, table.domains[1].whole.pause)
+	require.Zero(t, table.domains[0].whole.pause)
 }
 
 // TestLeaseCalm: where nobody writes any more, readers get leases before the
@@ -189,7 +191,7 @@ func TestLeaseCalm(t *testing.T) {
 	require.Equal(t, leaseRead, once(table, 2, 0, false, both, now))
 	table = fought()
 	long := extent.Extent{Len: 1 << 20}
-	require.Equal(t, leaseRead, table.End(table.Begin(2, long, false), leaseRead, now))
+	require.Equal(t, leaseRead, table.End(table.Begin(2, long, false), leaseRead, nil, now))
 }
 
 // TestLeaseDrop: giving up the right to write keeps the other one, unless that
@@ -206,13 +208,13 @@ func TestLeaseDrop(t *testing.T) {
 	byOthers, _ = table.KeptBack(2)
 	require.True(t, byOthers)
 	table.Drop(2, extent.ToEnd(0), leaseRead|leaseWrite, now)
-	require.Len(t, table.Conflicts(2, extent.ToEnd(0), true), 1, "somebody else's stay")
+	require.Len(t, table.Conflicts(2, just(extent.ToEnd(0)), true), 1, "somebody else's stay")
 	table.Drop(1, in(0), leaseWrite, now)
-	require.Empty(t, table.Conflicts(2, in(0), false))
-	require.Equal(t, []conflict{{1, leaseRead, extent.Extent{Len: testDomain}}}, table.Conflicts(2, in(0), true))
+	require.Empty(t, table.Conflicts(2, just(in(0)), false))
+	require.Equal(t, []conflict{{1, leaseRead, extent.Extent{Len: testDomain}}}, table.Conflicts(2, just(in(0)), true))
 	table.Drop(1, in(1), leaseRead|leaseWrite, now)
-	require.Empty(t, table.Conflicts(2, in(1), true))
-	require.Len(t, table.Conflicts(2, extent.ToEnd(0), true), 1)
+	require.Empty(t, table.Conflicts(2, just(in(1)), true))
+	require.Len(t, table.Conflicts(2, just(extent.ToEnd(0)), true), 1)
 	table.DropSession(1, now)
 	require.True(t, table.Idle(now))
 }
@@ -240,7 +242,7 @@ type leaseWork struct {
 }
 
 func (w *leaseWorld) begin(s uint64, at int64, write bool) {
-	if c := w.table.Conflicts(s, in(at), write); len(c) > 0 {
+	if c := w.table.Conflicts(s, just(in(at)), write); len(c) > 0 {
 		w.revoke(c, at)
 		return
 	}
@@ -287,7 +289,7 @@ func (w *leaseWorld) end(k *leaseWork, want uint32) {
 	if !k.done || k.stale {
 		want = 0
 	}
-	given := w.table.End(k.access, want, w.now)
+	given := w.table.End(k.access, want, nil, w.now)
 	fmt.Fprintf(&w.log, " -> %x", given)
 	if given != 0 {
 		w.granted++
@@ -298,7 +300,7 @@ func (w *leaseWorld) end(k *leaseWork, want uint32) {
 
 // touch is a change by the node itself, on behalf of s.
 func (w *leaseWorld) touch(s uint64, at int64) {
-	if c := w.table.Conflicts(s, in(at), true); len(c) > 0 {
+	if c := w.table.Conflicts(s, just(in(at)), true); len(c) > 0 {
 		w.revoke(c, at)
 		return
 	}

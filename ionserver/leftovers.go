@@ -154,7 +154,7 @@ func (c *call) mustReclaim() bool {
 	case ionpb.Op_OPEN, ionpb.Op_CREATE, ionpb.Op_HOLD, ionpb.Op_LOCK, ionpb.Op_WRITE, ionpb.Op_REPLAY:
 		return true
 	}
-	return c.Flags&(leaseRead|leaseWrite|homeLeases) != 0
+	return c.Flags&(dataLeases|homeLeases) != 0
 }
 
 func (s *Server) removeLeftover(ctx context.Context, name string) {

@@ -30,11 +30,11 @@ func (c *call) read() (reply *rpc.Frame, err error) {
 	if s.hull.Empty() {
 		return &rpc.Frame{}, nil
 	}
-	a, err := c.enter(f, s.hull, false)
+	a, err := c.enter(f, s, false)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { c.leave(f, a, reply) }()
+	defer func() { c.leave(f, a, nil, reply) }()
 	for {
 		if reply, err = c.readLocked(f, s); err != errKeptBack {
 			return reply, err

@@ -22,6 +22,10 @@ func (c *call) write() (reply *rpc.Frame, err error) {
 	if err := c.checkOwner(s.hull); err != nil {
 		return nil, err
 	}
+	wanted, err := c.wanted(p, s)
+	if err != nil {
+		return nil, err
+	}
 	data, err := c.payload(s)
 	if err != nil {
 		return nil, err
@@ -33,11 +37,11 @@ func (c *call) write() (reply *rpc.Frame, err error) {
 	if s.hull.Empty() {
 		return &rpc.Frame{}, nil
 	}
-	a, err := c.enter(f, s.hull, true)
+	a, err := c.enter(f, s, true)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { c.leave(f, a, reply) }()
+	defer func() { c.leave(f, a, wanted, reply) }()
 	if err := c.beginWrite(f, c.Flags&uint32(ionpb.Flag_KILL_PRIV) != 0); err != nil {
 		return nil, err
 	}

@@ -20,12 +20,14 @@ type domain struct {
 	f   *File
 	ext extent.Extent
 
-	mu     sync.RWMutex // held for reading while bytes are kept back under a lease
-	leases uint32       // guarded by mu
-	tenure ionclient.Tenure
-	era    uint64    // guarded by mu
-	filled time.Time // guarded by mu; when the oldest clean bytes came; zero: there are none
-	denied bool      // guarded by mu; the last answer came without a right to keep it
+	mu      sync.RWMutex    // held for reading while bytes are kept back under a lease
+	leases  uint32          // guarded by mu
+	pieces  []extent.Extent // guarded by mu; under LEASE_PIECES; sorted, none touch
+	tenure  ionclient.Tenure
+	era     uint64    // guarded by mu
+	filled  time.Time // guarded by mu; when the oldest clean bytes came; zero: there are none
+	refused int       // guarded by mu; WRITEs that are not to ask for pieces
+	denied  bool      // guarded by mu; the last answer came without a right to keep it
 
 	fetches []*fetch // guarded by mu; READs under way
 }
@@ -58,12 +60,16 @@ func (d *domain) grantLocked(era uint64, g ionclient.Grant) bool {
 	if d.era != era || g.Leases == 0 {
 		return d.era == era && d.hasLocked(ionclient.LeaseData)
 	}
+	if g.Leases == ionclient.LeasePieces {
+		d.grantPiecesLocked(g)
+		return d.hasLocked(ionclient.LeaseData)
+	}
 	if !d.hasLocked(ionclient.LeaseData) { // what was cached on other grounds may be old
 		d.dropLocked()
 		d.leases = 0
 	}
 	if d.tenure != g.Tenure {
-		d.leases = 0
+		d.leases, d.pieces = 0, nil
 	}
 	d.leases |= g.Leases
 	d.tenure = g.Tenure
@@ -88,6 +94,10 @@ func (d *domain) renounce(leases uint32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.era++
+	if len(d.pieces) > 0 || d.leases&ionclient.LeaseWrite != 0 {
+		d.f.crowded()
+	}
+	d.pieces = nil
 	if leases&ionclient.LeaseData != 0 {
 		d.leases = 0
 		d.dropLocked()

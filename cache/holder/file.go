@@ -3,6 +3,7 @@ package holder
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/zoidfs/zoidfs/cache"
@@ -17,6 +18,8 @@ type File struct {
 	data    *cache.File
 	order   cache.RangeLock // of the node's reads and writes
 	readers readers
+	writers writers
+	crowd   atomic.Int64 // until when others are thought to write too, in ns
 
 	users int // guarded by Holder.mu; opens, and calls that are about to
 
@@ -25,7 +28,7 @@ type File struct {
 	settling chan struct{}
 
 	mu       sync.Mutex
-	writers  int                  // guarded by mu; handles that may write
+	writable int                  // guarded by mu; handles that may write
 	lenient  int                  // guarded by mu; handles that read without a lease
 	domains  map[int64]*domain    // guarded by mu; by offset
 	chunks   map[int64]*chunk     // guarded by mu; unpublished or being sent, by offset

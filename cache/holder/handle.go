@@ -50,7 +50,7 @@ func (h *Holder) Open(a *ionclient.Attr, m consistency.Mode, mayWrite bool) *Han
 	}
 	hd.seen = f.failures
 	if mayWrite {
-		f.writers++
+		f.writable++
 	}
 	if hd.lenient {
 		f.lenient++
@@ -154,16 +154,17 @@ func (h *Handle) Release(ctx context.Context, close func(clean bool) error) erro
 	}
 	f.mu.Lock()
 	if h.mayWrite {
-		f.writers--
+		f.writable--
 	}
 	if h.lenient {
 		f.lenient--
 	}
-	last := f.writers == 0
+	last := f.writable == 0
 	f.mu.Unlock()
 	f.readers.mu.Lock()
 	f.readers.pattern.Forget(h.number)
 	f.readers.mu.Unlock()
+	f.writers.forget(h.number)
 	if lost != nil && last {
 		f.h.opt.Logger.Error("bytes are lost that could not be published", "handle", f.handle, "err", lost)
 		f.discard(everything)

@@ -70,7 +70,7 @@ func (m mode) keepsBack(exclusive bool) bool { return m != strong || exclusive }
 func (m mode) asksToWrite() uint32 {
 	switch m {
 	case strong:
-		return ionclient.LeaseWrite | ionclient.LeaseData
+		return ionclient.LeaseWrite | ionclient.LeaseData | ionclient.LeasePieces
 	case commit, laminated:
 		return ionclient.LeaseData
 	}

@@ -26,7 +26,7 @@ func TestModes(t *testing.T) {
 		reopen    bool          // an open looks anew
 		age       time.Duration // of unpublished bytes, with a visibility of 4 s
 	}{
-		{consistency.Strong, false, false, byLease, data, write, false, false, 5 * time.Second},
+		{consistency.Strong, false, false, byLease, data, write | ionclient.LeasePieces, false, false, 5 * time.Second},
 		{consistency.Commit, true, true, byLease, data, data, true, false, 5 * time.Second},
 		{consistency.Session, true, true, byAcquire, none, none, true, true, 5 * time.Second},
 		{consistency.Eventual, true, true, byAge, none, none, true, true, 2 * time.Second},

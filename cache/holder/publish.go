@@ -29,6 +29,7 @@ type chunk struct {
 	abort  context.CancelFunc // of the WRITEs of flying
 	parked bool               // nothing may be sent but by who has parked it
 	idle   chan struct{}      // closed when busy ends; nil: nobody waits for it
+	others int                // writes at work of what is not under LEASE_PIECES
 }
 
 // batch is the bytes of a chunk that are sent at a time.
@@ -43,6 +44,7 @@ type manner struct {
 	flags    uint32 // of the WRITE
 	deferred bool   // there are bytes whose write has returned
 	kept     bool   // of these, some under LEASE_WRITE
+	pieces   bool   // of these, some under LEASE_PIECES, and all under leases
 	maxAge   time.Duration
 	last     time.Time // when the last of them was written, if races are to be told
 }
@@ -55,6 +57,7 @@ func (m manner) with(o manner) manner {
 	m.flags |= o.flags
 	m.deferred = m.deferred || o.deferred
 	m.kept = m.kept || o.kept
+	m.pieces = m.pieces || o.pieces
 	if o.last.After(m.last) {
 		m.last = o.last
 	}
@@ -80,7 +83,11 @@ func (f *File) chunkLocked(e extent.Extent) *chunk {
 func (f *File) dirtied(e extent.Extent, n int64, how manner, now bool) *batch {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c := f.chunkLocked(e)
+	return f.dirtiedLocked(f.chunkLocked(e), n, how, now)
+}
+
+// dirtiedLocked is dirtied. mu is held.
+func (f *File) dirtiedLocked(c *chunk, n int64, how manner, now bool) *batch {
 	if c.next == nil {
 		c.next, c.since, c.bytes = newBatch(), time.Now(), 0
 	}
@@ -256,7 +263,7 @@ func (f *File) send(c *chunk) {
 
 // tidyLocked forgets c if nothing of it is unpublished. mu is held.
 func (f *File) tidyLocked(c *chunk) {
-	if c.next == nil && !c.busy && !c.parked {
+	if c.next == nil && !c.busy && !c.parked && c.others == 0 {
 		delete(f.chunks, c.ext.Off)
 	}
 }
@@ -319,7 +326,8 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 		leased bool
 	}
 	each(len(loads), func(i int) {
-		_, g, err := f.h.client.Write(ctx, f.handle, loads[i].exts, loads[i].pieces, how.flags)
+		ctx, flags := d.wishing(ctx, how.flags, how.kept)
+		_, g, err := f.h.client.Write(ctx, f.handle, loads[i].exts, loads[i].pieces, flags)
 		if err == nil {
 			err = f.retain(retained{view: v, load: loads[i], stamp: g.Stamp}, g.Tenure)
 		}
@@ -327,6 +335,7 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 		defer sent.Unlock()
 		if err == nil {
 			sent.leased = d.grant(era, g)
+			d.answered(flags, g.Leases)
 		}
 		sent.first = cmp.Or(sent.first, err)
 		if raced := f.raced(g); raced != nil {

@@ -17,7 +17,7 @@ func (h *Holder) Reclaim(ctx context.Context, r *ionclient.Reclaim) error {
 	for _, f := range h.all() {
 		for _, d := range f.within(everything) {
 			if r.Owns(f.handle, d.ext.Off) && d.session() != r.Session() {
-				d.renounce(ionclient.LeaseData | ionclient.LeaseWrite)
+				d.renounce(allLeases)
 			}
 		}
 		if err := f.replay(ctx, r); err != nil {

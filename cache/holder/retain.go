@@ -225,7 +225,7 @@ func (h *Holder) Retains(session uint64) bool {
 func (d *domain) mayKeep(session uint64) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return d.leases&ionclient.LeaseWrite != 0 && d.tenure.Session() == session
+	return (d.leases&ionclient.LeaseWrite != 0 || len(d.pieces) > 0) && d.tenure.Session() == session
 }
 
 // under picks the domains by an offset whose last leases were from a session.
@@ -249,7 +249,7 @@ func (h *Holder) Lost(session uint64, livedOn bool) {
 		}
 		for _, d := range f.within(everything) {
 			if d.session() == session {
-				d.renounce(ionclient.LeaseData | ionclient.LeaseWrite)
+				d.renounce(allLeases)
 			}
 		}
 		if livedOn {
@@ -316,7 +316,7 @@ func (h *Holder) Publish(ctx context.Context, handle uint64, e extent.Extent) (c
 		return false
 	}
 	f.mu.Lock()
-	busy := f.writers > 0
+	busy := f.writable > 0
 	f.mu.Unlock()
 	if busy {
 		return false

@@ -27,6 +27,7 @@ func (h *Handle) Write(ctx context.Context, off int64, p []byte, flags uint32) e
 		return err
 	}
 	defer hold.Release()
+	h.wrote(e)
 	var waits []*batch
 	urgent := flags&ionclient.Sync != 0 || h.sieves(e) || flags&ionclient.KillPriv != 0 && (h.mode == strong || f.hasSetID())
 	chunksOf(e, f.h.client.View().DomainSize, func(chunk, part extent.Extent) {
@@ -62,10 +63,13 @@ func (f *File) put(ctx context.Context, m mode, chunk extent.Extent, off int64, 
 	pieces := [][]byte{p}
 	if !m.keepsBack(false) && !urgent {
 		how.kept, how.deferred = true, true
-		if f.keep(chunk, off, pieces, how) {
+		if f.keep(chunk, off, pieces, how) || f.keepPiece(ctx, chunk, off, p, how) {
 			return nil, nil
 		}
 		how.kept, how.deferred = false, false
+	}
+	if err := f.beginOthers(ctx, chunk); err != nil {
+		return nil, err
 	}
 	now := urgent || !m.keepsBack(false)
 	e := extent.Extent{Off: off, Len: int64(len(p))}
@@ -76,10 +80,18 @@ func (f *File) put(ctx context.Context, m mode, chunk extent.Extent, off int64, 
 		if now {
 			f.endDirect(e)
 		}
+		f.mu.Lock()
+		f.endOthersLocked(f.chunkLocked(chunk))
+		f.mu.Unlock()
 		return nil, err
 	}
 	how.deferred = !now
-	return f.dirtied(chunk, int64(len(p)), how, now), nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := f.chunkLocked(chunk)
+	b := f.dirtiedLocked(c, e.Len, how, now)
+	f.endOthersLocked(c)
+	return b, nil
 }
 
 func (f *File) hasSetID() bool {

@@ -106,3 +106,18 @@ func Subtract(exts, others []Extent) (out []Extent) {
 	}
 	return out
 }
+
+// Meet reports whether a byte is in one of a and in one of b. Both are sorted.
+func Meet(a, b []Extent) bool {
+	for len(a) > 0 && len(b) > 0 {
+		switch {
+		case a[0].Overlaps(b[0]):
+			return true
+		case a[0].End() <= b[0].End():
+			a = a[1:]
+		default:
+			b = b[1:]
+		}
+	}
+	return false
+}

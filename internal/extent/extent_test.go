@@ -86,3 +86,29 @@ func TestHull(t *testing.T) {
 	require.Equal(t, Extent{3, 5}, Hull([]Extent{{3, 5}}))
 	require.Equal(t, Extent{3, 17}, Hull([]Extent{{3, 5}, {10, 2}, {19, 1}}))
 }
+
+// TestMeetAgainstBytes compares with the dumbest correct model.
+func TestMeetAgainstBytes(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	some := func() (exts []Extent, bytes [40]bool) {
+		for range rnd.IntN(4) {
+			exts = append(exts, Extent{Off: rnd.Int64N(30), Len: rnd.Int64N(10)})
+		}
+		exts = Normalize(exts)
+		for _, e := range exts {
+			for i := e.Off; i < e.End(); i++ {
+				bytes[i] = true
+			}
+		}
+		return exts, bytes
+	}
+	for range 5000 {
+		a, as := some()
+		b, bs := some()
+		want := false
+		for i := range as {
+			want = want || as[i] && bs[i]
+		}
+		require.Equal(t, want, Meet(a, b), "%v %v", a, b)
+	}
+}

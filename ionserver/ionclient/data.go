@@ -22,7 +22,10 @@ func (d Data) Slices() [][]byte { return d.Append(nil) }
 
 // Grant is what else comes with the answer to a READ or a WRITE.
 type Grant struct {
-	Leases uint32 // LeaseData and LeaseWrite, if given for the file domain
+	Leases uint32 // LeaseData and LeaseWrite, if given for the file domain, or LeasePieces
+	// Pieces is what LeasePieces was given for, besides what it was before: what
+	// was written and wished for. Sorted, none touch.
+	Pieces []extent.Extent
 	// Stamp orders the writes that the I/O node was sent. 0: what was written
 	// is at the PVFS2 servers, or nothing was.
 	Stamp  int64
@@ -62,6 +65,33 @@ func (g *guarded) Value(key any) any {
 	return g.Context.Value(key)
 }
 
+// wishKey is the key of a wish in a context.
+type wishKey struct{}
+
+// Wishing is ctx for a WRITE with LeasePieces, of a mount that will write wish next
+// in the same file domain: sorted, none touch, at most MaxPieces. It asks for a lease
+// on these, too.
+func Wishing(ctx context.Context, wish []extent.Extent) context.Context {
+	return context.WithValue(ctx, wishKey{}, wish)
+}
+
+// wish adds to a WRITE of exts what ctx wishes for, and returns all that it asks
+// for a lease on.
+func wish(ctx context.Context, f *rpc.Frame, exts []extent.Extent) []extent.Extent {
+	if f.Flags&LeasePieces == 0 {
+		return nil
+	}
+	next, ok := ctx.Value(wishKey{}).([]extent.Extent)
+	if !ok || len(next) == 0 {
+		return exts
+	}
+	f.Len = extent.Hull(exts).Len
+	p := ionpb.AllPiecesOf(exts)
+	p.Wish = ionpb.AllPiecesOf(next)
+	f.Encode(p)
+	return extent.Normalize(append(next[:len(next):len(next)], exts...))
+}
+
 // guard asks for races if ctx is Guarded.
 func guard(ctx context.Context, f *rpc.Frame) {
 	g, ok := ctx.Value(guardKey{}).(*guarded)
@@ -76,7 +106,7 @@ func guard(ctx context.Context, f *rpc.Frame) {
 
 // grantOf is the grant in a reply.
 func grantOf(reply *rpc.Frame, t Tenure) Grant {
-	g := Grant{Leases: reply.Flags & (LeaseData | LeaseWrite), Tenure: t}
+	g := Grant{Leases: reply.Flags & dataLeases, Tenure: t}
 	if reply.Flags&uint32(ionpb.Flag_STABLE_WRITE) == 0 {
 		g.Stamp = reply.Off
 	}
@@ -178,6 +208,7 @@ func (c *Client) Write(ctx context.Context, h uint64, exts []extent.Extent, piec
 	var t Tenure
 	frame := dataFrame(ionpb.Op_WRITE, h, exts, hull, flags)
 	guard(ctx, &frame)
+	wanted := wish(ctx, &frame, exts)
 	done := c.writing(h)
 	reply, err := c.do(ctx, request{to: owner(h, hull.Off), frame: frame, pieces: pieces, tenure: &t})
 	if err != nil {
@@ -185,7 +216,11 @@ func (c *Client) Write(ctx context.Context, h uint64, exts []extent.Extent, piec
 		return 0, Grant{}, err
 	}
 	n, err = wrote(reply, exts, done)
-	return n, grantOf(reply, t), err
+	g = grantOf(reply, t)
+	if g.Leases&LeasePieces != 0 {
+		g.Pieces = wanted
+	}
+	return n, g, err
 }
 
 // wrote tells done how much of exts a reply says was written, and returns it.

@@ -17,7 +17,7 @@ import (
 // or to send them again if an I/O node is restarted. Its methods may be called
 // at any time, several at once; they may call the Client.
 type Keeper interface {
-	// Revoke gives up leases on e of h: LeaseData, LeaseWrite. It returns when
+	// Revoke gives up leases on e of h: LeaseData, LeaseWrite, LeasePieces. It returns when
 	// what was kept back has been written, with Recalled, and what may not be
 	// kept any more is forgotten.
 	Revoke(ctx context.Context, h uint64, e extent.Extent, leases uint32)
@@ -95,7 +95,7 @@ func (s *session) called(ctx context.Context, f *rpc.Frame) *rpc.Frame {
 
 // giveUp gives up the leases that f revokes.
 func (s *session) giveUp(ctx context.Context, f *rpc.Frame) (flags uint32) {
-	if leases := f.Flags & (LeaseData | LeaseWrite); leases != 0 {
+	if leases := f.Flags & dataLeases; leases != 0 {
 		s.c.keeps().Revoke(ctx, f.Handle, extent.Extent{Off: f.Off, Len: f.Len}, leases)
 	}
 	if s.c.revoked(f.Handle, f.Flags&homeLeases) {

@@ -152,6 +152,9 @@ const (
 const (
 	LeaseData  = uint32(ionpb.Flag_LEASE_DATA)
 	LeaseWrite = uint32(ionpb.Flag_LEASE_WRITE)
+	// LeasePieces lets writes of some bytes be kept back, see Grant.
+	LeasePieces = uint32(ionpb.Flag_LEASE_PIECES)
+	dataLeases  = LeaseData | LeaseWrite | LeasePieces
 )
 
 // Stats returns requests by operation, as sent to the I/O nodes, and bytes

@@ -297,6 +297,12 @@ const (
 	// kept back. Implies LEASE_DATA. On REVOKE it ends when what was kept back
 	// has been written; LEASE_DATA then stays unless it is named too.
 	Flag_LEASE_WRITE Flag = 64
+	// LEASE_PIECES: nobody else reads or writes the bytes of the WRITE, and those of
+	// its Pieces.wish, so that writes of them may be kept back; given where
+	// LEASE_WRITE cannot be, because several mounts write to the domain. It implies
+	// nothing, and several WRITEs add up. On REVOKE all of the extent end when what was
+	// kept back has been written.
+	Flag_LEASE_PIECES Flag = 524288
 	// LEASE_ATTR: attributes of the inode may be kept; given by its home.
 	Flag_LEASE_ATTR Flag = 128
 	// LEASE_ENTRIES: the entries of a directory, there or not, may be kept;
@@ -344,6 +350,7 @@ var (
 		16:     "NEWCOMER",
 		32:     "LEASE_DATA",
 		64:     "LEASE_WRITE",
+		524288: "LEASE_PIECES",
 		128:    "LEASE_ATTR",
 		256:    "LEASE_ENTRIES",
 		512:    "CALLBACK",
@@ -366,6 +373,7 @@ var (
 		"NEWCOMER":      16,
 		"LEASE_DATA":    32,
 		"LEASE_WRITE":   64,
+		"LEASE_PIECES":  524288,
 		"LEASE_ATTR":    128,
 		"LEASE_ENTRIES": 256,
 		"CALLBACK":      512,
@@ -2571,9 +2579,12 @@ func (x *StatFSResp) GetNameMax() uint32 {
 // Pieces are extents of a file, sorted, none empty, none touching another.
 // off[i] and len[i] belong together; there are as many of both, at most 65536.
 type Pieces struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Off           []int64                `protobuf:"varint,1,rep,packed,name=off,proto3" json:"off,omitempty"` // bytes
-	Len           []int64                `protobuf:"varint,2,rep,packed,name=len,proto3" json:"len,omitempty"` // bytes
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Off   []int64                `protobuf:"varint,1,rep,packed,name=off,proto3" json:"off,omitempty"` // bytes
+	Len   []int64                `protobuf:"varint,2,rep,packed,name=len,proto3" json:"len,omitempty"` // bytes
+	// In a WRITE with LEASE_PIECES: what the mount will write next in the same
+	// domain. Sorted and so on, by itself.
+	Wish          *Pieces `protobuf:"bytes,3,opt,name=wish,proto3" json:"wish,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2618,6 +2629,13 @@ func (x *Pieces) GetOff() []int64 {
 func (x *Pieces) GetLen() []int64 {
 	if x != nil {
 		return x.Len
+	}
+	return nil
+}
+
+func (x *Pieces) GetWish() *Pieces {
+	if x != nil {
+		return x.Wish
 	}
 	return nil
 }
@@ -5112,10 +5130,11 @@ const file_ion_proto_rawDesc = "" +
 	"\x05files\x18\x05 \x01(\x04R\x05files\x12\x1d\n" +
 	"\n" +
 	"files_free\x18\x06 \x01(\x04R\tfilesFree\x12\x19\n" +
-	"\bname_max\x18\a \x01(\rR\anameMax\",\n" +
+	"\bname_max\x18\a \x01(\rR\anameMax\"S\n" +
 	"\x06Pieces\x12\x10\n" +
 	"\x03off\x18\x01 \x03(\x03R\x03off\x12\x10\n" +
-	"\x03len\x18\x02 \x03(\x03R\x03len\"t\n" +
+	"\x03len\x18\x02 \x03(\x03R\x03len\x12%\n" +
+	"\x04wish\x18\x03 \x01(\v2\x11.zoidfs.v1.PiecesR\x04wish\"t\n" +
 	"\x04Race\x12\x14\n" +
 	"\x05wrote\x18\x01 \x01(\bR\x05wrote\x12\x10\n" +
 	"\x03off\x18\x02 \x01(\x03R\x03off\x12\x10\n" +
@@ -5373,7 +5392,7 @@ const file_ion_proto_rawDesc = "" +
 	"WRITE_BACK\x10F\x12\t\n" +
 	"\x05REACH\x10H\x12\v\n" +
 	"\aDISTURB\x10G\x12\t\n" +
-	"\x05ADOPT\x10I\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xb5\x02\n" +
+	"\x05ADOPT\x10I\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xc9\x02\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
@@ -5385,7 +5404,8 @@ const file_ion_proto_rawDesc = "" +
 	"\bNEWCOMER\x10\x10\x12\x0e\n" +
 	"\n" +
 	"LEASE_DATA\x10 \x12\x0f\n" +
-	"\vLEASE_WRITE\x10@\x12\x0f\n" +
+	"\vLEASE_WRITE\x10@\x12\x12\n" +
+	"\fLEASE_PIECES\x10\x80\x80 \x12\x0f\n" +
 	"\n" +
 	"LEASE_ATTR\x10\x80\x01\x12\x12\n" +
 	"\rLEASE_ENTRIES\x10\x80\x02\x12\r\n" +
@@ -5523,33 +5543,34 @@ var file_ion_proto_depIdxs = []int32{
 	14, // 7: zoidfs.v1.UnlinkResp.dir:type_name -> zoidfs.v1.Attr
 	25, // 8: zoidfs.v1.ReadDirResp.entries:type_name -> zoidfs.v1.Dirent
 	2,  // 9: zoidfs.v1.Dirent.type:type_name -> zoidfs.v1.ObjType
-	32, // 10: zoidfs.v1.ReplayReq.pieces:type_name -> zoidfs.v1.Pieces
-	4,  // 11: zoidfs.v1.LockReq.type:type_name -> zoidfs.v1.LockType
-	4,  // 12: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
-	8,  // 13: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
-	8,  // 14: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
-	3,  // 15: zoidfs.v1.AdoptReq.consistency:type_name -> zoidfs.v1.Consistency
-	14, // 16: zoidfs.v1.AdoptResp.attr:type_name -> zoidfs.v1.Attr
-	68, // 17: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	69, // 18: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
-	60, // 19: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
-	8,  // 20: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	65, // 21: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	66, // 22: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	67, // 23: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
-	5,  // 24: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	58, // 25: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	63, // 26: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
-	61, // 27: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
-	5,  // 28: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	59, // 29: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	64, // 30: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
-	62, // 31: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
-	28, // [28:32] is the sub-list for method output_type
-	24, // [24:28] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	32, // 10: zoidfs.v1.Pieces.wish:type_name -> zoidfs.v1.Pieces
+	32, // 11: zoidfs.v1.ReplayReq.pieces:type_name -> zoidfs.v1.Pieces
+	4,  // 12: zoidfs.v1.LockReq.type:type_name -> zoidfs.v1.LockType
+	4,  // 13: zoidfs.v1.GetLockResp.type:type_name -> zoidfs.v1.LockType
+	8,  // 14: zoidfs.v1.PeerHelloReq.view:type_name -> zoidfs.v1.View
+	8,  // 15: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
+	3,  // 16: zoidfs.v1.AdoptReq.consistency:type_name -> zoidfs.v1.Consistency
+	14, // 17: zoidfs.v1.AdoptResp.attr:type_name -> zoidfs.v1.Attr
+	68, // 18: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	69, // 19: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	60, // 20: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
+	8,  // 21: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
+	65, // 22: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	66, // 23: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	67, // 24: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	5,  // 25: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
+	58, // 26: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	63, // 27: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	61, // 28: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
+	5,  // 29: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
+	59, // 30: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	64, // 31: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	62, // 32: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
+	29, // [29:33] is the sub-list for method output_type
+	25, // [25:29] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_ion_proto_init() }

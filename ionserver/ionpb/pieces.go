@@ -18,6 +18,11 @@ func PiecesOf(exts []extent.Extent) *Pieces {
 	if len(exts) <= 1 {
 		return nil
 	}
+	return AllPiecesOf(exts)
+}
+
+// AllPiecesOf is PiecesOf where a single one needs a message, too.
+func AllPiecesOf(exts []extent.Extent) *Pieces {
 	p := &Pieces{Off: make([]int64, len(exts)), Len: make([]int64, len(exts))}
 	for i, e := range exts {
 		p.Off[i], p.Len[i] = e.Off, e.Len

@@ -65,11 +65,19 @@ type readRun struct {
 	born     int    // Lookahead.seen at its first read
 	node     uint64 // who read first
 	several  bool   // they are of a job, or of several nodes
+	pieces   int    // the most of one read
 }
 
 // dense reports whether nearly everything there was read, by so many reads or
 // more.
 func (r *readRun) dense(reads int) bool { return r.reads >= reads && r.asked >= r.span/4*3 }
+
+// combs reports whether a node has asked for many pieces at once, that is, follows
+// ranks of a job there of which each reads a part. Then the others are thought to
+// read the rest of the first domain; of the next ones, if they did.
+func (r *readRun) combs(domain int64) bool {
+	return r.several && r.pieces >= manyReads && (r.span <= domain || float64(r.asked) >= denseUse*float64(r.span))
+}
 
 // promises reports whether a read at o, which is new, is of those who were at r:
 // it lies no further ahead than they have come.
@@ -102,6 +110,7 @@ func (r *readRun) join(o readRun) {
 	}
 	r.asked = min(r.span, r.asked+o.asked)
 	r.reads += o.reads
+	r.pieces = max(r.pieces, o.pieces)
 	r.window = max(r.window, o.window)
 	r.promised = false
 	r.born = min(r.born, o.born)
@@ -117,15 +126,16 @@ func (l *Lookahead) skip(off int64) int64 {
 	return off
 }
 
-// Note takes in a read of n bytes of e, which lies in a domain of this owner, by
-// a process of a node and, unless that is zero, of a job.
-func (l *Lookahead) Note(node uint64, job JobID, e extent.Extent, n int64) {
+// Note takes in a read of n bytes in so many pieces of e, which lies in a domain of
+// this owner, by processes of a node and, unless that is zero, of a job. Each piece
+// counts as a read: those of several processes may come together.
+func (l *Lookahead) Note(node uint64, job JobID, e extent.Extent, n int64, pieces int) {
 	l.seen++
 	if e.End() > l.end {
 		l.end = 0 // it has grown
 	}
 	here := readRun{
-		from: e.Off, to: e.End(), next: l.skip(e.End()), span: e.Len, asked: n, reads: 1,
+		from: e.Off, to: e.End(), next: l.skip(e.End()), span: e.Len, asked: n, reads: pieces, pieces: pieces,
 		born: l.seen, node: node, several: job != 0,
 	}
 	first, promised, before, rest := here, int64(0), int64(0), l.runs[:0]
@@ -158,11 +168,13 @@ func (l *Lookahead) Note(node uint64, job JobID, e extent.Extent, n int64) {
 // fetch on its way, behind, it is to land before Miss is asked again, for who
 // comes meanwhile tells what comes next. Where several read together a round is
 // fetched as soon as they are trusted, where one does as much again as he has
-// come; doubled each time, up to most.
+// come; doubled each time, up to most. A node that asks for many pieces of several
+// gets the domain first.
 func (l *Lookahead) Miss(e extent.Extent, round, most int64) (fetch, behind *Ahead) {
 	r := &l.runs[0]
 	first, together := l.crowd(e)
-	trusted := together || r.promised || r.dense(2)
+	combs := !together && r.combs(l.Domain)
+	trusted := together || r.promised || r.dense(2) || combs
 	for _, a := range l.aheads {
 		if a.flying && a.near(e.Off) && (trusted || a.bytes >= l.Domain) {
 			return nil, a
@@ -173,6 +185,11 @@ func (l *Lookahead) Miss(e extent.Extent, round, most int64) (fetch, behind *Ahe
 		r.window = 0
 		return nil, nil
 	}
+	start := e.Off / l.Domain * l.Domain
+	if combs && l.Domain <= most {
+		r.window = l.Domain
+		return l.begin(start, e.End(), r.window), nil
+	}
 	r.window = max(leastAhead, r.span, 2*r.window)
 	if together {
 		r.window = max(r.window, round)
@@ -180,7 +197,6 @@ func (l *Lookahead) Miss(e extent.Extent, round, most int64) (fetch, behind *Ahe
 	if r.window = min(most, r.window); r.window < leastAhead {
 		return nil, nil
 	}
-	start := e.Off / l.Domain * l.Domain
 	if r.promised {
 		first = start
 	}

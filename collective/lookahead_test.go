@@ -51,7 +51,7 @@ func readers(order []int64, job JobID, slow int, piece, domain, round, size int6
 			flights[k].left--
 		}
 		land(false)
-		l.Note(0, job, e, piece)
+		l.Note(0, job, e, piece, 1)
 		for known[i] == false {
 			a, behind := l.Miss(e, round, 2*round)
 			if a != nil {
@@ -116,11 +116,65 @@ func TestLookaheadOfPieces(t *testing.T) {
 	l := Lookahead{Domain: 4 << 20, Owned: func(int64) bool { return true }}
 	for off := int64(0); off < 1<<20; off += 64 << 10 {
 		e := extent.Extent{Off: off, Len: 64 << 10}
-		l.Note(1, 2, e, 4<<10)
+		l.Note(1, 2, e, 4<<10, 1)
 		a, behind := l.Miss(e, 16<<20, 32<<20)
 		require.Nil(t, a)
 		require.Nil(t, behind)
 	}
+}
+
+// combs has ranks read the pieces of each MiB that are theirs with one READ, one
+// rank after the other, and returns the fetches and their bytes.
+func combs(ranks []int, of int, size int64) (fetches int, bytes int64) {
+	const piece, domain, round = 4 << 10, 4 << 20, 16 << 20
+	l := Lookahead{Domain: domain, Owned: func(int64) bool { return true }}
+	known := make(map[int64]bool)
+	for off := int64(0); off < size; off += RegionSize {
+		for _, rank := range ranks {
+			var exts []extent.Extent
+			missing := int64(0)
+			for at := off + int64(rank)*piece; at < off+RegionSize; at += int64(of) * piece {
+				exts = append(exts, extent.Extent{Off: at, Len: piece})
+				if !known[at] {
+					missing += piece
+				}
+			}
+			hull := extent.Hull(exts)
+			l.Note(uint64(1+rank*2/of), 7, hull, extent.Total(exts), len(exts))
+			a := l.Next(hull, 2*round)
+			if missing > 0 {
+				fetches++
+				if a, _ = l.Miss(hull, round, 2*round); a == nil {
+					bytes += missing
+					a = &Ahead{Extents: exts}
+				}
+			}
+			if a == nil {
+				continue
+			}
+			for _, e := range a.Extents {
+				for at := e.Off; at < e.End(); at += piece {
+					if !known[at] && len(a.Extents) < 8 {
+						bytes += piece
+					}
+					known[at] = true
+				}
+			}
+			l.Landed(a)
+		}
+	}
+	return fetches, bytes
+}
+
+// TestLookaheadOfCombs: ranks whose nodes ask for many pieces at once are trusted
+// with the first domain, and with what follows if they read all of that.
+func TestLookaheadOfCombs(t *testing.T) {
+	const size = 64 << 20
+	fetches, bytes := combs([]int{3, 0, 1, 2, 7, 5, 6, 4}, 8, size)
+	require.LessOrEqual(t, fetches, 5)
+	require.LessOrEqual(t, bytes, int64(size+32<<20))
+	_, bytes = combs([]int{3}, 8, size)
+	require.LessOrEqual(t, bytes, int64(size/8+4<<20), "the others do not read: no more than the first domain is in vain")
 }
 
 // TestLookaheadOfNobody: who reads here and there, or a part only, gets what it
@@ -173,7 +227,7 @@ func TestLookaheadAgain(t *testing.T) {
 		var fetched int
 		for off, known := int64(0), int64(0); off < 256<<20; off += 64 << 10 {
 			e := extent.Extent{Off: off, Len: 64 << 10}
-			l.Note(1, 7, e, e.Len)
+			l.Note(1, 7, e, e.Len, 1)
 			a := l.Next(e, 32<<20)
 			if off >= known {
 				fetched++

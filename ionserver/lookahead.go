@@ -32,7 +32,7 @@ func (o *owner) lookahead(handle uint64) collective.Lookahead {
 func (c *call) lookAhead(f *ownedFile, s spread) {
 	o := c.srv.owner
 	f.mu.Lock()
-	f.ahead.Note(c.sess.id, collective.JobID(c.Job), s.hull, s.bytes)
+	f.ahead.Note(c.sess.id, collective.JobID(c.Job), s.hull, s.bytes, len(s.exts))
 	f.mu.Unlock()
 	for {
 		known, round, most := f.data.Known(s.exts...), o.roundSize(f), o.aheadMost(f)

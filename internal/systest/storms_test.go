@@ -162,6 +162,8 @@ func (s *storm) createUnlink(t *testing.T, ranks int) {
 	all, _ = s.together(t, ranks, dir, "unlink")
 	require.EqualValues(t, n, all.RPC.Requests["unlink"])
 	require.LessOrEqual(t, sum(all.PVFS.Requests, "rmdirent", "tree_remove", "remove"), 2*n)
+	require.LessOrEqual(t, sum(all.PVFS.Requests, "rmdirent", "tree_remove", "remove", "getattr", "listattr", "lookup_path", "crdirent"), 3*n+20,
+		"who looks before may have to ask")
 }
 
 // sync: all write to one file, sync and close it.

@@ -153,6 +153,21 @@ func (s *suite) testRemove(t *testing.T) {
 	dangling, a := s.create(t, pvfs.CreateOptions{})
 	require.NoError(t, s.c.Destroy(ctx, a.Handle))
 	require.NoError(t, s.c.Remove(ctx, s.dir, dangling), "an entry that names nothing")
+
+	for _, size := range []int{1, 300000} { // on one server, and on all
+		name, a := s.create(t, pvfs.CreateOptions{})
+		f := s.c.File(a)
+		_, err := f.WriteAt(ctx, [][]byte{make([]byte, size)}, 0)
+		require.NoError(t, err)
+		_, err = s.c.Unlink(ctx, s.dir, name)
+		require.NoError(t, err)
+		require.NoError(t, f.Destroy(ctx))
+		for _, h := range append(f.Layout().DFiles, a.Handle) {
+			_, err := s.c.GetAttr(ctx, h)
+			require.ErrorIs(t, err, syscall.ENOENT)
+		}
+		require.NoError(t, f.Destroy(ctx), "again")
+	}
 }
 
 // testFlush flushes what servers know of objects of every type, which must all

@@ -12,7 +12,7 @@ import (
 
 const (
 	minAhead      = 128 << 10 // what is read ahead in one piece needs no others
-	maxAheadBytes = 4 << 20   // how far is read ahead at most
+	maxAheadBytes = 8 << 20   // how far is read ahead at most
 )
 
 // readers is how all handles of this node read a file together.

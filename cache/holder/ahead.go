@@ -27,23 +27,31 @@ type readers struct {
 
 // fetchAround is told of each read of a handle before it begins. Where small
 // pieces are read densely, by whichever handles, it has whole chunks fetched:
-// those of e, for which the read is to wait, and those that will be next. It
-// reports whether it did.
-func (h *Handle) fetchAround(e extent.Extent) bool {
+// those of e, for which the read is to wait, and those that will be next. Where
+// races are told the owner is to see first what the program reads, and no more: if
+// late is true, the chunks of e are to be fetched when it was read.
+func (h *Handle) fetchAround(e extent.Extent) (dense, late bool) {
 	f, size := h.file, h.file.h.client.View().DomainSize
 	if f.h.opt.NoCollective {
-		return false
+		return false, false
 	}
 	known := f.data.Known(e)
 	dense, next := f.readers.add(h.number, e, chunkAt(e.Off, size), known, f.h.aheadLimit())
 	if !dense || f.domain(e.Off).isDenied() {
-		return false
+		return false, false
 	}
-	if !known {
-		chunksOf(e, size, func(chunk, _ extent.Extent) { f.prefetch([]extent.Extent{chunk}, h.right) })
+	late = !known && f.h.opt.Race != nil
+	if !known && !late {
+		h.fetchChunks(e)
 	}
 	h.fetchAhead(next)
-	return true
+	return true, late
+}
+
+// fetchChunks has the chunks of e in the cache soon.
+func (h *Handle) fetchChunks(e extent.Extent) {
+	f := h.file
+	chunksOf(e, f.h.client.View().DomainSize, func(chunk, _ extent.Extent) { f.prefetch([]extent.Extent{chunk}, h.right) })
 }
 
 // add takes note of a read in a chunk, and reports whether that is read densely,

@@ -107,7 +107,7 @@ func (h *Handle) read(ctx context.Context, e extent.Extent) (out *Bytes, dense b
 			return out, false, nil
 		}
 	}
-	dense = h.fetchAround(e)
+	dense, late := h.fetchAround(e)
 	hold, err := f.order.Lock(ctx, e, false)
 	if err != nil {
 		return nil, false, err
@@ -116,6 +116,9 @@ func (h *Handle) read(ctx context.Context, e extent.Extent) (out *Bytes, dense b
 	if err := f.readParts(ctx, e, h.right, before, out); err != nil {
 		out.Release()
 		return nil, false, err
+	}
+	if late {
+		h.fetchChunks(e)
 	}
 	return out, dense, nil
 }

@@ -36,9 +36,7 @@ func startIONsWith(t testing.TB, edit func(*ionserver.Options)) *ions {
 	x := &ions{t: t, pvfs: pvfsdtest.Start(t, 2, pvfsdtest.Options{}), edit: edit, stops: make([]func(), 2), to: make([]*pvfs.Client, 2)}
 	listeners := make([]net.Listener, len(x.stops))
 	for i := range listeners {
-		var err error
-		listeners[i], err = net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
+		listeners[i] = pvfsdtest.Listen(t)
 		x.addrs = append(x.addrs, listeners[i].Addr().String())
 	}
 	for i, l := range listeners {

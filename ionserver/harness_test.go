@@ -61,8 +61,7 @@ func startSystemOn(t testing.TB, servers *pvfsdtest.Cluster, ions int, edit func
 	s := &system{t: t, pvfs: servers, domain: 256 << 10}
 	var listeners []net.Listener
 	for range ions {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
+		l := pvfsdtest.Listen(t)
 		listeners = append(listeners, l)
 		s.addrs = append(s.addrs, l.Addr().String())
 	}

@@ -62,8 +62,7 @@ func newRig(t testing.TB, opt ionserver.Options) *rig {
 	r := &rig{t: t, pvfs: pvfsdtest.Start(t, 2, pvfsdtest.Options{}), ions: make([]*ionNode, 2), opt: opt}
 	var listeners []net.Listener
 	for range r.ions {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
+		l := pvfsdtest.Listen(t)
 		listeners = append(listeners, l)
 		r.addrs = append(r.addrs, l.Addr().String())
 	}

@@ -68,7 +68,7 @@ func StartProcesses(t *testing.T, n int, edit func(*fsconf.GenOptions)) *Process
 	for i := range n {
 		alias := fmt.Sprintf("s%d", i)
 		p.Dirs = append(p.Dirs, filepath.Join(dir, alias))
-		l := listen(t)
+		l := Listen(t)
 		gen.Servers = append(gen.Servers, fsconf.ServerSpec{Alias: alias, Addr: l.Addr().String(), Dir: p.Dirs[i]})
 		l.Close()
 	}

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -62,7 +63,7 @@ func Start(t testing.TB, n int, opt Options) *Cluster {
 	}
 	listeners := make([]net.Listener, n)
 	for i := range n {
-		listeners[i] = listen(t)
+		listeners[i] = Listen(t)
 		alias := fmt.Sprintf("s%d", i)
 		gen.Servers = append(gen.Servers, fsconf.ServerSpec{
 			Alias: alias, Addr: listeners[i].Addr().String(), Dir: filepath.Join(dir, alias),
@@ -90,16 +91,23 @@ func Start(t testing.TB, n int, opt Options) *Cluster {
 	return c
 }
 
-// listen finds a free port at a loopback address that is this process's own, so
+// taken is the ports of all servers that this process has started: one that is
+// down comes back to its own.
+var taken sync.Map
+
+// Listen finds a free port at a loopback address that is this process's own, so
 // that no other takes the port while a server is down; and below those ports
 // that the kernel gives to clients, so that none of ours does.
-func listen(t testing.TB) net.Listener {
+func Listen(t testing.TB) net.Listener {
 	t.Helper()
 	pid := os.Getpid()
 	host := fmt.Sprintf("127.%d.%d.%d", 1+pid>>16&0x3f, pid>>8&0xff, pid&0xff)
 	for range 200 {
-		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", host, 15000+rand.IntN(17000)))
-		if err == nil {
+		port := 15000 + rand.IntN(17000)
+		if _, twice := taken.LoadOrStore(port, true); twice {
+			continue
+		}
+		if l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", host, port)); err == nil {
 			return l
 		}
 	}

@@ -26,9 +26,6 @@ func (k *known) make(ctx context.Context, dir uint64, name string, f func(contex
 		}
 		k.kept.SetEntry(dir, name, entryOf(&a), since)
 		k.putAttr(a, since)
-		if made.Entries != (ionclient.Tenure{}) {
-			k.kept.PutList(a.Handle, nil, made.Entries, since)
-		}
 		return a, nil
 	}, unwanted)
 }

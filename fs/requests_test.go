@@ -2,7 +2,6 @@ package fs
 
 import (
 	"fmt"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,36 +46,4 @@ func TestCreateRequests(t *testing.T) {
 	}
 	require.Equal(t, create+2*files, m.requests(t, "create"))
 	require.Equal(t, open, m.requests(t, "open"))
-}
-
-// TestNewDirectoryRequests: whoever makes a directory knows that it is empty, and
-// asks for no name in it, until another node changes something there.
-func TestNewDirectoryRequests(t *testing.T) {
-	r := newRig(t, 2)
-	m := r.nodes[0]
-	var s Status
-	m.get(t, statusXattr, &s)
-	place, err := collective.NewPlacement(s.View.Members, s.View.DomainSize)
-	require.NoError(t, err)
-	home := func(path string) int {
-		var st unix.Stat_t
-		require.NoError(t, unix.Stat(path, &st))
-		return place.Home(st.Ino)
-	}
-	known := 0
-	for i := 0; known == 0 && i < 64; i++ { // half of them have another home than the root
-		dir := fmt.Sprint("d", i)
-		require.NoError(t, unix.Mkdir(r.path(0, dir), 0o755))
-		before := m.requests(t, "lookup")
-		for k := range 3 {
-			require.NoError(t, os.WriteFile(r.path(0, fmt.Sprint(dir, "/f", k)), nil, 0o644))
-		}
-		require.ErrorIs(t, unix.Access(r.path(0, dir+"/other"), unix.F_OK), unix.ENOENT)
-		if home(r.path(0, dir)) == home(r.dirs[0]) && m.requests(t, "lookup") == before {
-			known++
-		}
-		require.NoError(t, unix.Mkdir(r.path(1, dir+"/other"), 0o755))
-		require.NoError(t, unix.Access(r.path(0, dir+"/other"), unix.F_OK))
-	}
-	require.Positive(t, known)
 }

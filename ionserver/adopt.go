@@ -45,22 +45,6 @@ func (c *call) made(a pvfs.Attr, mode ionpb.Consistency, dir *ionpb.Attr) (*rpc.
 	return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true, Dir: dir})
 }
 
-// grantEmpty gives, with the answer f, the lease on the entries of a directory that
-// was made after began: there are none, unless somebody has been faster.
-func (c *call) grantEmpty(f *rpc.Frame, dir pvfs.Handle, began time.Time) error {
-	if c.srv.placement.Home(uint64(dir)) != c.srv.self {
-		return nil
-	}
-	l := c.look(uint64(dir), entriesLease)
-	defer l.done()
-	if l == nil || !l.untouched(began, time.Now()) {
-		return nil
-	}
-	given, err := c.grant(l, entriesLease)
-	f.Flags |= given
-	return err
-}
-
 // openMade counts a file that was made as open, at its home.
 func (c *call) openMade(a pvfs.Attr, mode ionpb.Consistency) (*ionpb.EntryResp, error) {
 	r := &ionpb.EntryResp{Handle: uint64(a.Handle), Type: objType(a.Type), Created: true, Opened: true}

@@ -126,15 +126,6 @@ func (t *grantTable) look(handle uint64, sess *session) *look {
 	return l
 }
 
-// untouched reports whether nobody has changed the inode, which was made after
-// began, before the look; false if that is too long ago to be known.
-func (l *look) untouched(began, now time.Time) bool {
-	t := l.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return now.Sub(began) < t.calm/2 && l.inode.at.IsZero() && len(l.inode.changes) == 0
-}
-
 // done ends the look.
 func (l *look) done() {
 	if l == nil {

@@ -368,35 +368,3 @@ func TestGrantTable(t *testing.T) {
 		}
 	})
 }
-
-// TestNewDirectoriesAreEmpty: who makes a directory may keep that it is empty, unless
-// somebody else has found it before.
-func TestNewDirectoriesAreEmpty(t *testing.T) {
-	s := startSystem(t, 1, 1, nil)
-	a, b := s.mount(t), s.mount(t)
-	table := s.nodes[0].home.grants
-	table.mu.Lock()
-	table.calm = time.Minute // however slow this is
-	table.mu.Unlock()
-	var r ionpb.EntryResp
-	kept, err := a.leased(ionpb.Op_MKDIR, a.root, &ionpb.MkdirReq{Name: []byte("d"), Mode: 0o755}, &r)
-	require.NoError(t, err)
-	require.True(t, kept)
-	b.file(r.Handle, "f")
-	require.NotZero(t, a.revoked(r.Handle)&entriesLease)
-
-	began := time.Now()
-	untouched := func(handle uint64) bool {
-		l := table.look(handle, s.nodes[0].sessions.get(a.links[0].session))
-		defer l.done()
-		return l.untouched(began, time.Now())
-	}
-	const made = 1 << 40
-	require.True(t, untouched(made))
-	c, _ := table.change(made, b.id, entriesLease)
-	require.False(t, untouched(made), "somebody is changing it")
-	c.end()
-	require.False(t, untouched(made), "somebody has changed it")
-	began = began.Add(-time.Minute)
-	require.False(t, untouched(made+1), "somebody may have")
-}

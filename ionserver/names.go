@@ -220,12 +220,10 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	began := time.Now()
 	a, err := c.srv.pvfs.Mkdir(c.ctx, c.dir(), name, pvfs.CreateOptions{
 		Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid, Xattrs: append(modeXattrs(mode), parentNote(c.dir())),
 	})
 	if err != nil {
-		began = time.Time{} // it may have been made long ago
 		a, err = c.ownWork(name, err, func(a pvfs.Attr) bool {
 			return a.Type == wire.TypeDirectory && a.Entries == 0 && a.Mode == m.Mode&permMask && a.UID == m.Uid && a.GID == m.Gid
 		})
@@ -235,11 +233,7 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 	}
 	dir := c.means(name, a.Handle, a.Type)
 	c.madeWith(a.Handle, mode)
-	f, err := c.made(a, mode, dir)
-	if err != nil {
-		return nil, err
-	}
-	return f, c.grantEmpty(f, a.Handle, began)
+	return c.made(a, mode, dir)
 }
 
 func (c *call) symlink() (*rpc.Frame, error) {

@@ -62,7 +62,7 @@ func (c *Client) entry(ctx context.Context, op ionpb.Op, dir uint64, req proto.M
 	if err != nil {
 		return Changed{}, err
 	}
-	return Changed{Attr: leasedAttr(e.Attr, l.Tenure), Dir: changedDir(e.Dir, l.Tenure), Entries: l.on()}, nil
+	return Changed{leasedAttr(e.Attr, l.Tenure), changedDir(e.Dir, l.Tenure)}, nil
 }
 
 // Name is a name in a directory.

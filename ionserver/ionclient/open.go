@@ -118,12 +118,12 @@ func (c *Client) CreateOpen(ctx context.Context, dir uint64, name string, mode, 
 		dir := changedDir(e.Dir, t)
 		if !e.Opened {
 			a, err := c.open(ctx, e.Handle, new(ionpb.OpenReq))
-			return Changed{Attr: a, Dir: dir}, err
+			return Changed{a, dir}, err
 		}
 		if e.Session != 0 {
 			t = c.adopted(e.Handle, e.Session)
 		}
-		return Changed{Attr: leasedAttr(e.Attr, t), Dir: dir}, nil
+		return Changed{leasedAttr(e.Attr, t), dir}, nil
 	}, func(life context.Context, made Changed, err error) { c.closeUnwanted(life, made.Attr, err) })
 }
 

@@ -168,8 +168,6 @@ func (c *Client) ResetStats() { c.counters.Reset() }
 type Changed struct {
 	Attr       // of what was made
 	Dir  *Attr // of the directory, if its home knows them
-	// Entries is what a new directory is known to be empty under; zero: it is not.
-	Entries Tenure
 }
 
 // changedDir is what an answer says of the directory.

@@ -201,23 +201,19 @@ func (h *home) announcements(handle uint64) uint64 {
 	return 0
 }
 
-// fences are those of one extent of a file at several owners.
-type fences struct {
-	c    *call
-	ext  extent.Extent
-	held []held // in the order in which they were taken
-}
+// fences are those of one extent of a file at several owners, in the order in which
+// they were taken.
+type fences []held
 
 // held is a fence at one owner.
 type held struct {
-	token   *token // nil: here
 	release func()
+	cut     func() error // has the owner forget what it has within the fence
 }
 
 // fence keeps accesses to ext out at the owners with the given indexes, in
-// the order of the view, until the fences are released. They are not nil.
-func (h *home) fence(c *call, handle uint64, ext extent.Extent, flags uint32, at []int) (*fences, error) {
-	all := &fences{c: c, ext: ext}
+// the order of the view, until the fences are released.
+func (h *home) fence(c *call, handle uint64, ext extent.Extent, flags uint32, at []int) (all fences, err error) {
 	f := rpc.Frame{Op: ionpb.Op_FENCE, Handle: handle, Off: ext.Off, Len: ext.Len, Flags: flags}
 	var by ionpb.SessionReq
 	if flags&uint32(ionpb.Flag_SHARED) != 0 { // what the call's own mount keeps back it knows itself
@@ -229,40 +225,37 @@ func (h *home) fence(c *call, handle uint64, ext extent.Extent, flags uint32, at
 			r, err := h.srv.owner.fence(c, c.ctx, fencing{handle, ext, flags, by.Session})
 			if err != nil {
 				all.release()
-				return &fences{}, err
+				return nil, err
 			}
-			all.held = append(all.held, held{release: r})
+			all = append(all, held{r, func() error { return h.srv.owner.cut(c, c.ctx, handle, ext.Off) }})
 			h.reaches(handle, at, h.srv.owner.reach(handle))
 			continue
 		}
 		var t *token
 		if err := c.wait(func() (err error) { t, err = h.srv.peers[at].take(c.ctx, f, &by); return err }); err != nil {
 			all.release()
-			return &fences{}, err
+			return nil, err
 		}
 		h.reaches(handle, at, t.reach)
-		all.held = append(all.held, held{t, func() { _ = c.wait(func() error { t.release(); return nil }) }})
+		all = append(all, held{
+			func() { _ = c.wait(func() error { t.release(); return nil }) },
+			func() error { return c.wait(func() error { return t.cut(c.ctx, handle, ext.Off) }) },
+		})
 	}
 	return all, nil
 }
 
 // release lets the accesses in again, last where they were kept out first.
-func (f *fences) release() {
-	for _, h := range slices.Backward(f.held) {
+func (f fences) release() {
+	for _, h := range slices.Backward(f) {
 		h.release()
 	}
 }
 
 // cut has all owners forget what they have within the fences.
-func (f *fences) cut() error {
-	for _, h := range f.held {
-		err := error(nil)
-		if h.token == nil {
-			err = f.c.srv.owner.cut(f.c, f.c.ctx, f.c.Handle, f.ext.Off)
-		} else {
-			err = f.c.wait(func() error { return h.token.cut(f.c.ctx, f.c.Handle, f.ext.Off) })
-		}
-		if err != nil {
+func (f fences) cut() error {
+	for _, h := range f {
+		if err := h.cut(); err != nil {
 			return err
 		}
 	}

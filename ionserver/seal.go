@@ -123,7 +123,7 @@ func (c *call) shut() (reopen func(), err error) {
 			return reopen, nil
 		}
 		if err == nil {
-			var f *fences
+			var f fences
 			if f, err = h.fence(c, c.Handle, extent.ToEnd(0), 0, busy); err == nil {
 				f.release()
 			}

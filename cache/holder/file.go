@@ -111,6 +111,13 @@ func (f *File) forget() {
 	f.data.Close()
 }
 
+// fail is failLocked for who does not hold mu.
+func (f *File) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failLocked(err)
+}
+
 // failLocked keeps an error of something whose caller has returned, for the next
 // fsync or close through each handle. mu is held.
 func (f *File) failLocked(err error) {

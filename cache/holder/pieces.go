@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	allLeases = ionclient.LeaseData | ionclient.LeaseWrite | ionclient.LeasePieces
-
 	// smallWrite is what may be kept back under LEASE_PIECES at a time. What is
 	// longer is a good request as it is.
 	smallWrite = 64 << 10

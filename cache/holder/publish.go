@@ -339,9 +339,7 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 		}
 		sent.first = cmp.Or(sent.first, err)
 		if raced := f.raced(g); raced != nil {
-			f.mu.Lock()
-			f.failLocked(raced)
-			f.mu.Unlock()
+			f.fail(raced)
 		}
 	})
 	first := sent.first

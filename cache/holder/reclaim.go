@@ -17,7 +17,7 @@ func (h *Holder) Reclaim(ctx context.Context, r *ionclient.Reclaim) error {
 	for _, f := range h.all() {
 		for _, d := range f.within(everything) {
 			if r.Owns(f.handle, d.ext.Off) && d.session() != r.Session() {
-				d.renounce(allLeases)
+				d.renounce(ionclient.DataLeases)
 			}
 		}
 		if err := f.replay(ctx, r); err != nil {
@@ -40,9 +40,7 @@ func (h *Holder) Reclaim(ctx context.Context, r *ionclient.Reclaim) error {
 // lost reports that n writes are lost.
 func (f *File) lost(n int) {
 	if n > 0 {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.failLocked(errno.New("cache.holder: written bytes were lost with the session", syscall.EIO))
+		f.fail(errno.New("cache.holder: written bytes were lost with the session", syscall.EIO))
 	}
 }
 
@@ -158,9 +156,7 @@ func (f *File) sendAgain(ctx context.Context, e extent.Extent, r *ionclient.Recl
 		for _, e := range v.Extents() {
 			f.data.Discard(e)
 		}
-		f.mu.Lock()
-		f.failLocked(first)
-		f.mu.Unlock()
+		f.fail(first)
 		return nil
 	}
 	return first

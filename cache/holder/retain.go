@@ -249,7 +249,7 @@ func (h *Holder) Lost(session uint64, livedOn bool) {
 		}
 		for _, d := range f.within(everything) {
 			if d.session() == session {
-				d.renounce(allLeases)
+				d.renounce(ionclient.DataLeases)
 			}
 		}
 		if livedOn {

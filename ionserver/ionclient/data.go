@@ -106,7 +106,7 @@ func guard(ctx context.Context, f *rpc.Frame) {
 
 // grantOf is the grant in a reply.
 func grantOf(reply *rpc.Frame, t Tenure) Grant {
-	g := Grant{Leases: reply.Flags & dataLeases, Tenure: t}
+	g := Grant{Leases: reply.Flags & DataLeases, Tenure: t}
 	if reply.Flags&uint32(ionpb.Flag_STABLE_WRITE) == 0 {
 		g.Stamp = reply.Off
 	}

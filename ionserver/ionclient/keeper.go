@@ -95,7 +95,7 @@ func (s *session) called(ctx context.Context, f *rpc.Frame) *rpc.Frame {
 
 // giveUp gives up the leases that f revokes.
 func (s *session) giveUp(ctx context.Context, f *rpc.Frame) (flags uint32) {
-	if leases := f.Flags & dataLeases; leases != 0 {
+	if leases := f.Flags & DataLeases; leases != 0 {
 		s.c.keeps().Revoke(ctx, f.Handle, extent.Extent{Off: f.Off, Len: f.Len}, leases)
 	}
 	if s.c.revoked(f.Handle, f.Flags&homeLeases) {

@@ -154,7 +154,8 @@ const (
 	LeaseWrite = uint32(ionpb.Flag_LEASE_WRITE)
 	// LeasePieces lets writes of some bytes be kept back, see Grant.
 	LeasePieces = uint32(ionpb.Flag_LEASE_PIECES)
-	dataLeases  = LeaseData | LeaseWrite | LeasePieces
+	// DataLeases is all of them.
+	DataLeases = LeaseData | LeaseWrite | LeasePieces
 )
 
 // Stats returns requests by operation, as sent to the I/O nodes, and bytes

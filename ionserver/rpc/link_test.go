@@ -139,6 +139,30 @@ func TestLinkGivesUp(t *testing.T) {
 	<-lateBack
 }
 
+// TestReplyToACutLink: what is to be sent over a link that was cut comes back at
+// once, before anybody has looked at it.
+func TestReplyToACutLink(t *testing.T) {
+	a, b := net.Pipe()
+	defer b.Close()
+	l := testLink(t, a)
+	l.abort()
+	s := newSender(l, nil)
+	for _, d := range []func() Data{
+		func() Data { return Static(make([]byte, minLent-1)) },
+		func() Data { return Static(make([]byte, 1<<20)) },
+		func() Data { return Pooled(new(buf.Pool).New(1 << 20)) },
+		func() Data { return Lent([][]byte{make([]byte, 1<<20), make([]byte, 1<<10)}, func() {}) },
+	} {
+		var it item
+		want := d()
+		n := want.Len()
+		s.load(&it, want)
+		require.Equal(t, n, it.frame.Data.Len())
+		require.Equal(t, n < minLent, it.short == n)
+		it.frame.Data.Release()
+	}
+}
+
 // trickle delivers a stream in pieces of random sizes.
 type trickle struct {
 	net.Conn // nil

@@ -66,10 +66,10 @@ func (s *sender) lend(d Data) Data {
 
 // load makes d the payload of it.
 func (s *sender) load(it *item, d Data) {
-	it.frame.Data, it.short = s.lend(d), 0
-	if n := d.Len(); n < minLent {
-		it.short = n
+	if it.short = d.Len(); it.short >= minLent {
+		it.short = 0
 	}
+	it.frame.Data = s.lend(d) // which ends the hold at once if the link is cut
 }
 
 // push sends it or queues it, and reports whether it will be handled; if not,

@@ -96,7 +96,7 @@ func (d *dirHandle) loadLocked(ctx context.Context) syscall.Errno {
 	}
 	all, err := n.m.known.ReadDir(c, n.handle)
 	if err != nil {
-		return n.failGone(opReaddir, err)
+		return n.failGone(c, opReaddir, err)
 	}
 	for _, e := range all {
 		entries = append(entries, fuse.DirEntry{

@@ -35,13 +35,15 @@
 // O_APPEND appends there; lseek(2), fstat(2), read(2) and O_APPEND are exact.
 //
 // A file can vanish between the lookup of its name and the open that follows.
-// The kernel is told ESTALE then and looks again, once: an open of a name that
-// others replace hundreds of times a second can fail with ESTALE, as on NFS.
+// The kernel is told ESTALE then and begins again, but once only. So what it
+// finds then stays until it is opened, and O_CREAT opens what others have made
+// meanwhile: see again.go. What is left is a user whose right to a file comes of
+// a supplementary group or a capability, and who loses both races: ESTALE.
 //
 // # Concurrency
 //
 // Everything here is safe for concurrent use. The only locks are leaves:
-// calls.mu, lockOwners.mu, openModes.mu, mount.mu, known.mu, opens.mu, tracer.mu,
-// recording.mu, people.mu and dirHandle.mu; none is held during a call to an
+// calls.mu, lockOwners.mu, openModes.mu, mount.mu, known.mu, opens.mu,
+// secondTries.mu, tracer.mu, recording.mu, people.mu and dirHandle.mu; none is held during a call to an
 // I/O node except dirHandle.mu, under which a directory is read.
 package fs

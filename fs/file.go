@@ -46,23 +46,28 @@ func mayWrite(flags uint32) bool { return flags&syscall.O_ACCMODE != syscall.O_R
 func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
 	c := n.begin(ctx, opOpen)
 	defer c.end()
-	var a ionclient.Attr
-	open := func() (err error) {
-		a, err = n.m.known.Open(c, n.handle, flags&^openKillPriv, flags&openKillPriv != 0)
-		return err
-	}
-	var err error
-	if flags&syscall.O_TRUNC != 0 {
-		err = n.m.held.Truncate(c, n.handle, 0, open)
-	} else {
-		err = open()
-	}
+	a, err := n.m.openFile(c, n.handle, flags)
 	if err != nil {
-		return nil, 0, n.failGone(opOpen, err)
+		return nil, 0, n.failGone(c, opOpen, err)
 	}
+	n.m.letGo(c, n.m.again.end(c.pid))
 	name, _ := n.Parent()
 	f := n.m.opened(c, name, &a, mayWrite(flags))
 	return f, f.openFlags(), 0
+}
+
+// openFile counts one more open of h, with the flags of open(2) and openKillPriv.
+func (m *mount) openFile(c *call, h uint64, flags uint32) (a ionclient.Attr, err error) {
+	open := func() (err error) {
+		a, err = m.known.Open(c, h, flags&^openKillPriv, flags&openKillPriv != 0)
+		return err
+	}
+	if flags&syscall.O_TRUNC != 0 {
+		err = m.held.Truncate(c, h, 0, open)
+	} else {
+		err = open()
+	}
+	return a, err
 }
 
 // Release ends an open; nobody waits for it.
@@ -73,7 +78,7 @@ func (n *node) Release(ctx context.Context, fh fusefs.FileHandle) syscall.Errno 
 	defer c.end()
 	err := f.Release(c, func(clean bool) error { return n.m.known.Close(c, n.handle, clean) })
 	if err != nil {
-		return n.failGone(opRelease, err)
+		return n.failGone(c, opRelease, err)
 	}
 	return 0
 }
@@ -84,7 +89,7 @@ func (n *node) Flush(ctx context.Context, fh fusefs.FileHandle) syscall.Errno {
 	c := n.m.beginOn(ctx, opFlush, fh)
 	defer c.end()
 	if err := fh.(*openFile).Flush(c); err != nil {
-		return n.failGone(opFlush, err)
+		return n.failGone(c, opFlush, err)
 	}
 	return 0
 }
@@ -101,7 +106,7 @@ func (n *node) Fsync(ctx context.Context, fh fusefs.FileHandle, flags uint32) sy
 	key := syncKey{n.handle, flags&fsyncDataOnly != 0}
 	_, err := n.m.known.rounds.syncs.do(c, key)
 	if err := f.Reported(err); err != nil {
-		return n.failGone(opFsync, err)
+		return n.failGone(c, opFsync, err)
 	}
 	return 0
 }
@@ -126,7 +131,7 @@ func (n *node) Read(ctx context.Context, fh fusefs.FileHandle, dest []byte, off 
 	defer c.end()
 	data, err := fh.(*openFile).Read(c, off, len(dest))
 	if err != nil {
-		return nil, n.failGone(opRead, err)
+		return nil, n.failGone(c, opRead, err)
 	}
 	if data.Len() == 0 { // go-fuse does not call Done for nothing
 		data.Release()
@@ -156,7 +161,7 @@ func (n *node) Write(ctx context.Context, fh fusefs.FileHandle, data []byte, pac
 		err = fh.(*openFile).Write(c, off, data, flags)
 	}
 	if err != nil {
-		return 0, n.failGone(opWrite, err)
+		return 0, n.failGone(c, opWrite, err)
 	}
 	n.m.countWritten(c, done)
 	return uint32(done), 0
@@ -192,14 +197,14 @@ func (n *node) CopyFileRange(ctx context.Context, in fusefs.FileHandle, offIn ui
 		k, err := n.copyPiece(c, from, int64(offIn)+done, dest, int64(offOut)+done, piece[:min(want-done, maxRequest)], kill)
 		done += int64(k)
 		if err != nil && done == 0 {
-			return 0, n.failGone(opCopyFileRange, err)
+			return 0, n.failGone(c, opCopyFileRange, err)
 		}
 		if err != nil || k == 0 {
 			break
 		}
 	}
 	if err := dest.Publish(c); err != nil {
-		return 0, n.failGone(opCopyFileRange, err)
+		return 0, n.failGone(c, opCopyFileRange, err)
 	}
 	return uint32(done), 0
 }

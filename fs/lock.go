@@ -44,7 +44,7 @@ func (n *node) Getlk(ctx context.Context, fh fusefs.FileHandle, owner uint64, lk
 	defer c.end()
 	got, err := n.m.client.GetLock(c, n.handle, want)
 	if err != nil {
-		return n.failGone(opGetlk, err)
+		return n.failGone(c, opGetlk, err)
 	}
 	*out = fuse.FileLock{Start: got.Start, End: got.End, Pid: got.PID}
 	switch got.Type {
@@ -75,7 +75,7 @@ func (n *node) Setlk(ctx context.Context, fh fusefs.FileHandle, owner uint64, lk
 		}
 	}
 	if err := n.m.client.SetLock(c, n.handle, l, false); err != nil {
-		return n.failGone(opSetlk, err)
+		return n.failGone(c, opSetlk, err)
 	}
 	if !unlock {
 		n.m.held.Acquired(n.handle)
@@ -97,7 +97,7 @@ func (n *node) Setlkw(ctx context.Context, fh fusefs.FileHandle, owner uint64, l
 	c := n.m.beginAs(ctx, opSetlkw, openedBy(fh), true)
 	defer c.end()
 	if err := n.m.client.SetLock(collective.WithCaller(ctx, c.process.Caller()), n.handle, l, true); err != nil {
-		return n.failGone(opSetlkw, err)
+		return n.failGone(c, opSetlkw, err)
 	}
 	n.m.held.Acquired(n.handle)
 	return 0

@@ -32,21 +32,25 @@ func (n *node) newOwner(ctx context.Context, mode uint32, dir bool) (uid, gid, n
 	return uid, gid, mode
 }
 
-// Create makes a file that the kernel just found missing, and opens it. If
-// somebody else was faster and the caller does not insist on making it, ESTALE
-// makes the kernel start over: it finds the file and, unlike for one just
-// made, checks the permission to open it. There is nothing to truncate.
-func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
+// Create makes a file that the kernel just found missing, and opens it; if
+// somebody else was faster and the caller does not insist on making it, it opens
+// what there is.
+func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (inode *fusefs.Inode, fh fusefs.FileHandle, fuseFlags uint32, e syscall.Errno) {
 	c := n.begin(ctx, opCreate)
 	defer c.end()
-	inode, a, e := n.createFile(ctx, c, n.m.known.CreateOpen, name, mode, out)
-	if e == syscall.EEXIST && flags&syscall.O_EXCL == 0 {
-		e = syscall.ESTALE
+	var a ionclient.Attr
+	for again, tries := true, 0; again && tries < maxAgain; tries++ {
+		inode, a, e = n.createFile(ctx, c, n.m.known.CreateOpen, name, mode, out)
+		if again = e == syscall.EEXIST && flags&syscall.O_EXCL == 0; again {
+			inode, a, again, e = n.openFound(ctx, c, name, flags, out)
+		}
 	}
 	if e != 0 {
 		return nil, nil, 0, e
 	}
-	return inode, n.m.opened(c, name, &a, mayWrite(flags)), fileOpenFlags, 0
+	n.m.letGo(c, n.m.again.end(c.pid))
+	f := n.m.opened(c, name, &a, mayWrite(flags))
+	return inode, f, f.openFlags(), 0
 }
 
 // createFile makes a regular file by create, and returns its attributes too;

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -44,6 +45,7 @@ type mount struct {
 	opens  atomic.Uint64 // numbers open files
 	tracer *tracer
 	guard  *guard
+	again  secondTries
 
 	journal *round.Journal // of what was carried out together
 
@@ -147,11 +149,15 @@ func (n *node) fail(o op, err error) syscall.Errno {
 
 // failGone is fail for a call on an object that the kernel knows already. If
 // the object is gone, ESTALE makes the kernel look its path up again.
-func (n *node) failGone(o op, err error) syscall.Errno {
-	if e := n.fail(o, err); e != syscall.ENOENT {
-		return e
+func (n *node) failGone(c *call, o op, err error) syscall.Errno {
+	e := n.fail(o, err)
+	if e == syscall.ENOENT {
+		e = syscall.ESTALE
 	}
-	return syscall.ESTALE
+	if e == syscall.ESTALE {
+		n.m.again.begin(c.pid, time.Now())
+	}
+	return e
 }
 
 // child returns the inode for an object that was found in n, and fills out.
@@ -195,12 +201,22 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fu
 	}
 	c := n.begin(ctx, opLookup)
 	defer c.end()
-	a, err := holder.Overlaid(func() holder.Glimpse { return n.glimpseChild(name) },
-		func() (ionclient.Attr, error) { return n.m.known.Lookup(c, n.handle, name) })
+	look := n.lookup
+	if n.m.again.has(c.pid, time.Now()) {
+		look = n.lookupAgain
+	}
+	a, err := look(c, name)
 	if err != nil {
 		return nil, n.fail(opLookup, err)
 	}
 	return n.child(ctx, name, &a, out), 0
+}
+
+// lookup returns the attributes of what a name means, as they are with what this
+// node has written and not published.
+func (n *node) lookup(c *call, name string) (ionclient.Attr, error) {
+	return holder.Overlaid(func() holder.Glimpse { return n.glimpseChild(name) },
+		func() (ionclient.Attr, error) { return n.m.known.Lookup(c, n.handle, name) })
 }
 
 func (n *node) Getattr(ctx context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -208,7 +224,7 @@ func (n *node) Getattr(ctx context.Context, _ fusefs.FileHandle, out *fuse.AttrO
 	defer c.end()
 	a, err := n.getAttr(c)
 	if err != nil {
-		return n.failGone(opGetattr, err)
+		return n.failGone(c, opGetattr, err)
 	}
 	n.saw(&a)
 	fillAttr(&out.Attr, &a)
@@ -224,7 +240,7 @@ func (n *node) Setattr(ctx context.Context, _ fusefs.FileHandle, in *fuse.SetAtt
 	defer c.end()
 	a, err := n.setAttr(c, set)
 	if err != nil {
-		return n.failGone(opSetattr, err)
+		return n.failGone(c, opSetattr, err)
 	}
 	n.saw(&a)
 	fillAttr(&out.Attr, &a)
@@ -288,7 +304,7 @@ func (n *node) Readlink(ctx context.Context) ([]byte, syscall.Errno) {
 	defer c.end()
 	target, err := n.m.known.Readlink(c, n.handle)
 	if err != nil {
-		return nil, n.failGone(opReadlink, err)
+		return nil, n.failGone(c, opReadlink, err)
 	}
 	return []byte(target), 0
 }
@@ -318,7 +334,7 @@ func (n *node) Lseek(ctx context.Context, fh fusefs.FileHandle, off uint64, when
 	defer c.end()
 	a, err := n.getAttr(c)
 	if err != nil {
-		return 0, n.failGone(opLseek, err)
+		return 0, n.failGone(c, opLseek, err)
 	}
 	// PVFS2 does not tell its holes: all is data, and a hole lies at the end.
 	switch {

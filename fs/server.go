@@ -182,6 +182,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.m.held.Run(life) })
 	g.Go(func() error { return s.m.tracer.run(life) })
 	g.Go(func() error { return s.m.guard.run(life) })
+	g.Go(func() error { return s.m.endSecondTries(life) })
 	g.Go(func() error { return s.m.ranks.Run(life) })
 	select {
 	case <-life.Done():

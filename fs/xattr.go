@@ -46,7 +46,7 @@ func (n *node) Getxattr(ctx context.Context, name string, dest []byte) (uint32, 
 		v, err = n.m.known.GetXattr(c, n.handle, name)
 	}
 	if err != nil {
-		return 0, n.failGone(opGetxattr, err)
+		return 0, n.failGone(c, opGetxattr, err)
 	}
 	return copyXattr(dest, v)
 }
@@ -88,7 +88,7 @@ func (n *node) Setxattr(ctx context.Context, name string, value []byte, flags ui
 	if err := n.m.known.changeXattr(c, n.handle, func(ctx context.Context) error {
 		return n.m.client.SetXattr(ctx, n.handle, name, value, flags)
 	}); err != nil {
-		return n.failGone(opSetxattr, err)
+		return n.failGone(c, opSetxattr, err)
 	}
 	return 0
 }
@@ -105,7 +105,7 @@ func (n *node) Removexattr(ctx context.Context, name string) syscall.Errno {
 	if err := n.m.known.changeXattr(c, n.handle, func(ctx context.Context) error {
 		return n.m.client.RemoveXattr(ctx, n.handle, name)
 	}); err != nil {
-		return n.failGone(opRemovexattr, err)
+		return n.failGone(c, opRemovexattr, err)
 	}
 	return 0
 }
@@ -131,7 +131,7 @@ func (n *node) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errn
 	defer c.end()
 	names, err := n.m.client.ListXattr(c, n.handle)
 	if err != nil {
-		return 0, n.failGone(opListxattr, err)
+		return 0, n.failGone(c, opListxattr, err)
 	}
 	uid, _ := caller(ctx)
 	var list []byte
@@ -151,7 +151,7 @@ func (n *node) publishBefore(c *call, name string) syscall.Errno {
 		return 0
 	}
 	if err := n.m.held.PublishAll(c, n.handle); err != nil {
-		return n.failGone(opSetxattr, err)
+		return n.failGone(c, opSetxattr, err)
 	}
 	return 0
 }

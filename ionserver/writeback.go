@@ -52,7 +52,6 @@ func (o *owner) writeBackParts(w waiter, ctx context.Context, f *ownedFile, next
 			break
 		}
 	}
-	o.space.stuck.Store(false)
 	if dirty, _, _ := f.data.Dirty(); dirty == 0 {
 		f.mu.Lock()
 		f.failed = 0
@@ -81,6 +80,7 @@ func (o *owner) round(w waiter, ctx context.Context, f *ownedFile, exts []extent
 		o.failed(w, ctx, f, err)
 		return false, err
 	}
+	o.space.stuck.Store(false)
 	o.saved(f, began, stamp, wrote)
 	o.noteRound(f, writes, wrote, began)
 	return true, nil

@@ -107,34 +107,36 @@ func TestWriteBackOfWholeDomains(t *testing.T) {
 	require.Empty(t, m.stables(h)[3].Domains)
 }
 
-// small is a system whose servers have little room.
-func small(t *testing.T, edit func(int, *Options)) *system {
+// roomy is a system whose servers have as much room as setRoom leaves them: at
+// first more than what must be free beyond what is unstable.
+func roomy(t *testing.T, edit func(int, *Options)) (s *system, setRoom func(spare int64)) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("needs root to mount a small tmpfs")
+		t.Skip("needs root to mount a tmpfs")
 	}
-	dir := filepath.Join(t.TempDir(), "small")
+	dir := filepath.Join(t.TempDir(), "room")
 	require.NoError(t, os.Mkdir(dir, 0o700))
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", 2*spaceReserve)); err != nil {
 		t.Skipf("mount tmpfs: %v", err)
 	}
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
-	return startSystemOn(t, pvfsdtest.Start(t, 1, pvfsdtest.Options{Dir: dir}), 1, edit)
+	return startSystemOn(t, pvfsdtest.Start(t, 1, pvfsdtest.Options{Dir: dir}), 1, edit), func(spare int64) {
+		var st syscall.Statfs_t
+		require.NoError(t, syscall.Statfs(dir, &st))
+		size := int64(st.Blocks-st.Bfree)*st.Bsize + spare
+		require.NoError(t, syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("size=%d", size)))
+	}
 }
 
 // TestNoSpaceIsToldOnce: however often the write-back is tried, and by whom;
 // the bytes stay, and go where they belong once there is room.
 func TestNoSpaceIsToldOnce(t *testing.T) {
-	s := small(t, func(i int, o *Options) {
+	s, setRoom := roomy(t, func(i int, o *Options) {
 		lazy(i, o)
-		o.WriteBack, o.Persist = 250*time.Millisecond, 100*time.Millisecond
+		o.WriteBack, o.Persist = 100*time.Millisecond, 100*time.Millisecond
 	})
 	m := s.mount(t)
-	h, room := m.file(m.root, "f"), m.file(m.root, "room")
-	require.NoError(t, m.write(room, 0, pattern(12<<20, 1), 0))
-	require.NoError(t, m.commit(room))
-	want := pattern(14<<20, 2)
-	s.nodes[0].owner.space.scarce.Store(false)
+	h := m.file(m.root, "f")
 	failures := func() (n int) {
 		for _, r := range m.stables(h) {
 			if r.Errno != 0 {
@@ -144,26 +146,31 @@ func TestNoSpaceIsToldOnce(t *testing.T) {
 		}
 		return n
 	}
-	wrote := 0 // until the node notices that there is no room
-	for ; wrote < len(want); wrote += 1 << 20 {
-		if err := m.write(h, int64(wrote), want[wrote:][:1<<20], 0); err != nil {
-			require.ErrorIs(t, err, syscall.ENOSPC)
-			break
-		}
+	owned := s.nodes[0].owner.get(h)
+	defer s.nodes[0].owner.put(owned)
+	leave, err := owned.takeBack(background{}, t.Context()) // all is acknowledged before any of it is written back
+	require.NoError(t, err)
+	want := pattern(14<<20, 1)
+	for off := 0; off < len(want); off += 1 << 20 {
+		require.NoError(t, m.write(h, int64(off), want[off:][:1<<20], 0))
 	}
-	require.Positive(t, wrote)
+	setRoom(9 << 20)
+	require.Zero(t, s.asked("io"))
+	leave()
 	require.ErrorIs(t, m.commit(h), syscall.ENOSPC)
-	told := failures() // twice, if something was written while the first part failed
-	require.Positive(t, told, "the mount knows before the answer")
+	require.Equal(t, 1, failures(), "the mount knows before the answer")
 	require.ErrorIs(t, m.commit(h), syscall.ENOSPC)
-	time.Sleep(600 * time.Millisecond) // it is tried again and again
-	require.Equal(t, told, failures())
-	got, err := m.read(h, 0, wrote)
+	tried := s.asked("io")
+	until(t, "it is tried again and again", func() bool { return s.asked("io") > tried+2 })
+	require.Equal(t, 1, failures())
+	require.ErrorIs(t, m.write(h, int64(len(want)), want[:1<<20], 0), syscall.ENOSPC, "there is no room for more")
+	got, err := m.read(h, 0, len(want))
 	require.NoError(t, err)
-	require.True(t, bytes.Equal(want[:wrote], got), "what was written can be read")
-	_, err = m.unlink(m.root, "room")
-	require.NoError(t, err)
-	until(t, "it is written back", func() bool { return s.stored(h) >= int64(wrote) && s.keeps(h, m) == 0 })
+	require.True(t, bytes.Equal(want, got), "what was written can be read")
+	told := failures() // once more at the most, for what was written in vain
+	require.LessOrEqual(t, told, 2)
+	setRoom(2 * spaceReserve)
+	until(t, "it is written back", func() bool { return s.stored(h) >= int64(len(want)) && s.keeps(h, m) == 0 })
 	require.NoError(t, m.commit(h))
 	require.Equal(t, told, failures())
 }
@@ -209,14 +216,12 @@ func TestNothingOlderIsKept(t *testing.T) {
 // TestCutIsNotKept: when a truncation returns, no mount keeps what it has cut
 // off, also if nothing can be written back.
 func TestCutIsNotKept(t *testing.T) {
-	s := small(t, lazy)
+	s, setRoom := roomy(t, lazy)
 	a, b := s.mount(t), s.mount(t)
-	room, h := a.file(a.root, "room"), a.file(a.root, "f")
-	require.NoError(t, a.write(room, 0, pattern(16<<20, 1), 0))
-	require.NoError(t, a.commit(room))
+	h := a.file(a.root, "f")
 	b.put(h, 100, "late", 0)
+	setRoom(3 << 20)
 	for off := int64(1 << 20); off < 9<<20; off += 1 << 20 {
-		s.nodes[0].owner.space.scarce.Store(false)
 		if a.write(h, off, pattern(1<<20, 2), 0) != nil {
 			break
 		}
@@ -231,9 +236,8 @@ func TestCutIsNotKept(t *testing.T) {
 		require.NotZero(t, s.keeps(h, m), "there is more to be kept")
 	}
 	b.reads(h, 100, "la")
-	_, err := a.unlink(a.root, "room")
-	require.NoError(t, err)
-	until(t, "there is room", func() bool { return a.commit(h) == nil })
+	setRoom(2 * spaceReserve)
+	require.NoError(t, a.commit(h))
 	require.EqualValues(t, 102, s.stored(h))
 }
 
@@ -263,12 +267,13 @@ func TestStopWritesBack(t *testing.T) {
 // TestStopNamesWhatIsNotWritten: a node that ends says what it could not write
 // back, and why.
 func TestStopNamesWhatIsNotWritten(t *testing.T) {
-	s := small(t, lazy)
+	s, setRoom := roomy(t, func(i int, o *Options) {
+		lazy(i, o)
+		o.Drain = 10 * time.Second
+	})
 	m := s.mount(t)
-	room, h := m.file(m.root, "room"), m.file(m.root, "f")
-	require.NoError(t, m.write(room, 0, pattern(16<<20, 1), 0))
-	require.NoError(t, m.commit(room))
-	s.nodes[0].owner.space.scarce.Store(false)
+	h := m.file(m.root, "f")
+	setRoom(3 << 20)
 	for off := int64(0); off < 8<<20; off += 1 << 20 {
 		if m.write(h, off, pattern(1<<20, 2), 0) != nil {
 			break

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
-	if err := os.RemoveAll(binDir()); err != nil {
+	if err := os.RemoveAll(binDir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	os.Exit(code)

@@ -55,16 +55,19 @@ func zoidfsBinary(t *testing.T) string {
 	return path
 }
 
-// binDir holds what this run has built. TestMain removes it.
-func binDir() string {
-	return filepath.Join(os.TempDir(), fmt.Sprintf("zoidfs-systest-%d", os.Getpid()))
-}
+// binDir holds what this run has built, once there is anything. TestMain
+// removes it.
+var binDir string
 
 var buildBinary = sync.OnceValues(func() (string, error) {
-	if err := os.MkdirAll(binDir(), 0o755); err != nil {
+	var err error
+	if binDir, err = os.MkdirTemp("", "zoidfs-systest-"); err != nil {
 		return "", err
 	}
-	path := filepath.Join(binDir(), "zoidfs")
+	if err := os.Chmod(binDir, 0o755); err != nil { // other users run it too
+		return "", err
+	}
+	path := filepath.Join(binDir, "zoidfs")
 	args := []string{"build", "-o", path}
 	if os.Getenv("ZOIDFS_SYSTEST_RACE") == "1" {
 		args = append(args, "-race")

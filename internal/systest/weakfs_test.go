@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -80,7 +81,9 @@ func mountWeak(t *testing.T, w weakness) []string {
 		opt := &fusefs.Options{MountOptions: fuse.MountOptions{Name: "weakfs", DisableSplice: true, EnableLocks: !w.ownLocks, MaxWrite: 1 << 20}}
 		srv, err := fusefs.Mount(point, &weakNode{root, m}, opt)
 		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, srv.Unmount()) })
+		t.Cleanup(func() { // it is busy while a child of ours has files open that it closes when it becomes another program
+			require.Eventually(t, func() bool { return srv.Unmount() == nil }, 10*time.Second, 10*time.Millisecond, point)
+		})
 		out = append(out, point)
 	}
 	return out

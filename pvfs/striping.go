@@ -164,6 +164,16 @@ func (c *Client) limits() striping.Limits {
 	return striping.Limits{Servers: len(c.data), Default: c.defaultServers()}
 }
 
+// Wish is what directory dir wishes itself for new files, as the servers know it
+// now. ENOTDIR if dir is none.
+func (c *Client) Wish(ctx context.Context, dir Handle) (striping.Wish, error) {
+	info, err := c.freshDirInfo(ctx, dir)
+	if err != nil {
+		return striping.Wish{}, err
+	}
+	return wishOf(&info.hint), nil
+}
+
 // SetWish replaces what directory dir wishes for new files by w: all that w
 // says in one request, which servers carry out whole or not at all, and one for
 // each field that is zero in w. EINVAL if w cannot be fulfilled, ENOTDIR if dir

@@ -70,6 +70,40 @@ func (c *Client) GetXattr(ctx context.Context, h Handle, name string) ([]byte, e
 	return resp.Values[0], nil
 }
 
+// GetXattrs returns the values of extended attributes that are no wishes, in one
+// request; nil for each that does not exist. values[i] is that of names[i].
+func (c *Client) GetXattrs(ctx context.Context, h Handle, names ...string) (values [][]byte, err error) {
+	req := &wire.GetEattrReq{Handle: h, FSID: c.fsid, Rooms: slices.Repeat([]int64{xattrRoom}, len(names))}
+	for _, name := range names {
+		key, err := xattrKey("GetXattrs", name)
+		if err != nil {
+			return nil, err
+		}
+		req.Keys = append(req.Keys, key)
+	}
+	var resp wire.GetEattrResp
+	_, err = c.ownerTell(ctx, req, &resp, h, h)
+	switch {
+	case isNotFound(err): // none of them
+		return make([][]byte, len(names)), nil
+	case err != nil:
+		return nil, err
+	case len(resp.Values) != len(names):
+		return nil, protocolError("%d values of %d attributes", len(resp.Values), len(names))
+	}
+	values = make([][]byte, len(names))
+	for i, s := range resp.Statuses {
+		err := s.Err("pvfs.GetXattrs")
+		switch {
+		case err == nil:
+			values[i] = append([]byte{}, resp.Values[i]...)
+		case !isNotFound(err):
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
 // SetXattr sets an extended attribute. With XattrCreate it is EEXIST if there is
 // one, with XattrReplace ENODATA if there is none; as servers do not enforce the
 // former, two callers at once may both succeed. ENOSPC for a value above 8192

@@ -173,9 +173,6 @@ func (f *setFlags) wish(info striping.Info) (striping.Wish, error) {
 		w.Params = f.params
 	}
 	if f.stripSize != 0 {
-		if w.Dist == "" {
-			w.Dist, w.Params = wire.SimpleStripe, ""
-		}
 		if f.params != "" && strings.Contains(f.params, "strip_size:") {
 			return w, errors.New("the strip size is given twice, by --strip-size and in --params")
 		}

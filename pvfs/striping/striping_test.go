@@ -107,6 +107,23 @@ func TestCheckXattr(t *testing.T) {
 	}
 }
 
+func TestStrip(t *testing.T) {
+	w, err := Wish{Servers: 2}.WithStrip(8192)
+	require.NoError(t, err)
+	require.Equal(t, Wish{"simple_stripe", "strip_size:8192", 2}, w)
+	require.EqualValues(t, 8192, w.Strip())
+	require.Equal(t, Wish{Servers: 2}, w.WithoutStrip())
+	w, err = Wish{Dist: "twod_stripe", Params: "num_groups:2,strip_size:4096"}.WithStrip(512)
+	require.NoError(t, err)
+	require.EqualValues(t, 512, w.Strip())
+	require.Equal(t, Wish{Dist: "twod_stripe", Params: "num_groups:2"}, w.WithoutStrip())
+	_, err = Wish{Dist: "basic_dist"}.WithStrip(512)
+	require.ErrorContains(t, err, "no strip size")
+	for _, none := range []Wish{{}, {Dist: "basic_dist"}, {Dist: "varstrip_dist", Params: "strips:0:1"}, {Params: "strip_size:x"}} {
+		require.Zero(t, none.Strip(), "%+v", none)
+	}
+}
+
 // TestParamsAndBack checks that what is shown is what was asked for.
 func TestParamsAndBack(t *testing.T) {
 	for _, d := range []wire.Dist{

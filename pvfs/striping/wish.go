@@ -106,20 +106,48 @@ func (w Wish) CheckXattr(key, value string, l Limits) error {
 	return nil
 }
 
-// WithStrip is the wish with another strip size; an error if its distribution
-// has none.
+// WithStrip is the wish with another strip size, of simple_stripe where it names
+// no distribution; an error if its distribution has none.
 func (w Wish) WithStrip(size int64) (Wish, error) {
+	if w.Dist == "" {
+		w.Dist, w.Params = wire.SimpleStripe, ""
+	}
 	if w.Dist != wire.SimpleStripe && w.Dist != wire.TwodStripe {
 		return w, fmt.Errorf("%s has no strip size", w.Dist)
 	}
-	params := []string{fmt.Sprintf("%s:%d", paramStrip, size)}
-	for _, p := range SplitParams(w.Params) {
-		if p != "" && !strings.HasPrefix(p, paramStrip+":") {
-			params = append(params, p)
-		}
-	}
+	params := append([]string{fmt.Sprintf("%s:%d", paramStrip, size)}, w.otherParams()...)
 	w.Params = strings.Join(params, ",")
 	return w, nil
+}
+
+// WithoutStrip is the wish without its strip size, and without its distribution if
+// that is simple_stripe, of which there is nothing else to say.
+func (w Wish) WithoutStrip() Wish {
+	if w.Params = strings.Join(w.otherParams(), ","); w.Dist == wire.SimpleStripe {
+		w.Dist = ""
+	}
+	return w
+}
+
+// otherParams are the parameters other than the strip size.
+func (w Wish) otherParams() (out []string) {
+	for _, p := range SplitParams(w.Params) {
+		if p != "" && !strings.HasPrefix(p, paramStrip+":") {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Strip is the strip size that is wished, in bytes; 0 if none is.
+func (w Wish) Strip() int64 {
+	for _, p := range SplitParams(w.Params) {
+		if v, ok := strings.CutPrefix(p, paramStrip+":"); ok {
+			n, _ := strconv.ParseInt(v, 10, 64) // 0 if it is none
+			return n
+		}
+	}
+	return 0
 }
 
 // DistOf is the distribution that parameters are for.

@@ -17,8 +17,9 @@ import (
 	"github.com/zoidfs/zoidfs/pvfs"
 )
 
-// patient is an I/O node that writes nothing back for its age.
-func patient(_ int, o *Options) { o.WriteBack = time.Hour }
+// patient is an I/O node that writes nothing back for its age, and ends no session
+// for its silence, however slow the machine is.
+func patient(_ int, o *Options) { o.WriteBack, o.Lease = time.Hour, time.Hour }
 
 // asked is how many requests of a kind all nodes have sent to PVFS2 servers.
 func (s *system) asked(kind string) (n int64) {

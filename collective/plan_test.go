@@ -1,6 +1,7 @@
 package collective
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -155,4 +156,7 @@ func TestFileDomains(t *testing.T) {
 	}
 	require.Equal(t, 3, Hints{CBBufferSize: 10}.Turns(25))
 	require.Equal(t, 1, Hints{}.Turns(25))
+	for buffer, want := range map[int64]int64{0: 16, -1: 16, 1: 4, 4: 4, 7: 4, 8: 8, 100: 100, math.MaxInt64: math.MaxInt64 / 4 * 4} {
+		require.Equal(t, want, Hints{CBBufferSize: buffer}.Round(16, 4), "%d", buffer)
+	}
 }

@@ -42,6 +42,15 @@ func (h Hints) FileDomains(hull extent.Extent, n int) []extent.Extent {
 	return out
 }
 
+// Round is how many bytes an owner of file domains moves at a time: whole domains,
+// as many as CBBufferSize has room for, but at least one; without that hint usual.
+func (h Hints) Round(usual, domain int64) int64 {
+	if h.CBBufferSize <= 0 {
+		return usual
+	}
+	return max(h.CBBufferSize/domain, 1) * domain
+}
+
 // Turns is how many times an aggregator fills its buffer for so many bytes.
 func (h Hints) Turns(bytes int64) int {
 	return max(1, requests(bytes, h.CBBufferSize))

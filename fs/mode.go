@@ -57,7 +57,7 @@ func (m *mount) opened(c *call, name string, a *ionclient.Attr, mayWrite bool) *
 		Handle: m.held.Open(a, mode, mayWrite), id: m.opens.Add(1),
 		process: c.process, job: c.process.Caller().Account, writes: mayWrite,
 	}
-	m.client.OpenedBy(a.Handle, f.job)
+	m.client.OpenedBy(a.Handle, f.job, a.CBBufferSize)
 	if f.writes {
 		f.process.Writing(1)
 	}

@@ -16,21 +16,21 @@ import (
 
 var errNotOpened = errno.New("ionserver: new file not opened", syscall.EAGAIN)
 
-// madeWith remembers the mode of what was made if this is its home.
-func (c *call) madeWith(h pvfs.Handle, mode ionpb.Consistency) {
+// madeWith remembers what was chosen for what was made if this is its home.
+func (c *call) madeWith(h pvfs.Handle, chosen choice) {
 	if c.srv.placement.Home(uint64(h)) == c.srv.self {
 		_, _, changes := c.srv.home.chosen.get(uint64(h), time.Now())
-		c.srv.home.chosen.learn(uint64(h), mode, changes, time.Now())
+		c.srv.home.chosen.learn(uint64(h), chosen, changes, time.Now())
 	}
 }
 
-// made is the reply for an inode that was made in a mode, and is not open; dir is
-// as means has it.
-func (c *call) made(a pvfs.Attr, mode ionpb.Consistency, dir *ionpb.Attr) (*rpc.Frame, error) {
+// made is the reply for an inode that was made so, and is not open; dir is as
+// means has it.
+func (c *call) made(a pvfs.Attr, chosen choice, dir *ionpb.Attr) (*rpc.Frame, error) {
 	h, handle := c.srv.home, uint64(a.Handle)
 	if c.srv.placement.Home(handle) != c.srv.self {
 		m := h.attrMsg(a)
-		m.Consistency = mode
+		m.Consistency = chosen.mode
 		return okay(&ionpb.EntryResp{Handle: m.Handle, Type: m.Type, Attr: m, Created: true, Dir: dir})
 	}
 	l := c.look(handle, attrLease)
@@ -46,12 +46,12 @@ func (c *call) made(a pvfs.Attr, mode ionpb.Consistency, dir *ionpb.Attr) (*rpc.
 }
 
 // openMade counts a file that was made as open, at its home.
-func (c *call) openMade(a pvfs.Attr, mode ionpb.Consistency) (*ionpb.EntryResp, error) {
+func (c *call) openMade(a pvfs.Attr, chosen choice) (*ionpb.EntryResp, error) {
 	r := &ionpb.EntryResp{Handle: uint64(a.Handle), Type: objType(a.Type), Created: true, Opened: true}
 	at := c.srv.placement.Home(r.Handle)
 	if at == c.srv.self {
 		var err error
-		r.Attr, err = c.adopt(a, mode)
+		r.Attr, err = c.adopt(a, chosen)
 		return r, err
 	}
 	inode, err := json.Marshal(a)
@@ -59,7 +59,9 @@ func (c *call) openMade(a pvfs.Attr, mode ionpb.Consistency) (*ionpb.EntryResp, 
 		return nil, errno.Wrap("ionserver.adopt", syscall.EIO, err)
 	}
 	f := rpc.Frame{Op: ionpb.Op_ADOPT, Handle: r.Handle, Flags: c.Flags & homeLeases}
-	req := &ionpb.AdoptReq{Mount: c.mount(), Consistency: mode, Inode: inode}
+	req := &ionpb.AdoptReq{
+		Mount: c.mount(), Consistency: chosen.mode, CbNodes: chosen.nodes, CbBufferSize: chosen.buffer, Inode: inode,
+	}
 	var resp ionpb.AdoptResp
 	if err := c.wait(func() error { return c.srv.peers[at].call(c.ctx, f, req, &resp) }); err != nil {
 		return nil, err
@@ -73,7 +75,7 @@ func (c *call) openMade(a pvfs.Attr, mode ionpb.Consistency) (*ionpb.EntryResp, 
 
 // adopt counts a file of this home that was made as open in the call's session, once
 // however often it is asked, and shows its attributes.
-func (c *call) adopt(a pvfs.Attr, mode ionpb.Consistency) (*ionpb.Attr, error) {
+func (c *call) adopt(a pvfs.Attr, chosen choice) (*ionpb.Attr, error) {
 	h, handle := c.srv.home, uint64(a.Handle)
 	l := c.look(handle, attrLease)
 	defer l.done()
@@ -81,13 +83,13 @@ func (c *call) adopt(a pvfs.Attr, mode ionpb.Consistency) (*ionpb.Attr, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.madeWith(a.Handle, mode)
+	c.madeWith(a.Handle, chosen)
 	h.learnModes(handle, modes, a.Mode)
 	h.learnSaved(handle, a)
 	c.srv.owner.adopt(a)
 	m, err := c.sight(a)
 	if err == nil {
-		m.Consistency, m.ModeKnown = mode, true
+		m.Consistency, m.CbBufferSize, m.ModeKnown = chosen.mode, chosen.buffer, true
 		err = c.grantAttr(l, m)
 	}
 	if err != nil {
@@ -124,7 +126,7 @@ func (c *call) peerAdopt() (*rpc.Frame, error) {
 		return okay(&ionpb.AdoptResp{})
 	}
 	c.srv.recordSession(c.srv.work, c.sess)
-	attr, err := c.adopt(a, m.Consistency)
+	attr, err := c.adopt(a, choice{m.Consistency, m.CbNodes, m.CbBufferSize})
 	if err != nil {
 		return nil, err
 	}

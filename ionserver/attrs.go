@@ -43,7 +43,8 @@ func (h *home) attrMsg(a pvfs.Attr) *ionpb.Attr {
 		Size: a.Size, Blocks: (a.Size + 511) / 512, Blksize: max(h.srv.pvfs.StripeWidth(&a), defaultBlock),
 		Atime: a.Atime, Mtime: a.Mtime, Ctime: a.Ctime,
 	}
-	m.Consistency, m.ModeKnown, _ = h.chosen.get(m.Handle, time.Now())
+	chosen, known, _ := h.chosen.get(m.Handle, time.Now())
+	m.Consistency, m.CbBufferSize, m.ModeKnown = chosen.mode, chosen.buffer, known
 	switch {
 	case a.Type == wire.TypeDirectory:
 		// One link, that is: subdirectories are not counted.

@@ -116,6 +116,8 @@ type mount struct {
 	id    uint64 // HelloReq.mount
 	job   uint64 // of its reads
 
+	buffer uint64 // the hint of what it reads and writes
+
 	mu     sync.Mutex
 	called []*rpc.Frame // callbacks so far
 	// answer, if not nil, is asked how to answer a callback; nil is never.
@@ -315,7 +317,7 @@ func (m *mount) truncate(h uint64, size int64) error {
 func (m *mount) write(h uint64, off int64, p []byte, flags uint32) error {
 	for _, e := range m.place.Split(extent.Extent{Off: off, Len: int64(len(p))}) {
 		part := p[e.Off-off : e.End()-off]
-		r, err := m.call(context.Background(), m.place.Owner(h, e.Off), rpc.Frame{Op: ionpb.Op_WRITE, Handle: h, Off: e.Off, Flags: flags, Data: rpc.Static(part)}, nil, nil)
+		r, err := m.call(context.Background(), m.place.Owner(h, e.Off), rpc.Frame{Op: ionpb.Op_WRITE, Handle: h, Off: e.Off, Flags: flags, Buffer: m.buffer, Data: rpc.Static(part)}, nil, nil)
 		if err != nil {
 			return err
 		}
@@ -329,7 +331,7 @@ func (m *mount) write(h uint64, off int64, p []byte, flags uint32) error {
 func (m *mount) read(h uint64, off int64, n int) ([]byte, error) {
 	var out []byte
 	for _, e := range m.place.Split(extent.Extent{Off: off, Len: int64(n)}) {
-		r, err := m.call(context.Background(), m.place.Owner(h, e.Off), rpc.Frame{Op: ionpb.Op_READ, Handle: h, Off: e.Off, Len: e.Len, Job: m.job}, nil, nil)
+		r, err := m.call(context.Background(), m.place.Owner(h, e.Off), rpc.Frame{Op: ionpb.Op_READ, Handle: h, Off: e.Off, Len: e.Len, Job: m.job, Buffer: m.buffer}, nil, nil)
 		if err != nil {
 			return out, err
 		}

@@ -33,8 +33,8 @@ type home struct {
 	destroying keyLock[uint64]
 	// dirs is what is known of directories in which names are changed.
 	dirs dirTable
-	// chosen is what is known of the consistency modes that were chosen.
-	chosen modeCache
+	// chosen is what is known of the modes and hints that were chosen.
+	chosen choices
 
 	grants   *grantTable
 	versions *versionTable

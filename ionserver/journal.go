@@ -96,7 +96,7 @@ func (o *owner) noteRound(f *ownedFile, writes collective.Record, wrote []extent
 	}
 	r.Took = time.Since(began)
 	r.Runs, r.Moved = len(wrote), extent.Total(wrote)
-	r.Estimate = o.writing.learn(r.Runs, r.Moved, r.Took)
+	r.Estimate, r.Plan = o.writing.learn(r.Runs, r.Moved, r.Took), o.plan(f)
 	f.mu.Lock()
 	if f.layout != nil {
 		r.Requests = f.layout.Touches(wrote)
@@ -107,12 +107,12 @@ func (o *owner) noteRound(f *ownedFile, writes collective.Record, wrote []extent
 }
 
 // noteFetch has the journal take in a fetch of exts on behalf of m.
-func (o *owner) noteFetch(file *pvfs.File, m collective.Member, exts []extent.Extent, n int64, began time.Time) {
+func (o *owner) noteFetch(f *ownedFile, file *pvfs.File, m collective.Member, exts []extent.Extent, n int64, began time.Time) {
 	took, servers := time.Since(began), file.Touches(exts)
 	c := collective.Call[struct{}]{Member: m, Bytes: extent.Total(exts), At: began}
 	o.srv.journal.One("fetch", uint64(file.Handle()), c, took, collective.Outcome{
 		Extents: len(exts), Runs: len(exts), Requests: servers, Moved: n,
-		Estimate: o.reading.learn(len(exts), n, took), Fewer: spreads(servers),
+		Estimate: o.reading.learn(len(exts), n, took), Plan: o.plan(f), Fewer: spreads(servers),
 	})
 }
 

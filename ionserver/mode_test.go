@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
@@ -99,7 +98,7 @@ func TestModeOfOthers(t *testing.T) {
 	} {
 		h := m.file(m.root, fmt.Sprintf("f%q", value))
 		require.NoError(t, s.nodes[0].client.SetXattr(t.Context(), pvfs.Handle(h), consistency.Xattr, []byte(value), 0))
-		s.nodes[0].home.chosen = modeCache{}
+		s.nodes[0].home.chosen = choices{}
 		require.Equal(t, want, m.openMode(h), "%q", value)
 	}
 }
@@ -213,31 +212,4 @@ func TestModeChangesAmongOpens(t *testing.T) {
 	}
 	end()
 	require.NoError(t, g.Wait())
-}
-
-func TestModeCache(t *testing.T) {
-	var c modeCache
-	now := time.Unix(1000, 0)
-	_, known, old := c.get(7, now)
-	require.False(t, known)
-	c.learn(7, ionpb.Consistency_SESSION, old, now)
-	mode, known, _ := c.get(7, now.Add(modeLife))
-	require.True(t, known)
-	require.Equal(t, ionpb.Consistency_SESSION, mode)
-	_, known, _ = c.get(7, now.Add(modeLife+1))
-	require.False(t, known, "others may have changed it")
-
-	c.changed(7, ionpb.Consistency_STRONG, true, now)
-	c.learn(7, ionpb.Consistency_SESSION, old, now)
-	mode, _, _ = c.get(7, now)
-	require.Equal(t, ionpb.Consistency_STRONG, mode, "an answer of before the change")
-	c.changed(7, ionpb.Consistency_COMMIT_MODE, false, now)
-	_, known, _ = c.get(7, now)
-	require.False(t, known, "a change of which nobody knows whether it was made")
-
-	for h := range uint64(3 * maxModes) {
-		_, _, n := c.get(h, now)
-		c.learn(h, ionpb.Consistency_DEFAULT, n, now)
-		require.LessOrEqual(t, len(c.known), maxModes)
-	}
 }

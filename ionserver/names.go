@@ -169,13 +169,13 @@ func (c *call) create() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	mode, err := c.inherited(name)
+	chosen, err := c.inherited(name)
 	if err != nil {
 		release()
 		return nil, err
 	}
 	a, err := c.srv.pvfs.Create(c.ctx, c.dir(), name, pvfs.CreateOptions{
-		Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid, Xattrs: modeXattrs(mode),
+		Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid, Xattrs: chosen.xattrs(),
 	})
 	if errno.Of(err) == syscall.EEXIST {
 		c.srv.home.dirs.stays(nameKey{c.Handle, name})
@@ -199,14 +199,14 @@ func (c *call) create() (*rpc.Frame, error) {
 	}
 	dir := c.means(name, a.Handle, a.Type)
 	if m.Open {
-		if r, err := c.openMade(a, mode); err == nil {
+		if r, err := c.openMade(a, chosen); err == nil {
 			r.Dir = dir
 			return okay(r)
 		} // what asks again opens it
 	}
 	c.srv.made.add(uint64(a.Handle), time.Now())
-	c.madeWith(a.Handle, mode)
-	return c.made(a, mode, dir)
+	c.madeWith(a.Handle, chosen)
+	return c.made(a, chosen, dir)
 }
 
 func (c *call) mkdir() (*rpc.Frame, error) {
@@ -216,12 +216,12 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 		return nil, err
 	}
 	defer release()
-	mode, err := c.srv.home.consistency(c.ctx, c.Handle)
+	chosen, err := c.srv.home.choice(c.ctx, c.Handle)
 	if err != nil {
 		return nil, err
 	}
 	a, err := c.srv.pvfs.Mkdir(c.ctx, c.dir(), name, pvfs.CreateOptions{
-		Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid, Xattrs: append(modeXattrs(mode), parentNote(c.dir())),
+		Mode: m.Mode & permMask, UID: m.Uid, GID: m.Gid, Xattrs: append(chosen.xattrs(), parentNote(c.dir())),
 	})
 	if err != nil {
 		a, err = c.ownWork(name, err, func(a pvfs.Attr) bool {
@@ -232,8 +232,8 @@ func (c *call) mkdir() (*rpc.Frame, error) {
 		return nil, err
 	}
 	dir := c.means(name, a.Handle, a.Type)
-	c.madeWith(a.Handle, mode)
-	return c.made(a, mode, dir)
+	c.madeWith(a.Handle, chosen)
+	return c.made(a, chosen, dir)
 }
 
 func (c *call) symlink() (*rpc.Frame, error) {
@@ -258,7 +258,7 @@ func (c *call) symlink() (*rpc.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.made(a, ionpb.Consistency_DEFAULT, c.means(name, a.Handle, a.Type))
+	return c.made(a, choice{}, c.means(name, a.Handle, a.Type))
 }
 
 func (c *call) unlink() (*rpc.Frame, error) {

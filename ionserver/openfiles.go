@@ -84,7 +84,7 @@ func (c *call) opened(m *ionpb.OpenReq) (*ionpb.Attr, error) {
 			return nil, err
 		}
 	}
-	a, mode, err := c.attrAndMode()
+	a, chosen, err := c.attrAndChoice()
 	if err == nil && trunc && m.KillSuid && withoutPriv(a.Mode) != a.Mode {
 		if err := c.change(&ionpb.SetAttrReq{KillSuid: true}); err != nil {
 			return nil, err
@@ -101,7 +101,7 @@ func (c *call) opened(m *ionpb.OpenReq) (*ionpb.Attr, error) {
 	if err != nil {
 		return nil, err
 	}
-	out.Consistency, out.ModeKnown = mode, true
+	out.Consistency, out.CbBufferSize, out.ModeKnown = chosen.mode, chosen.buffer, true
 	if out.Sealed && m.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
 		return nil, errSealed
 	}
@@ -333,7 +333,7 @@ func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
 	h.dirs.change(handle, true)()
 	h.srv.destroyed(handle)
 	h.versions.changed(handle) // what gets this handle next is something else
-	h.chosen.changed(handle, ionpb.Consistency_DEFAULT, false, time.Now())
+	h.chosen.changed(handle, nil, time.Now())
 	if linked {
 		if _, err := h.srv.pvfs.Unlink(ctx, pvfs.Handle(h.srv.orphanDir), orphanName(handle)); err != nil && errno.Of(err) != syscall.ENOENT {
 			return err

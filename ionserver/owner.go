@@ -55,6 +55,7 @@ type ownedFile struct {
 	eager  atomic.Bool   // is in owner.full, or just being seen to
 	fresh  atomic.Int64  // bytes written since consider last looked
 	job    atomic.Uint64 // that wrote last; 0: none, or none is known
+	buffer atomic.Int64  // MPI-IO's hint cb_buffer_size, as the last READ or WRITE had it; 0: none
 
 	writes writes // since the last round of writing back
 

@@ -27,6 +27,7 @@ func (c *call) read() (reply *rpc.Frame, err error) {
 	o := c.srv.owner
 	f := o.get(c.Handle)
 	defer o.put(f)
+	f.hinted(c.Buffer)
 	if s.hull.Empty() {
 		return &rpc.Frame{}, nil
 	}
@@ -96,7 +97,7 @@ func (o *owner) fetch(f *ownedFile, m collective.Member) cache.Fetch {
 			return n, err
 		}
 		f.ends(exts, n)
-		o.noteFetch(file, m, exts, n, began)
+		o.noteFetch(f, file, m, exts, n, began)
 		return n, nil
 	}
 }

@@ -34,6 +34,7 @@ func (c *call) write() (reply *rpc.Frame, err error) {
 	f := o.get(c.Handle)
 	defer o.put(f)
 	f.job.Store(c.Job)
+	f.hinted(c.Buffer)
 	if s.hull.Empty() {
 		return &rpc.Frame{}, nil
 	}

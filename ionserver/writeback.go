@@ -3,6 +3,7 @@ package ionserver
 import (
 	"context"
 	"fmt"
+	"math"
 	"syscall"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
+	"github.com/zoidfs/zoidfs/internal/hints"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
@@ -86,9 +88,29 @@ func (o *owner) round(w waiter, ctx context.Context, f *ownedFile, exts []extent
 	return true, nil
 }
 
-// roundSize is how many bytes of a file are written at a time: a flow to each
-// of its servers, as far as memory can spare it.
+// roundSize is how many bytes of a file are written at a time: a flow to each of
+// its servers, or whole domains where MPI-IO's hint cb_buffer_size says how many, as
+// far as memory can spare it.
 func (o *owner) roundSize(f *ownedFile) int64 {
+	h := collective.Hints{CBBufferSize: f.buffer.Load()}
+	return min(h.Round(o.flows(f), o.srv.placement.DomainSize()), o.srv.opt.CacheBytes/8)
+}
+
+// hinted takes note of the hint that a mount was told of.
+func (f *ownedFile) hinted(buffer uint64) { f.buffer.Store(int64(min(buffer, math.MaxInt64))) }
+
+// plan says for the journal what the hint has made of the rounds of a file; nothing
+// if they are what they would be without it.
+func (o *owner) plan(f *ownedFile) string {
+	n := o.roundSize(f)
+	if f.buffer.Load() == 0 || n == min(o.flows(f), o.srv.opt.CacheBytes/8) {
+		return ""
+	}
+	return fmt.Sprintf("at most %s at a time, by the hint %s", collective.Bytes(n), hints.CBBufferSize)
+}
+
+// flows is the bytes of a flow to each of a file's servers.
+func (o *owner) flows(f *ownedFile) int64 {
 	f.mu.Lock()
 	layout := f.layout
 	f.mu.Unlock()
@@ -96,7 +118,7 @@ func (o *owner) roundSize(f *ownedFile) int64 {
 	if layout != nil && !layout.Layout().Stuffed {
 		servers = len(layout.Layout().DFiles)
 	}
-	return min(int64(servers)*flowSize, o.srv.opt.CacheBytes/8)
+	return int64(servers) * flowSize
 }
 
 // takeBack waits until nobody else writes the file back.

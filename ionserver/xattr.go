@@ -7,6 +7,7 @@ import (
 
 	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/hints"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 	"github.com/zoidfs/zoidfs/pvfs"
@@ -50,12 +51,15 @@ func (c *call) getXattr() (*rpc.Frame, error) {
 	if string(m.Name) == striping.Xattr {
 		return c.getStripe()
 	}
+	if hint, _ := hints.OfXattr(string(m.Name)); hints.Stripes(hint) {
+		return c.getStriping(hint)
+	}
 	v, err := c.srv.pvfs.GetXattr(c.ctx, pvfs.Handle(c.Handle), string(m.Name))
 	if err != nil {
 		return nil, stale(err)
 	}
 	if string(m.Name) == consistency.Xattr {
-		v = modeText(v)
+		v = cText(v)
 	}
 	return okay(&ionpb.XattrResp{Value: v})
 }
@@ -76,6 +80,9 @@ func (c *call) setXattr() (*rpc.Frame, error) {
 		return c.setStripe(&m)
 	case consistency.Xattr:
 		return c.setMode(&m)
+	}
+	if hint, ok := hints.OfXattr(string(m.Name)); ok {
+		return c.setHint(hint, &m)
 	}
 	return c.changeXattr(func(ctx context.Context) error {
 		if err := c.srv.pvfs.CheckWish(ctx, pvfs.Handle(c.Handle), string(m.Name), m.Value); err != nil {
@@ -98,6 +105,9 @@ func (c *call) removeXattr() (*rpc.Frame, error) {
 		return c.wish(striping.Wish{})
 	case consistency.Xattr:
 		return c.removeMode()
+	}
+	if hint, ok := hints.OfXattr(string(m.Name)); ok {
+		return c.removeHint(hint)
 	}
 	return c.changeXattr(func(ctx context.Context) error {
 		return c.srv.pvfs.RemoveXattr(ctx, pvfs.Handle(c.Handle), string(m.Name))

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/mounts"
 	"github.com/zoidfs/zoidfs/internal/hints"
+	"github.com/zoidfs/zoidfs/pvfs/striping"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,12 +20,17 @@ func (a *app) hintsCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "hints [--set HINT=VALUE]... [--json] FILE",
-		Short: "print MPI-IO hints that fit a file",
+		Short: "print MPI-IO hints that fit a file, or set them",
 		Long: "hints prints the hints that fit the distribution and the consistency mode of a file, or of those that will be made in\n" +
-			"a directory, as a file that ROMIO reads (ROMIO_HINTS). --set first sets hints of FILE: cb_nodes, cb_buffer_size and\n" +
-			"striping_unit; VALUE default takes one back. They are kept as extended attributes user.zoidfs.HINT.",
+			"a directory, as a file that ROMIO reads (ROMIO_HINTS). --set first sets hints of FILE, as extended attributes\n" +
+			"user.zoidfs.HINT; VALUE default takes one back. Files and directories made in a directory get its hints.\n\n" +
+			"  cb_buffer_size   bytes of FILE that an I/O node fetches or writes back at a time, in whole file domains of 4 MiB, as far\n" +
+			"                   as an eighth of its cache; from the next open on. Without it: 4 MiB for each server of the file\n" +
+			"  striping_unit    of a directory: bytes of a strip of files that will be made in it, as zoidfs stripe set --strip-size\n" +
+			"  striping_factor  of a directory: servers of such files, as zoidfs stripe set --servers\n" +
+			"  cb_nodes         aggregators of MPI libraries; over which I/O nodes a file is spread does not depend on it",
 		Example: "  zoidfs hints /zfs/results >hints && ROMIO_HINTS=$PWD/hints mpiexec -n 64 ./program /zfs/results/out\n" +
-			"  zoidfs hints --set cb_nodes=16 /zfs/results/out",
+			"  zoidfs hints --set cb_buffer_size=33554432 --set striping_unit=1048576 /zfs/results",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("which FILE? one, please")
@@ -54,6 +60,9 @@ func (a *app) hintsCommand() *cobra.Command {
 
 // hintFile is what the hints of a file follow from, when those of set are set.
 func hintFile(ctx context.Context, path string, set []string) (f hints.File, err error) {
+	if err := setHints(ctx, path, set); err != nil {
+		return f, err
+	}
 	info, err := stripeInfo(ctx, path)
 	if err != nil {
 		return f, err
@@ -62,14 +71,11 @@ func hintFile(ctx context.Context, path string, set []string) (f hints.File, err
 	if err != nil {
 		return f, err
 	}
-	if err := setHints(ctx, path, set); err != nil {
-		return f, err
-	}
 	f = hints.File{
 		StripSize: info.StripSize, StripeWidth: info.StripeWidth, Servers: info.NumServers, Mode: here.Mode,
 		Set: make(map[string]int64),
 	}
-	for _, name := range hints.Names() {
+	for _, name := range []string{hints.CBNodes, hints.CBBufferSize} {
 		value := make([]byte, 64)
 		var n int
 		err := mounts.Do(ctx, func() (err error) { n, err = unix.Getxattr(path, hints.Xattr(name), value); return err })
@@ -86,13 +92,40 @@ func hintFile(ctx context.Context, path string, set []string) (f hints.File, err
 	return f, nil
 }
 
+// canStripe says why a hint cannot have the value n, 0 being default, if it says how
+// files are to be striped.
+func canStripe(ctx context.Context, path, hint string, n int64) error {
+	if !hints.Stripes(hint) {
+		return nil
+	}
+	info, err := stripeInfo(ctx, path)
+	switch {
+	case err != nil:
+		return err
+	case info.Type != striping.TypeDirectory && n > 0:
+		return errors.New("a file is striped as it was made: set it on its directory before")
+	case info.Type != striping.TypeDirectory || n == 0:
+		return nil
+	}
+	f := setFlags{stripSize: n}
+	if hint == hints.StripingFactor {
+		f = setFlags{serverCount: n}
+	}
+	_, err = f.wish(info)
+	return err
+}
+
 // setHints sets hints given as HINT=VALUE.
 func setHints(ctx context.Context, path string, set []string) error {
 	for _, s := range set {
 		name, value, _ := strings.Cut(s, "=")
 		change := func() error { return unix.Setxattr(path, hints.Xattr(name), []byte(value), 0) }
-		if _, err := hints.Parse(name, value); err != nil && (value != "default" || hints.Unknown(name)) {
+		n, err := hints.Parse(name, value)
+		if err != nil && (value != "default" || hints.Unknown(name)) {
 			return fmt.Errorf("--set: %w", err)
+		}
+		if err := canStripe(ctx, path, name, n); err != nil {
+			return fmt.Errorf("--set %s: %s: %w", s, path, err)
 		}
 		if value == "default" {
 			change = func() error {

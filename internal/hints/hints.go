@@ -1,6 +1,6 @@
-// Package hints knows the MPI-IO hints that fit a file: how the aggregators of
-// a collective access are to divide it, so that they meet neither in a strip nor
-// in a buffer.
+// Package hints knows MPI-IO's hints: those that can be set for a file or
+// directory, and those that fit a file, by which the aggregators of a collective
+// access divide it so that they meet neither in a strip nor in a buffer.
 //
 // It is pure. Sources: MPI 4.1, section 14.2.8 (reserved file hints); ROMIO
 // User's Guide, "Hints" (ROMIO_HINTS and the names that begin with romio_).
@@ -20,15 +20,23 @@ import (
 // directory in which it is kept.
 const prefix = "user.zoidfs."
 
-// Hints that can be set, and the most that each can be.
-var most = map[string]int64{
-	"cb_nodes":       1 << 20, // aggregators
-	"cb_buffer_size": 1 << 30, // bytes
-	"striping_unit":  1 << 30, // bytes
-}
+// Hints that can be set. Those of collective buffering are kept and handed on to
+// what is made in a directory; those of striping are a directory's wish.
+const (
+	CBNodes        = "cb_nodes"        // aggregators
+	CBBufferSize   = "cb_buffer_size"  // bytes that one moves at a time
+	StripingUnit   = "striping_unit"   // bytes of a strip
+	StripingFactor = "striping_factor" // servers of a file
+)
+
+// most is what each can be at the most.
+var most = map[string]int64{CBNodes: 1 << 20, CBBufferSize: 1 << 30, StripingUnit: 1 << 30, StripingFactor: 1 << 20}
 
 // Names are the hints that can be set.
-func Names() []string { return []string{"cb_nodes", "cb_buffer_size", "striping_unit"} }
+func Names() []string { return []string{CBNodes, CBBufferSize, StripingUnit, StripingFactor} }
+
+// Stripes reports whether a hint says how files are striped that are made later.
+func Stripes(hint string) bool { return hint == StripingUnit || hint == StripingFactor }
 
 // Xattr is the attribute in which a hint is kept.
 func Xattr(hint string) string { return prefix + hint }
@@ -61,7 +69,7 @@ type File struct {
 	StripeWidth int64 // bytes
 	Servers     int
 	Mode        consistency.Mode
-	Set         map[string]int64 // hints that were chosen for it
+	Set         map[string]int64 // hints of collective buffering that were chosen for it
 }
 
 // Hint is one line of a hints file.
@@ -84,18 +92,18 @@ func Of(f File) []Hint {
 		return Hint{name, strconv.FormatInt(n, 10), why}
 	}
 	out := []Hint{
-		number("cb_nodes", int64(max(f.Servers, 1)), "an aggregator for each server"),
-		number("cb_buffer_size", size, "whole stripes"),
+		number(CBNodes, int64(max(f.Servers, 1)), "an aggregator for each server"),
+		number(CBBufferSize, size, "whole stripes"),
 	}
-	if f.StripSize > 0 || f.Set["striping_unit"] > 0 {
-		out = append(out, number("striping_unit", f.StripSize, "no two aggregators in one strip"))
+	if f.StripSize > 0 {
+		out = append(out, Hint{StripingUnit, strconv.FormatInt(f.StripSize, 10), "no two aggregators in one strip"})
 	}
 	flush := "disable"
 	if f.Mode != consistency.Strong {
 		flush = "enable"
 	}
 	return append(out,
-		Hint{"striping_factor", strconv.Itoa(max(f.Servers, 1)), "servers"},
+		Hint{StripingFactor, strconv.Itoa(max(f.Servers, 1)), "servers"},
 		Hint{"romio_cb_write", "automatic", "collective buffering where ranks interleave"},
 		Hint{"romio_cb_read", "automatic", ""},
 		Hint{"romio_ds_write", "disable", "no locked read, change and write back of what lies between"},

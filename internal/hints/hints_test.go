@@ -25,9 +25,9 @@ func TestOf(t *testing.T) {
 	require.Equal(t, "65536", v["striping_unit"])
 	require.Equal(t, "3", v["striping_factor"])
 	require.Equal(t, "disable", v["romio_synchronized_flush"])
-	f.Set, f.Mode = map[string]int64{"cb_nodes": 8, "striping_unit": 1 << 20}, consistency.Commit
+	f.Set, f.Mode = map[string]int64{"cb_nodes": 8, "cb_buffer_size": 1 << 20}, consistency.Commit
 	v = values(Of(f))
-	require.Equal(t, []string{"8", "1048576", "enable"}, []string{v["cb_nodes"], v["striping_unit"], v["romio_synchronized_flush"]})
+	require.Equal(t, []string{"8", "1048576", "enable"}, []string{v["cb_nodes"], v["cb_buffer_size"], v["romio_synchronized_flush"]})
 	_, ok := values(Of(File{}))["striping_unit"]
 	require.False(t, ok, "strips of several sizes")
 }
@@ -36,7 +36,7 @@ func TestParse(t *testing.T) {
 	n, err := Parse("cb_nodes", "4")
 	require.NoError(t, err)
 	require.EqualValues(t, 4, n)
-	for _, c := range [][2]string{{"cb_nodes", "0"}, {"cb_nodes", "x"}, {"cb_nodes", "4 "}, {"cb_buffer_size", "-1"}, {"cb_buffer_size", "99999999999"}, {"romio_ds_write", "1"}} {
+	for _, c := range [][2]string{{"cb_nodes", "0"}, {"cb_nodes", "x"}, {"cb_nodes", "4 "}, {"cb_buffer_size", "-1"}, {"cb_buffer_size", "99999999999"}, {"striping_factor", "0"}, {"romio_ds_write", "1"}} {
 		_, err := Parse(c[0], c[1])
 		require.ErrorContains(t, err, c[0])
 	}
@@ -45,6 +45,12 @@ func TestParse(t *testing.T) {
 	require.Equal(t, "cb_nodes", hint)
 	_, ok = OfXattr("user.zoidfs.stats")
 	require.False(t, ok)
+	for _, hint := range Names() {
+		got, ok := OfXattr(Xattr(hint))
+		require.True(t, ok, hint)
+		require.Equal(t, hint, got)
+		require.Equal(t, hint[:3] == "str", Stripes(hint), hint)
+	}
 }
 
 func TestWrite(t *testing.T) {

@@ -1,6 +1,7 @@
 package systest
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -9,6 +10,47 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
+
+// testHintsHonoured: what is made on one node in a directory that was given hints
+// on the other obeys them.
+func testHintsHonoured(t *testing.T, r *rig) {
+	c := r.needCluster(t)
+	sub := r.subdir(t)
+	const mib = 32
+	shell(t, sub.dirs[0], "mkdir small usual")
+	c.zoidfs(t, "hints", "--set", "cb_buffer_size=4194304", "--set", "cb_nodes=3", sub.dirs[0]+"/small")
+	requests := func(path string) int64 {
+		before := c.stats(t, "--dir", c.dir).PVFS.Requests["io"]
+		shell(t, sub.dirs[1], fmt.Sprintf("dd if=/dev/zero of=%s bs=1M count=%d conv=fsync status=none", path, mib))
+		return c.stats(t, "--dir", c.dir).PVFS.Requests["io"] - before
+	}
+	usual, small := requests("usual/f"), requests("small/f")
+	t.Logf("%d MiB are written with %d requests, with the hint of 4 MiB with %d", mib, usual, small)
+	require.GreaterOrEqual(t, small, int64(mib/4*4), "from 4 servers, 4 MiB at a time")
+	require.Less(t, usual, small)
+	const says = "at most 4 MiB at a time, by the hint cb_buffer_size"
+	require.Contains(t, c.zoidfs(t, "explain", sub.dirs[0]+"/small/f"), says)
+	require.NotContains(t, c.zoidfs(t, "explain", sub.dirs[0]+"/usual/f"), says)
+	text := c.zoidfs(t, "hints", sub.dirs[0]+"/small/f")
+	require.Contains(t, text, "\ncb_buffer_size 4194304\n")
+	require.Contains(t, text, "\ncb_nodes 3\n")
+
+	text = c.zoidfs(t, "hints", "--set", "striping_unit=131072", "--set", "striping_factor=2", sub.dirs[0]+"/usual")
+	require.Contains(t, text, "\nstriping_unit 131072\n")
+	require.Contains(t, text, "\nstriping_factor 2\n")
+	shell(t, sub.dirs[1], "dd if=/dev/zero of=usual/g bs=1M count=1 conv=fsync status=none")
+	l := sub.layout(t, "usual/g")
+	require.EqualValues(t, 131072, l.Dist.StripSize)
+	require.Len(t, l.DFiles, 2)
+	for set, why := range map[string]string{"striping_factor=2": "as it was made", "cb_buffer_size=4k": "want a number from 1 to", "cb_size=1": "there is no hint"} {
+		out, err := c.try("hints", "--set", set, sub.dirs[0]+"/usual/f")
+		require.Error(t, err, set)
+		require.Contains(t, out, why)
+	}
+	out, err := c.try("hints", "--set", "striping_factor=5", sub.dirs[0]+"/usual")
+	require.Error(t, err)
+	require.Contains(t, out, "the file system has 4")
+}
 
 // testHints: ROMIO takes what `zoidfs hints` prints, and what is no hint cannot
 // be set.

@@ -25,6 +25,7 @@ func runTests(t *testing.T, r *rig) {
 		{"Programs", testPrograms},
 		{"MPI", testMPI},
 		{"Jobs", testJobs},
+		{"HintsHonoured", testHintsHonoured},
 		{"Hints", testHints},
 		{"Calls", testCalls},
 		{"Striping", testStriping},

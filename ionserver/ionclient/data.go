@@ -159,8 +159,8 @@ func hullOf(op string, exts []extent.Extent) (extent.Extent, error) {
 
 // dataFrame is the READ, WRITE or REPLAY of exts, without its body if it needs a
 // message of its own.
-func dataFrame(op ionpb.Op, h uint64, exts []extent.Extent, hull extent.Extent, flags uint32) rpc.Frame {
-	f := rpc.Frame{Op: op, Handle: h, Off: hull.Off, Flags: flags}
+func (c *Client) dataFrame(op ionpb.Op, h uint64, exts []extent.Extent, hull extent.Extent, flags uint32) rpc.Frame {
+	f := rpc.Frame{Op: op, Handle: h, Off: hull.Off, Flags: flags, Buffer: uint64(c.jobs.bufferOf(h))}
 	if op == ionpb.Op_READ || len(exts) > 1 {
 		f.Len = hull.Len
 	}
@@ -180,7 +180,7 @@ func (c *Client) Read(ctx context.Context, h uint64, exts []extent.Extent, flags
 		return Data{}, Grant{}, err
 	}
 	var t Tenure
-	frame := dataFrame(ionpb.Op_READ, h, exts, hull, flags)
+	frame := c.dataFrame(ionpb.Op_READ, h, exts, hull, flags)
 	guard(ctx, &frame)
 	reply, err := c.do(ctx, request{to: owner(h, hull.Off), frame: frame, tenure: &t})
 	if err != nil {
@@ -206,7 +206,7 @@ func (c *Client) Write(ctx context.Context, h uint64, exts []extent.Extent, piec
 		return 0, Grant{}, err
 	}
 	var t Tenure
-	frame := dataFrame(ionpb.Op_WRITE, h, exts, hull, flags)
+	frame := c.dataFrame(ionpb.Op_WRITE, h, exts, hull, flags)
 	guard(ctx, &frame)
 	wanted := wish(ctx, &frame, exts)
 	done := c.writing(h)

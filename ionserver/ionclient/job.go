@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
@@ -36,6 +37,7 @@ type jobs struct {
 	// guarded by mu.
 	lately []uint64
 	turn   int
+	hinted atomic.Bool // some file has, or had, a buffer
 }
 
 // maxLately bounds how many closed files remember whose they were, for what is
@@ -44,8 +46,9 @@ const maxLately = 4096
 
 // openers is who has a file open, or had last.
 type openers struct {
-	opens map[collective.JobID]int // none is 0; empty: it is closed
-	job   collective.JobID         // zero: of several
+	opens  map[collective.JobID]int // none is 0; empty: it is closed
+	job    collective.JobID         // zero: of several
+	buffer int64                    // Attr.CBBufferSize as of the last open
 }
 
 func (o *openers) settle() {
@@ -59,15 +62,15 @@ func (o *openers) settle() {
 }
 
 // OpenedBy notes that a process of a job has a file open, zero being no job,
-// until ClosedBy is called with the same.
-func (c *Client) OpenedBy(h uint64, job collective.JobID) {
+// until ClosedBy is called with the same; buffer is the file's Attr.CBBufferSize.
+func (c *Client) OpenedBy(h uint64, job collective.JobID, buffer int64) {
 	j := &c.jobs
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	o := j.files[h]
 	if o == nil {
-		if job == 0 {
-			return // nobody to remember
+		if job == 0 && buffer == 0 {
+			return // nothing to remember
 		}
 		if j.files == nil {
 			j.files = make(map[uint64]*openers)
@@ -76,7 +79,23 @@ func (c *Client) OpenedBy(h uint64, job collective.JobID) {
 		j.files[h] = o
 	}
 	o.opens[job]++
+	if o.buffer = buffer; buffer != 0 {
+		j.hinted.Store(true)
+	}
 	o.settle()
+}
+
+// bufferOf is the buffer that was given for a file at its last open.
+func (j *jobs) bufferOf(h uint64) int64 {
+	if !j.hinted.Load() {
+		return 0
+	}
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if o := j.files[h]; o != nil {
+		return o.buffer
+	}
+	return 0
 }
 
 // ClosedBy is the counterpart of OpenedBy.

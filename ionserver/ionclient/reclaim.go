@@ -104,7 +104,7 @@ func (r *Reclaim) Replay(ctx context.Context, h uint64, exts []extent.Extent, pi
 		return false, err
 	}
 	m := &ionpb.ReplayReq{Stamp: stamp, Prepared: prepared, Pieces: ionpb.PiecesOf(exts)}
-	_, err = r.call(ctx, dataFrame(ionpb.Op_REPLAY, h, exts, hull, 0), m, pieces)
+	_, err = r.call(ctx, r.c().dataFrame(ionpb.Op_REPLAY, h, exts, hull, 0), m, pieces)
 	return err == nil, r.c().refused("replay", h, err)
 }
 
@@ -115,7 +115,7 @@ func (r *Reclaim) Write(ctx context.Context, h uint64, exts []extent.Extent, pie
 		return 0, Grant{}, err
 	}
 	done := r.c().writing(h)
-	reply, err := r.call(ctx, dataFrame(ionpb.Op_WRITE, h, exts, hull, flags), nil, pieces)
+	reply, err := r.call(ctx, r.c().dataFrame(ionpb.Op_WRITE, h, exts, hull, flags), nil, pieces)
 	if err != nil {
 		done(0, 0, false)
 		return 0, Grant{}, err

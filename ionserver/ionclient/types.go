@@ -86,6 +86,7 @@ type Attr struct {
 	Blksize               int64            // bytes
 	Atime, Mtime, Ctime   int64            // s
 	Consistency           consistency.Mode // set on it; Default if none is, or if not ModeKnown
+	CBBufferSize          int64            // MPI-IO's hint, in bytes, as was set; 0 if none was, or if not ModeKnown
 	ModeKnown             bool             // the answer did tell
 	Sealed                bool             // laminated, and without any write permission
 	Version               uint64           // changes whenever the content may have; 0: not known
@@ -99,7 +100,7 @@ func attrOf(a *ionpb.Attr) Attr {
 		Handle: a.GetHandle(), Type: a.GetType(), Mode: a.GetMode(), UID: a.GetUid(), GID: a.GetGid(), Nlink: a.GetNlink(),
 		Size: a.GetSize(), Blocks: a.GetBlocks(), Blksize: a.GetBlksize(),
 		Atime: a.GetAtime(), Mtime: a.GetMtime(), Ctime: a.GetCtime(),
-		Consistency: a.GetConsistency().Mode(), ModeKnown: a.GetModeKnown(), Sealed: a.GetSealed(), Version: a.GetVersion(), Quiet: a.GetQuiet(), Leased: a.GetLeased(),
+		Consistency: a.GetConsistency().Mode(), CBBufferSize: a.GetCbBufferSize(), ModeKnown: a.GetModeKnown(), Sealed: a.GetSealed(), Version: a.GetVersion(), Quiet: a.GetQuiet(), Leased: a.GetLeased(),
 	}
 }
 

@@ -643,7 +643,9 @@ type Frame struct {
 	// With GUARD, of WRITE: microseconds since the last of these bytes was
 	// written by a program; of READ: since the reader's view of the file began,
 	// 0 if it has none. With IN_DOUBT: microseconds since the request was sent first.
-	Age           uint64 `protobuf:"varint,11,opt,name=age,proto3" json:"age,omitempty"`
+	Age uint64 `protobuf:"varint,11,opt,name=age,proto3" json:"age,omitempty"`
+	// READ, WRITE: Attr.cb_buffer_size of the file when this mount opened it last.
+	Buffer        uint64 `protobuf:"varint,12,opt,name=buffer,proto3" json:"buffer,omitempty"`
 	Body          []byte `protobuf:"bytes,14,opt,name=body,proto3" json:"body,omitempty"`
 	Data          []byte `protobuf:"bytes,15,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -753,6 +755,13 @@ func (x *Frame) GetJob() uint64 {
 func (x *Frame) GetAge() uint64 {
 	if x != nil {
 		return x.Age
+	}
+	return 0
+}
+
+func (x *Frame) GetBuffer() uint64 {
+	if x != nil {
+		return x.Buffer
 	}
 	return 0
 }
@@ -1281,9 +1290,11 @@ type Attr struct {
 	Version uint64 `protobuf:"varint,15,opt,name=version,proto3" json:"version,omitempty"`
 	// No other mount holds unpublished bytes of the file; true for as long as
 	// the attributes are under a lease.
-	Quiet         bool `protobuf:"varint,16,opt,name=quiet,proto3" json:"quiet,omitempty"`
-	Leased        bool `protobuf:"varint,17,opt,name=leased,proto3" json:"leased,omitempty"`                        // LEASE_ATTR was given with this
-	ModeKnown     bool `protobuf:"varint,18,opt,name=mode_known,json=modeKnown,proto3" json:"mode_known,omitempty"` // consistency is what is set, or that nothing is
+	Quiet     bool `protobuf:"varint,16,opt,name=quiet,proto3" json:"quiet,omitempty"`
+	Leased    bool `protobuf:"varint,17,opt,name=leased,proto3" json:"leased,omitempty"`                        // LEASE_ATTR was given with this
+	ModeKnown bool `protobuf:"varint,18,opt,name=mode_known,json=modeKnown,proto3" json:"mode_known,omitempty"` // consistency and cb_buffer_size are what is set, or that nothing is
+	// MPI-IO's hint of that name, bytes; 0 if not known or not set.
+	CbBufferSize  int64 `protobuf:"varint,19,opt,name=cb_buffer_size,json=cbBufferSize,proto3" json:"cb_buffer_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1442,6 +1453,13 @@ func (x *Attr) GetModeKnown() bool {
 		return x.ModeKnown
 	}
 	return false
+}
+
+func (x *Attr) GetCbBufferSize() int64 {
+	if x != nil {
+		return x.CbBufferSize
+	}
+	return 0
 }
 
 type NameReq struct {
@@ -3900,6 +3918,8 @@ type AdoptReq struct {
 	Mount         uint64                 `protobuf:"varint,1,opt,name=mount,proto3" json:"mount,omitempty"`                                        // HelloReq.mount
 	Consistency   Consistency            `protobuf:"varint,2,opt,name=consistency,proto3,enum=zoidfs.v1.Consistency" json:"consistency,omitempty"` // that it was given
 	Inode         []byte                 `protobuf:"bytes,3,opt,name=inode,proto3" json:"inode,omitempty"`                                         // its attributes and layout, in JSON
+	CbNodes       int64                  `protobuf:"varint,4,opt,name=cb_nodes,json=cbNodes,proto3" json:"cb_nodes,omitempty"`                     // hints of MPI-IO that it was given, too
+	CbBufferSize  int64                  `protobuf:"varint,5,opt,name=cb_buffer_size,json=cbBufferSize,proto3" json:"cb_buffer_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3953,6 +3973,20 @@ func (x *AdoptReq) GetInode() []byte {
 		return x.Inode
 	}
 	return nil
+}
+
+func (x *AdoptReq) GetCbNodes() int64 {
+	if x != nil {
+		return x.CbNodes
+	}
+	return 0
+}
+
+func (x *AdoptReq) GetCbBufferSize() int64 {
+	if x != nil {
+		return x.CbBufferSize
+	}
+	return 0
 }
 
 type AdoptResp struct {
@@ -4960,7 +4994,7 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"\tion.proto\x12\tzoidfs.v1\"2\n" +
 	"\x06Packet\x12(\n" +
-	"\x06frames\x18\x01 \x03(\v2\x10.zoidfs.v1.FrameR\x06frames\"\x87\x02\n" +
+	"\x06frames\x18\x01 \x03(\v2\x10.zoidfs.v1.FrameR\x06frames\"\x9f\x02\n" +
 	"\x05Frame\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\rR\x02op\x12\x14\n" +
@@ -4973,7 +5007,8 @@ const file_ion_proto_rawDesc = "" +
 	"\x05acked\x18\t \x01(\x04R\x05acked\x12\x10\n" +
 	"\x03job\x18\n" +
 	" \x01(\x04R\x03job\x12\x10\n" +
-	"\x03age\x18\v \x01(\x04R\x03age\x12\x12\n" +
+	"\x03age\x18\v \x01(\x04R\x03age\x12\x16\n" +
+	"\x06buffer\x18\f \x01(\x04R\x06buffer\x12\x12\n" +
 	"\x04body\x18\x0e \x01(\fR\x04body\x12\x12\n" +
 	"\x04data\x18\x0f \x01(\fR\x04data\"1\n" +
 	"\vErrorDetail\x12\x0e\n" +
@@ -5013,7 +5048,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\"\"\n" +
 	"\n" +
 	"CancelResp\x12\x14\n" +
-	"\x05found\x18\x01 \x01(\bR\x05found\"\xd5\x03\n" +
+	"\x05found\x18\x01 \x01(\bR\x05found\"\xfb\x03\n" +
 	"\x04Attr\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12&\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x12.zoidfs.v1.ObjTypeR\x04type\x12\x12\n" +
@@ -5034,7 +5069,8 @@ const file_ion_proto_rawDesc = "" +
 	"\x05quiet\x18\x10 \x01(\bR\x05quiet\x12\x16\n" +
 	"\x06leased\x18\x11 \x01(\bR\x06leased\x12\x1d\n" +
 	"\n" +
-	"mode_known\x18\x12 \x01(\bR\tmodeKnown\"9\n" +
+	"mode_known\x18\x12 \x01(\bR\tmodeKnown\x12$\n" +
+	"\x0ecb_buffer_size\x18\x13 \x01(\x03R\fcbBufferSize\"9\n" +
 	"\aNameReq\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x1a\n" +
 	"\bunopened\x18\x02 \x01(\x04R\bunopened\"\xdf\x01\n" +
@@ -5225,11 +5261,13 @@ const file_ion_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\" \n" +
 	"\n" +
 	"OrphanResp\x12\x12\n" +
-	"\x04open\x18\x01 \x01(\bR\x04open\"p\n" +
+	"\x04open\x18\x01 \x01(\bR\x04open\"\xb1\x01\n" +
 	"\bAdoptReq\x12\x14\n" +
 	"\x05mount\x18\x01 \x01(\x04R\x05mount\x128\n" +
 	"\vconsistency\x18\x02 \x01(\x0e2\x16.zoidfs.v1.ConsistencyR\vconsistency\x12\x14\n" +
-	"\x05inode\x18\x03 \x01(\fR\x05inode\"J\n" +
+	"\x05inode\x18\x03 \x01(\fR\x05inode\x12\x19\n" +
+	"\bcb_nodes\x18\x04 \x01(\x03R\acbNodes\x12$\n" +
+	"\x0ecb_buffer_size\x18\x05 \x01(\x03R\fcbBufferSize\"J\n" +
 	"\tAdoptResp\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12#\n" +
 	"\x04attr\x18\x02 \x01(\v2\x0f.zoidfs.v1.AttrR\x04attr\"%\n" +

@@ -24,6 +24,7 @@ const (
 	fieldAcked  = 9
 	fieldJob    = 10
 	fieldAge    = 11
+	fieldBuffer = 12
 	fieldBody   = 14
 	fieldData   = 15
 )
@@ -32,7 +33,7 @@ const (
 	maxVarint = 10
 	// maxHeader is what a Frame takes at most without the bytes of its body
 	// and data, and with its own tag and length.
-	maxHeader = 14 * (1 + maxVarint)
+	maxHeader = 15 * (1 + maxVarint)
 
 	maxFrames  = 256      // of one packet
 	maxBatch   = 64 << 10 // bytes of a packet without the data of its last frame, if that is long
@@ -114,11 +115,12 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 // varints is the numeric fields of f by field number.
-func (f *Frame) varints() [fieldAge + 1]uint64 {
+func (f *Frame) varints() [fieldBuffer + 1]uint64 {
 	return [...]uint64{
 		fieldID: f.ID, fieldOp: uint64(uint32(f.Op)), fieldEpoch: f.Epoch, fieldHandle: f.Handle,
 		fieldOff: uint64(f.Off), fieldLen: uint64(f.Len), fieldFlags: uint64(f.Flags),
 		fieldErrno: uint64(uint32(f.Errno)), fieldAcked: f.Acked, fieldJob: f.Job, fieldAge: f.Age,
+		fieldBuffer: f.Buffer,
 	}
 }
 

@@ -32,7 +32,7 @@ func cut(pool *buf.Pool, b []byte, n int) mem.BufferSlice {
 func message(f *Frame) *ionpb.Frame {
 	m := &ionpb.Frame{
 		Id: f.ID, Op: uint32(f.Op), Epoch: f.Epoch, Handle: f.Handle, Off: f.Off, Len: f.Len,
-		Flags: f.Flags, Errno: uint32(f.Errno), Acked: f.Acked, Job: f.Job, Age: f.Age, Body: f.Body,
+		Flags: f.Flags, Errno: uint32(f.Errno), Acked: f.Acked, Job: f.Job, Age: f.Age, Buffer: f.Buffer, Body: f.Body,
 	}
 	if n := f.Data.Len(); n > 0 {
 		m.Data = make([]byte, n)
@@ -44,7 +44,7 @@ func message(f *Frame) *ionpb.Frame {
 func frames() map[string]*Frame {
 	return map[string]*Frame{
 		"empty":           {},
-		"header only":     {ID: 1, Op: ionpb.Op_GETATTR, Epoch: 3, Handle: math.MaxUint64, Acked: 9, Job: math.MaxUint64, Age: math.MaxUint64},
+		"header only":     {ID: 1, Op: ionpb.Op_GETATTR, Epoch: 3, Handle: math.MaxUint64, Acked: 9, Job: math.MaxUint64, Age: math.MaxUint64, Buffer: math.MaxUint64},
 		"extreme numbers": {ID: math.MaxUint64, Op: math.MinInt32, Off: math.MinInt64, Len: math.MaxInt64, Flags: math.MaxUint32, Errno: syscall.Errno(math.MaxUint32)},
 		"body":            {ID: 2, Body: bytes.Repeat([]byte("b"), 300)},
 		"data":            {ID: 3, Off: 1 << 40, Len: 7, Data: Static([]byte("payload"))},

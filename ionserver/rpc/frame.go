@@ -35,6 +35,7 @@ type Frame struct {
 	Acked  uint64
 	Job    uint64
 	Age    uint64
+	Buffer uint64
 	Body   []byte // the operation's message; garbage-collected, never changed again
 	Data   Data   // the payload; its holder releases it
 }

@@ -140,6 +140,8 @@ func (f *Frame) setVarint(num, x uint64) {
 		f.Job = x
 	case fieldAge:
 		f.Age = x
+	case fieldBuffer:
+		f.Buffer = x
 	}
 }
 

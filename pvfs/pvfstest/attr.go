@@ -224,6 +224,32 @@ func (s *suite) testCreateXattr(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EINVAL)
 }
 
+// testXattrs asks for several attributes at once, of which all, some or none are
+// there, and of an object that is not.
+func (s *suite) testXattrs(t *testing.T) {
+	ctx := s.ctx(t)
+	_, a := s.create(t, pvfs.CreateOptions{Xattrs: []pvfs.Xattr{{Name: "user.a", Value: []byte("one")}, {Name: "user.b", Value: []byte("two")}}})
+	name, gone := s.create(t, pvfs.CreateOptions{})
+	require.NoError(t, s.c.Remove(ctx, s.dir, name))
+	for _, x := range []struct {
+		h     pvfs.Handle
+		names []string
+		want  [][]byte
+	}{
+		{a.Handle, []string{"user.a", "user.b"}, [][]byte{[]byte("one"), []byte("two")}},
+		{a.Handle, []string{"user.c", "user.b", "user.a"}, [][]byte{nil, []byte("two"), []byte("one")}},
+		{a.Handle, []string{"user.c", "user.d"}, [][]byte{nil, nil}},
+		{a.Handle, []string{"user.c"}, [][]byte{nil}},
+		{gone.Handle, []string{"user.a", "user.b"}, [][]byte{nil, nil}},
+	} {
+		got, err := s.c.GetXattrs(ctx, x.h, x.names...)
+		require.NoError(t, err, x.names)
+		require.Equal(t, x.want, got, x.names)
+	}
+	_, err := s.c.GetXattrs(ctx, a.Handle, "user.a", "nope")
+	require.ErrorIs(t, err, syscall.EOPNOTSUPP)
+}
+
 func (s *suite) testXattr(t *testing.T) {
 	ctx := s.ctx(t)
 	_, f := s.create(t, pvfs.CreateOptions{})

@@ -62,6 +62,7 @@ func Run(t *testing.T, url string) {
 		{"ListAttr", (*suite).testListAttr},
 		{"Xattr", (*suite).testXattr},
 		{"CreateXattr", (*suite).testCreateXattr},
+		{"Xattrs", (*suite).testXattrs},
 		{"DirectoryWishes", (*suite).testDirectoryWishes},
 		{"SmallFile", (*suite).testSmallFile},
 		{"Sparse", (*suite).testSparse},

@@ -174,13 +174,20 @@ func writeModel(t *testing.T, r *rig, rng *rand.Rand) {
 }
 
 // testSplitting lets both nodes change a directory while its entries move to
-// more servers.
+// more servers. It is made beside zoidfs, where no mount has looked.
 func testSplitting(t *testing.T, r *rig, c *pvfs.Client, top string) {
+	r = r.subdir(t)
 	sub := &rig{cluster: r.cluster, dirs: []string{filepath.Join(r.dirs[0], "split"), filepath.Join(r.dirs[1], "split")}}
 	ctx, cancel := context.WithTimeout(context.Background(), externalTimeout)
 	defer cancel()
-	dir, err := pvfstest.MakeSplitting(ctx, c, lookupPath(t, c, top).Handle, "split")
+	dir, err := pvfstest.MakeSplitting(ctx, c, lookupPath(t, c, top, filepath.Base(r.dirs[0])).Handle, "split")
 	require.NoError(t, err)
+	for _, d := range sub.dirs {
+		require.Eventually(t, func() bool { // the home may answer for 2 s from what it knew
+			_, err := os.Stat(d)
+			return err == nil
+		}, externalTimeout, 50*time.Millisecond, d)
+	}
 	const procs, each = 6, 50
 	var wg sync.WaitGroup
 	errs := make([]error, procs)

@@ -153,7 +153,8 @@ func printRates(all []*variant, out io.Writer) error {
 	return tab.Flush()
 }
 
-// job writes a file, reads it and removes it.
+// job makes a file, writes it, reads it and removes it. It is there before the
+// ranks come, for with pvfs2fuse those that make it at once fail.
 func (c *config) job(ctx context.Context, x *systems, v *variant) error {
 	mounts := x.mounts[v.client]
 	name := fmt.Sprint("job", time.Now().UnixNano()) // pvfs2fuse remembers what a name has meant
@@ -165,6 +166,9 @@ func (c *config) job(ctx context.Context, x *systems, v *variant) error {
 		if _, err := program.Command(ctx, nil, c.zoidfs, "consistency", "set", dir, v.mode.String()); err != nil {
 			return err
 		}
+	}
+	if err := createFile(filepath.Join(dir, "file")); err != nil {
+		return err
 	}
 	for _, what := range []string{"write", "read"} {
 		rate, err := c.launch(ctx, v, mounts, name, what)

@@ -22,7 +22,7 @@ type readers struct {
 	sweep   cache.Stream       // guarded by mu; of chunks that are read whole, one after the other
 	at      extent.Extent      // guarded by mu; the chunk that was looked at last
 	dense   bool               // guarded by mu; it is, or what was read last beside it
-	end     int64              // guarded by mu; read ahead, the file was found to end there; 0: it was not
+	end     int64              // guarded by mu; the file ended there when it was opened, or was found to; 0: not known
 }
 
 // fetchAround is told of each read of a handle before it begins. Where small
@@ -83,6 +83,13 @@ func (r *readers) ends(at int64) {
 	if at > 0 && (r.end == 0 || at < r.end) {
 		r.end = at
 	}
+}
+
+// opened takes note of how long the file is when it is opened.
+func (r *readers) opened(size int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end = size
 }
 
 // within is those of exts that do not lie behind the end of the file for sure.

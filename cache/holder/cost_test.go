@@ -16,6 +16,7 @@ import (
 
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/consistency"
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver"
 )
 
@@ -339,4 +340,24 @@ func TestReadAhead(t *testing.T) {
 		}
 	})
 	require.Less(t, n, 100, "of 2048 reads")
+}
+
+// TestReadAheadEnds: nothing is read ahead behind where the file ended when it was
+// opened, also while its size is not known under a lease, until it is seen to grow.
+func TestReadAheadEnds(t *testing.T) {
+	r := newRig(t, ionserver.Options{})
+	p, q := r.nodes()
+	w := p.open(p.file(), consistency.Commit, rw)
+	defer w.close()
+	w.fill(2*mib, mib)
+	w.flush()
+	x := q.open(w.file.handle, consistency.Commit, syscall.O_RDONLY)
+	defer x.close()
+	last, behind := extent.Extent{Off: mib, Len: mib}, extent.Extent{Off: 2 * mib, Len: mib}
+	within := func() []extent.Extent { return x.file.readers.within([]extent.Extent{last, behind}) }
+	require.Equal(t, []extent.Extent{last}, within())
+	w.write(2*mib, "more")
+	w.flush()
+	require.Equal(t, "more", x.read(2*mib, 4))
+	require.Equal(t, []extent.Extent{last, behind}, within())
 }

@@ -41,6 +41,7 @@ func (h *Holder) Open(a *ionclient.Attr, m consistency.Mode, mayWrite bool) *Han
 	}
 	hd.lenient = hd.right != byLease
 	f.saw(a)
+	f.readers.opened(a.Size)
 	f.mu.Lock()
 	stale := hd.mode.revalidates(sealed) && (a.Version == 0 || a.Version != f.version)
 	f.version = a.Version

@@ -12,6 +12,7 @@ const (
 	readSlack  = 2        // a read that is nearer to a place than so many of its length belongs to it
 	leastAhead = 64 << 10 // bytes that fetching ahead begins with, and that several have read before they are trusted
 	manyReads  = 8        // how many reads make a place that tells where others will read
+	firstReads = 16       // reads of a file of which those in one domain go together
 )
 
 // Lookahead follows the readers of a file, all of them together, and says what
@@ -26,13 +27,15 @@ type Lookahead struct {
 	Domain int64                // bytes of a domain
 	Owned  func(off int64) bool // whether the domain of off is this owner's
 
-	runs   []readRun // the last used first
-	aheads []*Ahead  // the last begun first
-	seen   int       // reads
-	end    int64     // the file was found to end there; 0: it was not
+	runs   []readRun       // the last used first
+	aheads []*Ahead        // the last begun first
+	first  []extent.Extent // the first reads
+	probe  *Ahead          // of them, on its way; nil: none
+	seen   int             // reads
+	end    int64           // the file was found to end there; 0: it was not
 }
 
-// Ahead is a fetch of more than was asked for. It is on its way until
+// Ahead is a fetch of more than one read has asked for. It is on its way until
 // Lookahead.Landed.
 type Ahead struct {
 	Extents []extent.Extent // sorted, none touch
@@ -134,6 +137,9 @@ func (l *Lookahead) Note(node uint64, job JobID, e extent.Extent, n int64, piece
 	if e.End() > l.end {
 		l.end = 0 // it has grown
 	}
+	if l.seen <= firstReads && n == e.Len && n <= leastAhead {
+		l.first = append(l.first, e)
+	}
 	here := readRun{
 		from: e.Off, to: e.End(), next: l.skip(e.End()), span: e.Len, asked: n, reads: pieces, pieces: pieces,
 		born: l.seen, node: node, several: job != 0,
@@ -180,7 +186,14 @@ func (l *Lookahead) Miss(e extent.Extent, round, most int64) (fetch, behind *Ahe
 			return nil, a
 		}
 	}
+	if l.probe != nil && !together && l.probe.from()/l.Domain == e.Off/l.Domain {
+		return nil, l.probe
+	}
 	l.aheads = slices.DeleteFunc(l.aheads, func(a *Ahead) bool { return !a.flying && a.has(e.Off) }) // it is not there any more
+	if !trusted && l.probe == nil && slices.Contains(l.first, e) {
+		l.probe = l.gather(extent.Extent{Off: e.Off / l.Domain * l.Domain, Len: l.Domain})
+		return l.probe, nil
+	}
 	if !trusted || l.vain(r, e) {
 		r.window = 0
 		return nil, nil
@@ -192,6 +205,7 @@ func (l *Lookahead) Miss(e extent.Extent, round, most int64) (fetch, behind *Ahe
 	}
 	r.window = max(leastAhead, r.span, 2*r.window)
 	if together {
+		l.first = nil
 		r.window = max(r.window, round)
 	}
 	if r.window = min(most, r.window); r.window < leastAhead {
@@ -201,6 +215,18 @@ func (l *Lookahead) Miss(e extent.Extent, round, most int64) (fetch, behind *Ahe
 		first = start
 	}
 	return l.begin(max(start, first, e.Off-r.window/2), e.End(), r.window), nil
+}
+
+// gather is a fetch of what the first reads have asked for of a domain.
+func (l *Lookahead) gather(domain extent.Extent) *Ahead {
+	a := &Ahead{flying: true}
+	for _, e := range l.first {
+		if domain.Contains(e) {
+			a.Extents = append(a.Extents, e)
+		}
+	}
+	a.Extents = extent.Normalize(a.Extents)
+	return a
 }
 
 // vain reports whether much of the domains that were fetched last before this
@@ -242,7 +268,7 @@ func (l *Lookahead) crowd(e extent.Extent) (first int64, together bool) {
 
 // Next says what to fetch already when the read that was noted last missed
 // nothing of e: what comes behind a fetch of whole domains of which half was
-// read. nil is nothing.
+// read, twice as much or, where several read, most. nil is nothing.
 func (l *Lookahead) Next(e extent.Extent, most int64) *Ahead {
 	i := slices.IndexFunc(l.aheads, func(a *Ahead) bool { return a.has(e.Off) })
 	if i < 0 {
@@ -254,6 +280,9 @@ func (l *Lookahead) Next(e extent.Extent, most int64) *Ahead {
 	}
 	a.followed = true
 	at, n := l.skip(a.to()), min(most, 2*a.bytes)
+	if l.runs[0].several {
+		n = most
+	}
 	if n < l.Domain || slices.ContainsFunc(l.aheads, func(a *Ahead) bool { return a.has(at) }) {
 		return nil
 	}
@@ -296,7 +325,12 @@ func (l *Lookahead) begin(first, at, n int64) *Ahead {
 }
 
 // Landed says that a has come, or will not.
-func (l *Lookahead) Landed(a *Ahead) { a.flying = false }
+func (l *Lookahead) Landed(a *Ahead) {
+	a.flying = false
+	if a == l.probe {
+		l.probe = nil
+	}
+}
 
 // Ends says that a fetch has found the end of the file; 0: that it is not there.
 func (l *Lookahead) Ends(at int64) { l.end = at }

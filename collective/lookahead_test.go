@@ -111,6 +111,44 @@ func TestLookahead(t *testing.T) {
 	}
 }
 
+// TestLookaheadOfFirst: of the first readers of a domain one goes alone, and those
+// who come meanwhile go together; nobody waits whose domain is another.
+func TestLookaheadOfFirst(t *testing.T) {
+	l := Lookahead{Domain: 4 << 20, Owned: func(int64) bool { return true }}
+	miss := func(off int64) (fetch, behind *Ahead) {
+		return l.Miss(extent.Extent{Off: off, Len: 4 << 10}, 16<<20, 32<<20)
+	}
+	read := func(off int64) (fetch, behind *Ahead) {
+		l.Note(1, 7, extent.Extent{Off: off, Len: 4 << 10}, 4<<10, 1)
+		return miss(off)
+	}
+	alone, behind := read(80 << 10)
+	require.Nil(t, behind)
+	require.Equal(t, []extent.Extent{{Off: 80 << 10, Len: 4 << 10}}, alone.Extents)
+	for _, off := range []int64{0, 200 << 10} {
+		fetch, behind := read(off)
+		require.Nil(t, fetch)
+		require.Same(t, alone, behind)
+	}
+	fetch, behind := read(8 << 20)
+	require.Nil(t, fetch)
+	require.Nil(t, behind)
+	l.Landed(alone)
+	all, behind := miss(0)
+	require.Nil(t, behind)
+	require.Equal(t, []extent.Extent{{Off: 0, Len: 4 << 10}, {Off: 80 << 10, Len: 4 << 10}, {Off: 200 << 10, Len: 4 << 10}}, all.Extents)
+	fetch, behind = miss(200 << 10)
+	require.Nil(t, fetch)
+	require.Same(t, all, behind)
+	l.Landed(all)
+	for range firstReads {
+		read(16 << 20)
+	}
+	fetch, behind = read(12 << 20)
+	require.Nil(t, fetch, "the first ones were looked at")
+	require.Nil(t, behind)
+}
+
 // TestLookaheadOfPieces: a READ that names pieces counts with their bytes.
 func TestLookaheadOfPieces(t *testing.T) {
 	l := Lookahead{Domain: 4 << 20, Owned: func(int64) bool { return true }}
@@ -153,7 +191,7 @@ func combs(ranks []int, of int, size int64) (fetches int, bytes int64) {
 				continue
 			}
 			for _, e := range a.Extents {
-				for at := e.Off; at < e.End(); at += piece {
+				for at := e.Off; at < min(size, e.End()); at += piece {
 					if !known[at] && len(a.Extents) < 8 {
 						bytes += piece
 					}

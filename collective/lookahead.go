@@ -262,7 +262,7 @@ func (l *Lookahead) crowd(e extent.Extent) (first int64, together bool) {
 		asked += float64(both.Len) * float64(r.asked) / float64(r.span)
 		several = several || r.several || r.node != l.runs[0].node
 	}
-	enough := asked >= float64(leastAhead) && (reads >= manyReads || asked >= float64(RegionSize))
+	enough := asked >= float64(leastAhead) && (reads >= manyReads/2 || asked >= float64(RegionSize))
 	return first, several && enough && asked >= denseUse*float64(last-first)
 }
 

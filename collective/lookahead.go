@@ -32,7 +32,7 @@ type Lookahead struct {
 	first  []extent.Extent // the first reads
 	probe  *Ahead          // of them, on its way; nil: none
 	seen   int             // reads
-	end    int64           // the file was found to end there; 0: it was not
+	end    int64           // the file ends there, as far as is known; 0: it is not known
 }
 
 // Ahead is a fetch of more than one read has asked for. It is on its way until
@@ -332,5 +332,6 @@ func (l *Lookahead) Landed(a *Ahead) {
 	}
 }
 
-// Ends says that a fetch has found the end of the file; 0: that it is not there.
+// Ends says where the end of the file was found, behind which nothing is fetched ahead until
+// somebody reads there; 0: nowhere.
 func (l *Lookahead) Ends(at int64) { l.end = at }

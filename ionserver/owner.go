@@ -220,6 +220,7 @@ func (o *owner) file(ctx context.Context, f *ownedFile) (*pvfs.File, error) {
 	l = o.srv.pvfs.File(a)
 	f.mu.Lock()
 	f.layout, f.learned, f.spread = l, now, f.spread || spread
+	f.ahead.Ends(a.Size) // at the servers; who reads on finds more
 	f.mu.Unlock()
 	return l, nil
 }

@@ -1,6 +1,37 @@
 package cache
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/internal/shared"
+)
+
+// NewMemory returns n bytes of memory for a store that other processes may be shown;
+// nil where that is not possible, or no use.
+func NewMemory(n int64) *shared.Region {
+	if n <= 0 || onHeap(int(n)) {
+		return nil
+	}
+	r, err := shared.New(n)
+	if err != nil {
+		return nil // the store gets other memory
+	}
+	return r
+}
+
+func (o Options) memory(n int) ([]byte, error) {
+	if o.Memory != nil {
+		return o.Memory.Bytes()[:n], nil
+	}
+	return newMemory(n)
+}
+
+func (s *Store) freeMemory() error {
+	if s.region != nil {
+		return s.region.Close()
+	}
+	return freeMemory(s.memory)
+}
 
 // newMemory maps n bytes of zeros outside of the Go heap, where the garbage
 // collector neither looks at them nor counts them. The race detector sees

@@ -10,6 +10,7 @@ import (
 	"github.com/dgraph-io/ristretto/v2"
 
 	"github.com/zoidfs/zoidfs/internal/buf"
+	"github.com/zoidfs/zoidfs/internal/shared"
 )
 
 // DefaultBlockSize is the BlockSize of the zero Options.
@@ -23,11 +24,18 @@ type Options struct {
 	Bytes     int64 // memory for all blocks; at least 8 of them
 	BlockSize int   // a power of two, at least 512; 0: DefaultBlockSize
 	MaxDirty  int64 // memory for blocks with bytes to be written; 0: half of Bytes
+
+	// Memory is where the blocks lie, as many as there is room for; Bytes is not
+	// looked at then. It belongs to the store. nil: memory of its own.
+	Memory *shared.Region
 }
 
 func (o Options) withDefaults() Options {
 	if o.BlockSize == 0 {
 		o.BlockSize = DefaultBlockSize
+	}
+	if o.Memory != nil {
+		o.Bytes = int64(len(o.Memory.Bytes()))
 	}
 	if o.MaxDirty == 0 {
 		o.MaxDirty = o.Bytes / 2
@@ -51,10 +59,11 @@ func (o Options) Validate() error {
 
 // Store is the memory that the files of a process share.
 type Store struct {
-	size       int64   // of a block
-	blocks     []block // all of them
-	memory     []byte  // what they lie in
-	zeros      []byte  // as many as a block has bytes
+	size       int64          // of a block
+	blocks     []block        // all of them
+	memory     []byte         // what they lie in
+	region     *shared.Region // that memory is of, or nil
+	zeros      []byte         // as many as a block has bytes
 	maxUnclean int
 	keep       int // blocks that pass through recent, and as many kept free
 	policy     *ristretto.Cache[uint64, ticket]
@@ -88,12 +97,12 @@ func New(o Options) (*Store, error) {
 	o = o.withDefaults()
 	size := int64(o.BlockSize)
 	n := int(o.Bytes / size)
-	memory, err := newMemory(n * o.BlockSize)
+	memory, err := o.memory(n * o.BlockSize)
 	if err != nil {
 		return nil, fmt.Errorf("cache of %d bytes: %w", o.Bytes, err)
 	}
 	s := &Store{
-		size: size, blocks: make([]block, n), memory: memory, zeros: make([]byte, size),
+		size: size, blocks: make([]block, n), memory: memory, region: o.Memory, zeros: make([]byte, size),
 		maxUnclean: int(o.MaxDirty / size), keep: max(1, n/32),
 		pressure: make(chan struct{}, 1), free: make([]*block, 0, n),
 	}
@@ -104,7 +113,7 @@ func New(o Options) (*Store, error) {
 		s.free = append(s.free, b)
 	}
 	if err := s.newPolicy(n); err != nil {
-		return nil, errors.Join(err, freeMemory(memory))
+		return nil, errors.Join(err, s.freeMemory())
 	}
 	return s, nil
 }
@@ -126,7 +135,7 @@ func (s *Store) unmapLocked() {
 	if !s.closed || len(s.free) < len(s.blocks) || s.memory == nil {
 		return
 	}
-	if err := freeMemory(s.memory); err != nil {
+	if err := s.freeMemory(); err != nil {
 		panic(fmt.Sprintf("cache: memory of a closed store: %v", err)) // only our own mistake can make it fail
 	}
 	s.memory = nil

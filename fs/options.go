@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/zoidfs/zoidfs/internal/consistency"
+	"github.com/zoidfs/zoidfs/internal/shared"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
@@ -25,6 +26,9 @@ type Options struct {
 	Consistency consistency.Mode
 	Visibility  time.Duration // after which an eventual write is seen everywhere; 0: DefaultVisibility
 	CacheBytes  int64         // of file data in memory; 0: DefaultCache
+	// Memory is where these lie, if it is to be shown to I/O nodes of this machine:
+	// CacheBytes long, and the client's, too. nil: memory of the mount's own.
+	Memory *shared.Region
 	// NoCollective has every call pass as it comes, merged with none and waiting
 	// for none; what leases allow is kept all the same.
 	NoCollective bool

@@ -60,7 +60,7 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 	journal := round.NewJournal(journalled)
 	known := newKnown(opt.Client, journal, opt.NoCollective)
 	guard := newGuard(opt.Guard)
-	hold := holder.Options{Visibility: opt.Visibility, Bytes: opt.CacheBytes, NoCollective: opt.NoCollective, Logger: opt.Logger, Journal: journal}
+	hold := holder.Options{Visibility: opt.Visibility, Bytes: opt.CacheBytes, Memory: opt.Memory, NoCollective: opt.NoCollective, Logger: opt.Logger, Journal: journal}
 	if opt.Guard != GuardOff {
 		hold.Race = guard.race
 	}

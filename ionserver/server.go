@@ -17,6 +17,7 @@ import (
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/buf"
 	"github.com/zoidfs/zoidfs/internal/round"
+	"github.com/zoidfs/zoidfs/internal/shared"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 	"github.com/zoidfs/zoidfs/pvfs"
@@ -127,6 +128,7 @@ type Server struct {
 	ops       map[ionpb.Op]operation
 	peerOps   map[ionpb.Op]operation
 	pool      *buf.Pool
+	memory    *shared.Region // of the cache; nil: it cannot be shown
 	counters  *rpc.Counters
 	ended     context.Context // has ended: locks that would have to wait fail at once
 
@@ -184,7 +186,8 @@ func New(opt Options) (*Server, error) {
 		grace:    newGrace(),
 		drained:  make(chan struct{}),
 	}
-	store, err := cache.New(cache.Options{Bytes: opt.CacheBytes})
+	s.memory = cache.NewMemory(opt.CacheBytes)
+	store, err := cache.New(cache.Options{Bytes: opt.CacheBytes, Memory: s.memory})
 	if err != nil {
 		return nil, fmt.Errorf("ionserver: %w", err)
 	}
@@ -231,6 +234,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error {
 		err := rpc.Serve(serve, s.opt.Listener, s, rpc.ServerOptions{
 			Pool: s.pool, Logger: s.log, Counters: s.counters, Workers: maxPending, MaxPending: maxPending,
+			Shared: s.memory,
 		})
 		if serve.Err() == nil {
 			close(failed)

@@ -17,6 +17,7 @@ import (
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/internal/round"
+	"github.com/zoidfs/zoidfs/internal/shared"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
@@ -24,6 +25,9 @@ import (
 type Options struct {
 	Visibility time.Duration // of eventual: how old what is seen may be; 0: 5 s
 	Bytes      int64         // of memory for all files; 0: 256 MiB
+	// Memory is what they lie in, Bytes long, of the holder from now on; nil: memory
+	// of its own.
+	Memory *shared.Region
 	// NoCollective has every request for data sent as it comes, merged with none.
 	NoCollective bool
 	Logger       *slog.Logger // nil: discard
@@ -114,7 +118,7 @@ func New(client *ionclient.Client, attrs Attrs, opt Options) (*Holder, error) {
 	if attrs == nil {
 		attrs = unknown{}
 	}
-	store, err := cache.New(cache.Options{Bytes: opt.Bytes})
+	store, err := cache.New(cache.Options{Bytes: opt.Bytes, Memory: opt.Memory})
 	if err != nil {
 		return nil, err
 	}

@@ -327,7 +327,7 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 	}
 	each(len(loads), func(i int) {
 		ctx, flags := d.wishing(ctx, how.flags, how.kept)
-		_, g, err := f.h.client.Write(ctx, f.handle, loads[i].exts, loads[i].pieces, flags)
+		_, g, err := f.h.client.WriteFrom(ctx, f.handle, loads[i].exts, loads[i].pieces, v, flags)
 		if err == nil {
 			err = f.retain(retained{view: v, load: loads[i], stamp: g.Stamp}, g.Tenure)
 		}

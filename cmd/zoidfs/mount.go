@@ -20,6 +20,7 @@ import (
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/mounts"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/proc"
 	"github.com/zoidfs/zoidfs/fs"
+	"github.com/zoidfs/zoidfs/internal/shared"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 	"golang.org/x/sync/errgroup"
 )
@@ -189,7 +190,12 @@ func (a *app) serveMount(ctx context.Context, f mountFlags, opt mountOptions, re
 	if f.procs > 0 {
 		runtime.GOMAXPROCS(f.procs)
 	}
-	client, err := ionclient.Dial(ctx, ionclient.Options{Addrs: f.ion, Mountpoint: f.point, Logger: log})
+	bytes := cmp.Or(opt.cache, budget.Mount(1))
+	memory, err := shared.New(bytes)
+	if err != nil { // then nothing is lent to an I/O node of this machine
+		log.Debug("the cache cannot be shown to others", "err", err)
+	}
+	client, err := ionclient.Dial(ctx, ionclient.Options{Addrs: f.ion, Mountpoint: f.point, Logger: log, Memory: memory})
 	if err != nil {
 		return err
 	}
@@ -209,7 +215,8 @@ func (a *app) serveMount(ctx context.Context, f mountFlags, opt mountOptions, re
 
 		Consistency: opt.consistency,
 		Visibility:  opt.visibility,
-		CacheBytes:  cmp.Or(opt.cache, budget.Mount(1)),
+		CacheBytes:  bytes,
+		Memory:      memory,
 
 		NoCollective: opt.collective == off,
 		Guard:        opt.guard,

@@ -120,6 +120,13 @@ func (c *Client) Sessions() []Session {
 	return out
 }
 
+// dialData connects to an I/O node for READs and WRITEs.
+func (c *Client) dialData(ctx context.Context, addr string) (*rpc.Conn, error) {
+	opt := c.rpcOpt
+	opt.Shared = c.opt.Memory
+	return rpc.Dial(ctx, addr, opt)
+}
+
 // dial connects to an I/O node, whose requests called answers; nil: it has none.
 func (c *Client) dial(ctx context.Context, addr string, called func(context.Context, *rpc.Frame) *rpc.Frame) (*rpc.Conn, error) {
 	opt := c.rpcOpt
@@ -173,6 +180,7 @@ type request struct {
 	frame  rpc.Frame
 	body   proto.Message // nil: none
 	pieces [][]byte      // the payload, lent to the transport; nil: none
+	under  Counted       // what they lie in; nil: they must be free when the request has its answer
 	ticket *ticket       // may be nil
 	tenure *Tenure       // gets that of the answer; may be nil
 	flags  *uint32       // gets the flags of the answer, also of a failed one; may be nil
@@ -180,6 +188,8 @@ type request struct {
 	// this mount holds now, of the inode that it returns.
 	granted func(reply *rpc.Frame) uint64
 }
+
+func (r *request) payload() payload { return payload{r.pieces, r.under} }
 
 // do has a request answered by whom it belongs to, however long that takes.
 // The caller releases the reply's data.
@@ -194,7 +204,7 @@ func (c *Client) do(ctx context.Context, r request) (*rpc.Frame, error) {
 		p := c.current.Load()
 		s := r.to.session(p)
 		traffic := s.onBehalf(job, &r)
-		reply, l, err := s.call(ctx, p.view.Epoch, &r.frame, r.pieces, r.ticket, &past)
+		reply, l, err := s.call(ctx, p.view.Epoch, &r.frame, r.payload(), r.ticket, &past)
 		switch {
 		case errors.Is(err, errMoved):
 			if c.isClosed() {

@@ -201,6 +201,19 @@ func (c *Client) Read(ctx context.Context, h uint64, exts []extent.Extent, flags
 // touched after the return. If n is less than all there is an error, and the
 // first n bytes are written.
 func (c *Client) Write(ctx context.Context, h uint64, exts []extent.Extent, pieces [][]byte, flags uint32) (n int64, g Grant, err error) {
+	return c.WriteFrom(ctx, h, exts, pieces, nil, flags)
+}
+
+// Counted is memory that does not change as long as somebody holds it. Who has
+// a hold may make another by Ref; each ends with Release.
+type Counted interface {
+	Ref()
+	Release()
+}
+
+// WriteFrom is Write of pieces that lie in under, which the caller holds. They may
+// be read for as long as it takes after the return, under another hold.
+func (c *Client) WriteFrom(ctx context.Context, h uint64, exts []extent.Extent, pieces [][]byte, under Counted, flags uint32) (n int64, g Grant, err error) {
 	hull, err := hullOf("Write", exts)
 	if err != nil {
 		return 0, Grant{}, err
@@ -210,7 +223,7 @@ func (c *Client) Write(ctx context.Context, h uint64, exts []extent.Extent, piec
 	guard(ctx, &frame)
 	wanted := wish(ctx, &frame, exts)
 	done := c.writing(h)
-	reply, err := c.do(ctx, request{to: owner(h, hull.Off), frame: frame, pieces: pieces, tenure: &t})
+	reply, err := c.do(ctx, request{to: owner(h, hull.Off), frame: frame, pieces: pieces, under: under, tenure: &t})
 	if err != nil {
 		done(0, 0, ctx.Err() != nil)
 		return 0, Grant{}, err

@@ -245,7 +245,7 @@ func (s *session) tellJobs(ctx context.Context) {
 		for _, k := range due {
 			f := &rpc.Frame{Op: ionpb.Op_JOB}
 			f.Encode(k.msg)
-			_, l, err := s.call(ctx, s.c.View().Epoch, f, nil, nil, new(tries))
+			_, l, err := s.call(ctx, s.c.View().Epoch, f, payload{}, nil, new(tries))
 			if err != nil { // the session is over, for good
 				return
 			}

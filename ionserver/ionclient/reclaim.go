@@ -140,7 +140,7 @@ func (r *Reclaim) call(ctx context.Context, f rpc.Frame, body proto.Message, pie
 		s.ids.answer(id)
 		s.mu.Unlock()
 	}()
-	reply, err := s.send(ctx, r.l, id, r.p.view.Epoch, &f, pieces)
+	reply, err := s.send(ctx, r.l, id, r.p.view.Epoch, &f, payload{pieces: pieces})
 	if err != nil {
 		return nil, err
 	}

@@ -196,7 +196,7 @@ func (s *session) greet(ctx context.Context, l *link) (hello *ionpb.HelloResp, s
 		l.lease = defaultLease
 	}
 	for range s.c.opt.DataConns {
-		d, err := s.c.dial(ctx, s.addr, nil)
+		d, err := s.c.dialData(ctx, s.addr)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -351,7 +351,7 @@ func (s *session) ready(ctx context.Context) (*link, error) {
 // t, if not nil, learns the id. In an answer from an I/O node that has
 // forgotten us since the request was first sent, or of another view, Flags has
 // inDoubt.
-func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, pieces [][]byte, t *ticket, past *tries) (*rpc.Frame, *link, error) {
+func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, p payload, t *ticket, past *tries) (*rpc.Frame, *link, error) {
 	s.mu.Lock()
 	id := s.ids.next(f.Op.Recorded())
 	s.pending++
@@ -376,7 +376,7 @@ func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, pieces [
 			f.Flags |= uint32(ionpb.Flag_IN_DOUBT)
 			f.Age = uint64(time.Since(past.since).Microseconds())
 		}
-		reply, err := s.send(ctx, l, id, epoch, f, pieces)
+		reply, err := s.send(ctx, l, id, epoch, f, p)
 		switch {
 		case err == nil && reply.Flags&uint32(ionpb.Flag_STALE_SESSION) != 0 && reply.Errno == syscall.ESTALE:
 			s.lost(l)
@@ -427,16 +427,26 @@ func doneBefore(op ionpb.Op, reply *rpc.Frame) bool {
 	return op == ionpb.Op_UNLINK || op == ionpb.Op_RMDIR || op == ionpb.Op_RENAME
 }
 
+// payload is the pieces of a request and what they lie in; see request.
+type payload struct {
+	pieces [][]byte
+	under  Counted
+}
+
 // send sends f once.
-func (s *session) send(ctx context.Context, l *link, id, epoch uint64, f *rpc.Frame, pieces [][]byte) (*rpc.Frame, error) {
+func (s *session) send(ctx context.Context, l *link, id, epoch uint64, f *rpc.Frame, p payload) (*rpc.Frame, error) {
 	g := *f
 	g.ID, g.Epoch = id, epoch
 	s.mu.Lock()
 	g.Acked = s.ids.acked()
 	s.mu.Unlock()
 	conn := l.conn(f.Op)
-	if pieces != nil {
-		return conn.CallPieces(ctx, &g, pieces)
+	switch {
+	case p.under != nil:
+		p.under.Ref()
+		g.Data = rpc.Lent(p.pieces, p.under.Release)
+	case p.pieces != nil:
+		return conn.CallPieces(ctx, &g, p.pieces)
 	}
 	return conn.Call(ctx, &g)
 }

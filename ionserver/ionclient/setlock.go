@@ -163,7 +163,7 @@ func (w *lockWait) cancel(ctx context.Context) bool {
 	defer cancel()
 	f := &rpc.Frame{Op: ionpb.Op_CANCEL}
 	f.Encode(&ionpb.CancelReq{Id: id})
-	reply, err := s.send(ctx, l, own, w.c.View().Epoch, f, nil)
+	reply, err := s.send(ctx, l, own, w.c.View().Epoch, f, payload{})
 	return err == nil && reply.Errno == 0
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/shared"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
@@ -26,6 +27,9 @@ type Options struct {
 	// DialWait is how long Dial goes on trying before it gives up; 0: 5 s.
 	DialWait time.Duration
 	Dialer   func(ctx context.Context, addr string) (net.Conn, error) // nil: TCP
+	// Memory is what I/O nodes of this machine may be shown, and Shared data lie in;
+	// nil: there is none.
+	Memory *shared.Region
 }
 
 // Validate names the field that makes no sense.

@@ -577,10 +577,12 @@ func (LockType) EnumDescriptor() ([]byte, []int) {
 }
 
 // Packet is what had gathered for the peer while the one before was being
-// sent: at least one frame. The frames have nothing to do with each other.
+// sent. The frames have nothing to do with each other.
 type Packet struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Frames        []*Frame               `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"` // at most 256; only the last has data
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Frames []*Frame               `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"` // at most 256; only the last has data, or lent
+	// Loans, see Frame, that the sender of the packet has no more use for.
+	Returned      []uint64 `protobuf:"varint,2,rep,name=returned,proto3" json:"returned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -622,6 +624,13 @@ func (x *Packet) GetFrames() []*Frame {
 	return nil
 }
 
+func (x *Packet) GetReturned() []uint64 {
+	if x != nil {
+		return x.Returned
+	}
+	return nil
+}
+
 // Frame is one request or reply. Fields that are zero are left out on the
 // wire; data is the payload of a write or a read and always the last field.
 type Frame struct {
@@ -645,7 +654,12 @@ type Frame struct {
 	// 0 if it has none. With IN_DOUBT: microseconds since the request was sent first.
 	Age uint64 `protobuf:"varint,11,opt,name=age,proto3" json:"age,omitempty"`
 	// READ, WRITE: Attr.cb_buffer_size of the file when this mount opened it last.
-	Buffer        uint64 `protobuf:"varint,12,opt,name=buffer,proto3" json:"buffer,omitempty"`
+	Buffer uint64 `protobuf:"varint,12,opt,name=buffer,proto3" json:"buffer,omitempty"`
+	// Between processes of one machine, in place of data: varints that say where
+	// in the sender's shared memory these are. First comes the number of the loan,
+	// then offset and length of each piece. Nothing there changes until the loan
+	// is returned.
+	Lent          []byte `protobuf:"bytes,13,opt,name=lent,proto3" json:"lent,omitempty"`
 	Body          []byte `protobuf:"bytes,14,opt,name=body,proto3" json:"body,omitempty"`
 	Data          []byte `protobuf:"bytes,15,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -764,6 +778,13 @@ func (x *Frame) GetBuffer() uint64 {
 		return x.Buffer
 	}
 	return 0
+}
+
+func (x *Frame) GetLent() []byte {
+	if x != nil {
+		return x.Lent
+	}
+	return nil
 }
 
 func (x *Frame) GetBody() []byte {
@@ -4992,9 +5013,10 @@ var File_ion_proto protoreflect.FileDescriptor
 
 const file_ion_proto_rawDesc = "" +
 	"\n" +
-	"\tion.proto\x12\tzoidfs.v1\"2\n" +
+	"\tion.proto\x12\tzoidfs.v1\"R\n" +
 	"\x06Packet\x12(\n" +
-	"\x06frames\x18\x01 \x03(\v2\x10.zoidfs.v1.FrameR\x06frames\"\x9f\x02\n" +
+	"\x06frames\x18\x01 \x03(\v2\x10.zoidfs.v1.FrameR\x06frames\x12\x1e\n" +
+	"\breturned\x18\x02 \x03(\x04B\x02\x10\x00R\breturned\"\xb3\x02\n" +
 	"\x05Frame\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\rR\x02op\x12\x14\n" +
@@ -5009,6 +5031,7 @@ const file_ion_proto_rawDesc = "" +
 	" \x01(\x04R\x03job\x12\x10\n" +
 	"\x03age\x18\v \x01(\x04R\x03age\x12\x16\n" +
 	"\x06buffer\x18\f \x01(\x04R\x06buffer\x12\x12\n" +
+	"\x04lent\x18\r \x01(\fR\x04lent\x12\x12\n" +
 	"\x04body\x18\x0e \x01(\fR\x04body\x12\x12\n" +
 	"\x04data\x18\x0f \x01(\fR\x04data\"1\n" +
 	"\vErrorDetail\x12\x0e\n" +

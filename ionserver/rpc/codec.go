@@ -11,7 +11,8 @@ import (
 
 // Field numbers of message Packet and message Frame.
 const (
-	fieldFrames = 1
+	fieldFrames   = 1
+	fieldReturned = 2
 
 	fieldID     = 1
 	fieldOp     = 2
@@ -25,6 +26,7 @@ const (
 	fieldJob    = 10
 	fieldAge    = 11
 	fieldBuffer = 12
+	fieldLent   = 13
 	fieldBody   = 14
 	fieldData   = 15
 )
@@ -33,7 +35,7 @@ const (
 	maxVarint = 10
 	// maxHeader is what a Frame takes at most without the bytes of its body
 	// and data, and with its own tag and length.
-	maxHeader = 15 * (1 + maxVarint)
+	maxHeader = 16 * (1 + maxVarint)
 
 	maxFrames  = 256      // of one packet
 	maxBatch   = 64 << 10 // bytes of a packet without the data of its last frame, if that is long
@@ -45,6 +47,7 @@ const (
 type outPacket struct {
 	items []*item
 	head  *head
+	link  *link
 }
 
 // head is memory for everything of a message but its data. It has the shape
@@ -67,6 +70,7 @@ func (h *head) Put(*[]byte) { h.gone(h) }
 type inPacket struct {
 	frames   []*Frame
 	newFrame func() *Frame
+	near     *nearConn // that they come from; nil: nothing is lent there
 }
 
 // release drops the payloads of frames that nobody will handle.
@@ -94,14 +98,22 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		return c.other.Marshal(v)
 	}
 	h := p.head.mem[:0]
+	if p.link.borrows() { // first, as data come last
+		h = p.link.near.borrower.appendReturns(h)
+	}
 	var data Data
 	for _, it := range p.items {
 		n := it.frame.Data.Len()
 		h = append(h, fieldFrames<<3|byte(protowire.BytesType))
-		h = protowire.AppendVarint(h, uint64(headerSize(&it.frame, n)+n))
-		h = appendHeader(h, &it.frame, n)
+		if refs := p.link.loan(it.frame.Data); refs != nil {
+			h = protowire.AppendVarint(h, uint64(headerSize(&it.frame, refs, 0)))
+			h = appendHeader(h, &it.frame, refs, 0)
+			break
+		}
+		h = protowire.AppendVarint(h, uint64(headerSize(&it.frame, nil, n)+n))
+		h = appendHeader(h, &it.frame, nil, n)
 		if n >= minLent {
-			data = it.frame.Data
+			data = p.link.carry(it.frame.Data)
 			break
 		}
 		for _, b := range it.frame.Data.bufs {
@@ -125,12 +137,15 @@ func (f *Frame) varints() [fieldBuffer + 1]uint64 {
 }
 
 // headerSize is the length of what appendHeader appends.
-func headerSize(f *Frame, n int) int {
+func headerSize(f *Frame, refs []byte, n int) int {
 	size := 0
 	for _, x := range f.varints() {
 		if x != 0 {
 			size += 1 + protowire.SizeVarint(x)
 		}
+	}
+	if len(refs) > 0 {
+		size += 1 + protowire.SizeBytes(len(refs))
 	}
 	if len(f.Body) > 0 {
 		size += 1 + protowire.SizeBytes(len(f.Body))
@@ -141,13 +156,18 @@ func headerSize(f *Frame, n int) int {
 	return size
 }
 
-// appendHeader encodes f up to where its n bytes of data begin.
-func appendHeader(h []byte, f *Frame, n int) []byte {
+// appendHeader encodes f, with the places of what is lent, up to where its n bytes
+// of data begin.
+func appendHeader(h []byte, f *Frame, refs []byte, n int) []byte {
 	for num, x := range f.varints() {
 		if x != 0 {
 			h = append(h, byte(num<<3)|byte(protowire.VarintType))
 			h = protowire.AppendVarint(h, x)
 		}
+	}
+	if len(refs) > 0 {
+		h = append(h, fieldLent<<3|byte(protowire.BytesType))
+		h = protowire.AppendBytes(h, refs)
 	}
 	if len(f.Body) > 0 {
 		h = append(h, fieldBody<<3|byte(protowire.BytesType))
@@ -167,12 +187,15 @@ func (c codec) Unmarshal(in mem.BufferSlice, v any) error {
 	if !ok {
 		return c.other.Unmarshal(in, v)
 	}
-	r := reader{bufs: in, left: in.Len()}
+	r := reader{bufs: in, left: in.Len(), near: p.near}
 	for r.more() {
 		num, typ := r.tag()
-		if r.err == nil && num == fieldFrames && typ == protowire.BytesType {
+		switch {
+		case r.err == nil && num == fieldFrames && typ == protowire.BytesType:
 			p.decodeFrame(&r)
-		} else {
+		case r.err == nil && num == fieldReturned && typ == protowire.VarintType:
+			r.returned(r.varint())
+		default:
 			r.skip(typ)
 		}
 		if r.err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/zoidfs/zoidfs/internal/buf"
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/shared"
 )
 
 // ErrBroken tells that the connection ended before the reply came. Whether
@@ -34,6 +35,9 @@ type Options struct {
 	Logger    *slog.Logger                                             // nil: discard
 	Counters  *Counters                                                // nil: nothing is counted
 	Keepalive time.Duration                                            // of silence until the peer is probed; 0 and less than 10 s: 10 s
+	// Shared is memory that peers on this machine may be shown: payloads that lie
+	// in it are lent to them. nil: there is none. It is for the Dialer that is nil.
+	Shared *shared.Region
 
 	// Callback answers a request of the I/O node, see Peer.Call. Each runs in a
 	// goroutine of its own, in any order; ctx ends with the connection, and
@@ -43,7 +47,8 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.Dialer == nil {
-		o.Dialer = dialPeer
+		own := o.Shared
+		o.Dialer = func(ctx context.Context, addr string) (net.Conn, error) { return dialPeer(ctx, addr, own) }
 	}
 	if o.Pool == nil {
 		o.Pool = new(buf.Pool)
@@ -101,7 +106,7 @@ func (c *Conn) start() {
 
 // receive hands replies to their callers until the stream ends.
 func (c *Conn) receive() error {
-	in := inPacket{newFrame: func() *Frame { return new(Frame) }}
+	in := inPacket{near: c.link.near, newFrame: func() *Frame { return new(Frame) }}
 	var waiting []*call // of in.frames
 	for {
 		in.frames = in.frames[:0]

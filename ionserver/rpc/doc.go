@@ -8,7 +8,7 @@
 //
 // The wire format is message Frame of ion.proto, encoded by this package's
 // own codec, because a generated one copies the payload twice. A link below
-// gRPC's transport saves the two copies that it would make, and near.go the
-// costs of TCP between processes of one machine. The settings of the transport
+// gRPC's transport saves the two copies that it would make, near.go the costs of
+// TCP between processes of one machine, and loan.go there the sending itself. The settings of the transport
 // are in tune.go with the reasons.
 package rpc

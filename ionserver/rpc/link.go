@@ -35,6 +35,7 @@ type link struct {
 	inbound
 	group sync.WaitGroup        // of the sending goroutine
 	try   func(fd uintptr) bool // trySend, as a value
+	near  *nearConn             // what Conn is, or nil
 
 	mu      sync.Mutex
 	work    sync.Cond // next is not empty, or closing
@@ -58,6 +59,7 @@ type batch struct {
 // newLink takes conn over. Close or abort must be called.
 func newLink(conn net.Conn, pool *buf.Pool) *link {
 	l := &link{Conn: conn, next: new(batch), busy: new(batch)}
+	l.near, _ = conn.(*nearConn)
 	l.inbound.init(conn, pool)
 	l.try = l.trySend
 	l.work.L, l.room.L = &l.mu, &l.mu

@@ -19,13 +19,17 @@ import (
 // dialed is dialPeer that tells which kind of connection it made.
 func dialed(network *string) Options {
 	return Options{Dialer: func(ctx context.Context, addr string) (net.Conn, error) {
-		conn, err := dialPeer(ctx, addr)
+		conn, err := dialPeer(ctx, addr, nil)
 		if err == nil {
 			*network = conn.RemoteAddr().Network()
 		}
 		return conn, err
 	}}
 }
+
+// listens returns when there is a Unix socket besides addr: it is there before
+// anything is answered.
+func listens(t testing.TB, addr string) { require.NoError(t, dial(t, addr, Options{}).Close()) }
 
 func TestPeerOnTheSameMachine(t *testing.T) {
 	for _, listen := range []string{"127.0.0.1:0", ":0"} {
@@ -37,6 +41,7 @@ func TestPeerOnTheSameMachine(t *testing.T) {
 			_, port, err := net.SplitHostPort(lis.Addr().String())
 			require.NoError(t, err)
 
+			listens(t, "127.0.0.1:"+port)
 			var network string
 			c := dial(t, "127.0.0.1:"+port, dialed(&network))
 			require.Equal(t, "unix", network)
@@ -55,7 +60,7 @@ func TestPeerOnTheSameMachine(t *testing.T) {
 			stop()
 			_, err = c.Call(t.Context(), &Frame{Op: ionpb.Op_READ})
 			require.ErrorIs(t, err, ErrBroken, "the server's end is noticed")
-			_, err = dialPeer(t.Context(), "127.0.0.1:"+port)
+			_, err = dialPeer(t.Context(), "127.0.0.1:"+port, nil)
 			require.ErrorIs(t, err, syscall.ECONNREFUSED, "neither listener is left")
 		})
 	}
@@ -103,7 +108,7 @@ func TestListenerOfSomebodyElse(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "listening", strings.TrimSpace(string(said)))
 
-	conn, err := dialPeer(t.Context(), lis.Addr().String())
+	conn, err := dialPeer(t.Context(), lis.Addr().String(), nil)
 	require.NoError(t, err)
 	defer conn.Close()
 	require.Equal(t, "tcp", conn.RemoteAddr().Network())

@@ -56,6 +56,7 @@ func newPeer(s *served, stream grpc.ServerStream) *Peer {
 		bytes:  semaphore.NewWeighted(s.opt.MaxBytes),
 	}
 	p.work.L = &p.mu
+	p.in.near = s.link.near
 	p.in.newFrame = func() *Frame {
 		r := &Request{peer: p}
 		r.Frame = &r.frame

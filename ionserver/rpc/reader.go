@@ -18,6 +18,7 @@ type reader struct {
 	buf  mem.Buffer      // the piece that cur is the end of
 	left int             // unread bytes of the message being decoded, an inner one perhaps
 	err  error
+	near *nearConn // that the message comes from, or nil
 }
 
 // more moves on to a piece with unread bytes and tells whether the message
@@ -87,8 +88,32 @@ func (r *reader) field(f *Frame) {
 	case num == fieldData && typ == protowire.BytesType:
 		f.Data.Release() // the last one counts, as in protobuf
 		f.Data = Data{bufs: r.slices(r.length(MaxData))}
+	case num == fieldLent && typ == protowire.BytesType && r.near != nil && r.near.borrower != nil:
+		r.lent(f)
 	default:
 		r.skip(typ)
+	}
+}
+
+// lent makes what the peer lends the data of f.
+func (r *reader) lent(f *Frame) {
+	refs := r.bytes(r.length(maxLent))
+	if r.err != nil {
+		return
+	}
+	d, err := r.near.borrower.borrow(refs)
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	f.Data.Release()
+	f.Data = d
+}
+
+// returned takes a loan back.
+func (r *reader) returned(id uint64) {
+	if r.err == nil && r.near != nil && r.near.lender != nil {
+		r.near.lender.returned(id)
 	}
 }
 

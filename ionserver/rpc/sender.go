@@ -48,28 +48,38 @@ type sender struct {
 }
 
 func newSender(l *link, send func(any) error) *sender {
-	return &sender{link: l, send: send, wake: make(chan struct{}, 1)}
+	s := &sender{link: l, send: send, wake: make(chan struct{}, 1)}
+	s.packet.link = l
+	if l.borrows() {
+		l.near.borrower.onReturn(s.signal)
+	}
+	return s
 }
 
-// lend makes d one that is sent from where it is, and that comes back even
+// carry makes d one that is sent from where it is, and that comes back even
 // from a transport that forgets it; d's hold goes with it.
-func (s *sender) lend(d Data) Data {
+func (l *link) carry(d Data) Data {
 	if !d.lend || d.Len() < minLent {
 		return d
 	}
 	if len(d.bufs) == 1 {
-		h := &hold{mem: d.bufs[0].ReadOnlyData(), letGo: d.Release, link: s.link}
+		h := &hold{mem: d.bufs[0].ReadOnlyData(), letGo: d.Release, link: l}
 		return Data{bufs: mem.BufferSlice{h.buffer()}}
 	}
-	return lent(d.Append(nil), s.link, d.Release)
+	return lent(d.Append(nil), l, d.Release)
 }
 
-// load makes d the payload of it.
+// load makes d the payload of it. What is most likely lent to the peer is
+// prepared for the transport only if that turns out to be impossible.
 func (s *sender) load(it *item, d Data) {
-	if it.short = d.Len(); it.short >= minLent {
-		it.short = 0
+	it.frame.Data, it.short = d, d.Len()
+	if it.short < minLent {
+		return
 	}
-	it.frame.Data = s.lend(d) // which ends the hold at once if the link is cut
+	it.short = 0
+	if !s.link.lends(d) {
+		it.frame.Data = s.link.carry(d) // which ends the hold at once if the link is cut
+	}
 }
 
 // push sends it or queues it, and reports whether it will be handled; if not,
@@ -136,7 +146,7 @@ func (s *sender) run() error {
 			drop(queue)
 			return err
 		}
-		if len(s.queue) == 0 {
+		if len(s.queue) == 0 && !s.link.owesLoans() {
 			s.mu.Unlock()
 			continue
 		}
@@ -144,7 +154,7 @@ func (s *sender) run() error {
 		batch, s.queue = s.queue, batch[:0]
 		s.mu.Unlock()
 		var err error
-		for rest := batch; len(rest) > 0 && err == nil; {
+		for rest, again := batch, true; again && err == nil; again = len(rest) > 0 {
 			s.packet.items, rest = fill(s.packet.items, rest)
 			if err = s.write(); err != nil {
 				drop(rest)
@@ -178,11 +188,11 @@ func fill(packet, queue []*item) (full, rest []*item) {
 	return packet, queue
 }
 
-// write sends the packet. Once that is done, items of a client may already be
+// write sends the packet, and what loans are to be returned. Once that is done, items of a client may already be
 // in use for other calls, so they are not touched any more.
 func (s *sender) write() error {
 	p := &s.packet
-	if len(p.items) == 0 {
+	if len(p.items) == 0 && !s.link.owesLoans() {
 		return nil
 	}
 	for _, it := range p.items {

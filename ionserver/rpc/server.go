@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/zoidfs/zoidfs/internal/buf"
+	"github.com/zoidfs/zoidfs/internal/shared"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 )
 
@@ -48,6 +49,9 @@ type ServerOptions struct {
 	Pool     *buf.Pool    // nil: one of its own
 	Logger   *slog.Logger // nil: discard
 	Counters *Counters    // nil: nothing is counted
+	// Shared is memory that clients on this machine may be shown, if they show
+	// theirs: payloads that lie in it are lent to them. nil: there is none.
+	Shared *shared.Region
 	// Workers is how many Handle calls of one stream run at once; 0: 64.
 	Workers int
 	// MaxPending is how many requests of one stream may be unanswered; one
@@ -160,6 +164,15 @@ const (
 // serve answers on one connection until it or ctx ends. Each has a gRPC server
 // of its own, because the pool of a server is a link.
 func (s *server) serve(ctx context.Context, conn net.Conn) {
+	if near, ok := conn.(*net.UnixConn); ok {
+		hurry := context.AfterFunc(ctx, func() { _ = near.Close() })
+		var err error
+		conn, err = welcome(near, s.opt.Shared, trusted)
+		hurry()
+		if err != nil {
+			return
+		}
+	}
 	c := &served{server: s, link: newLink(conn, s.opt.Pool)}
 	g := grpc.NewServer(serverOptions(c.link)...)
 	g.RegisterService(&grpc.ServiceDesc{

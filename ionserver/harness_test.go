@@ -138,11 +138,8 @@ func (s *system) mount(t testing.TB) *mount {
 	m := &mount{t: t, id: rand.Uint64()}
 	for _, addr := range s.addrs {
 		l := &testLink{open: make(map[uint64]bool)}
-		var err error
-		l.control, err = rpc.Dial(t.Context(), addr, rpc.Options{Callback: m.callback})
-		require.NoError(t, err)
-		l.data, err = rpc.Dial(t.Context(), addr, rpc.Options{})
-		require.NoError(t, err)
+		l.control = dial(t, addr, rpc.Options{Callback: m.callback})
+		l.data = dial(t, addr, rpc.Options{})
 		var r ionpb.HelloResp
 		m.hello(l.control, l, &ionpb.HelloReq{Version: 1, Name: t.Name(), Mount: m.id}, &r)
 		l.session, m.view = r.Session, r.View
@@ -155,6 +152,19 @@ func (s *system) mount(t testing.TB) *mount {
 	m.root = m.view.Root
 	t.Cleanup(m.close)
 	return m
+}
+
+// dial connects, however slow the machine is: it tries again, as mounts do, when an
+// I/O node did not answer within the time that gRPC gives it for its first word.
+func dial(t testing.TB, addr string, o rpc.Options) *rpc.Conn {
+	t.Helper()
+	for try := 1; ; try++ {
+		c, err := rpc.Dial(t.Context(), addr, o)
+		if err == nil {
+			return c
+		}
+		require.Less(t, try, 10, "%v", err)
+	}
 }
 
 func (m *mount) callback(ctx context.Context, f *rpc.Frame) *rpc.Frame {

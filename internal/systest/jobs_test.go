@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -92,23 +93,24 @@ func (r *jobRig) start(t *testing.T, env []string, argv ...string) (wait func())
 	}
 }
 
+// newJobs are the jobs that were not there before; old ones are forgotten by and by.
+func (r *jobRig) newJobs(t *testing.T, before []seenJob) []seenJob {
+	t.Helper()
+	return slices.DeleteFunc(r.cluster.jobs(t), func(j seenJob) bool {
+		return slices.ContainsFunc(before, func(b seenJob) bool { return b.ID == j.ID })
+	})
+}
+
 // become waits until there are n jobs that were not there before, each with all
 // its ranks, lets the jobs end, and returns them.
 func (r *jobRig) become(t *testing.T, before []seenJob, n, ranks int, waits ...func()) (out []seenJob) {
 	t.Helper()
-	old := map[string]bool{}
-	for _, j := range before {
-		old[j.ID] = true
-	}
 	require.Eventually(t, func() bool {
-		out = nil
+		out = r.newJobs(t, before)
 		whole := 0
-		for _, j := range r.cluster.jobs(t) {
-			if !old[j.ID] {
-				out = append(out, j)
-				if j.Ranks == ranks {
-					whole++
-				}
+		for _, j := range out {
+			if j.Ranks == ranks {
+				whole++
 			}
 		}
 		return whole == n
@@ -200,7 +202,7 @@ func jobsOfNobody(t *testing.T, r *jobRig) {
 		require.NoError(t, err)
 		require.Equal(t, "hello\n", out)
 	}
-	require.Len(t, r.cluster.jobs(t), len(before))
+	require.Empty(t, r.newJobs(t, before))
 }
 
 // jobsByHand: `zoidfs job` names processes; their ranks are those that their

@@ -118,6 +118,7 @@ func (s *server) accept(ctx context.Context, lis net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { lis.Close() })
+	defer lis.Close() // stop may be faster
 	defer stop()
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -139,7 +140,6 @@ func (s *server) accept(ctx context.Context, lis net.Listener) error {
 			case <-time.After(pause):
 			}
 		default:
-			lis.Close()
 			return err
 		}
 	}

@@ -291,6 +291,7 @@ func (s *Server) accept(ctx context.Context) error {
 	var conns errgroup.Group
 	defer conns.Wait()
 	stop := context.AfterFunc(ctx, func() { s.ln.Close() })
+	defer s.ln.Close() // stop may be faster
 	defer stop()
 	for {
 		nc, err := s.ln.Accept()

@@ -102,8 +102,11 @@ func (f *ownedFile) hinted(buffer uint64) { f.buffer.Store(int64(min(buffer, mat
 // plan says for the journal what the hint has made of the rounds of a file; nothing
 // if they are what they would be without it.
 func (o *owner) plan(f *ownedFile) string {
+	if f.buffer.Load() == 0 {
+		return ""
+	}
 	n := o.roundSize(f)
-	if f.buffer.Load() == 0 || n == min(o.flows(f), o.srv.opt.CacheBytes/8) {
+	if n == min(o.flows(f), o.srv.opt.CacheBytes/8) {
 		return ""
 	}
 	return fmt.Sprintf("at most %s at a time, by the hint %s", collective.Bytes(n), hints.CBBufferSize)

@@ -49,33 +49,28 @@ func noData(op string, err error) error {
 // object, does not exist. EOPNOTSUPP unless the name begins with user., system.,
 // trusted. or security.
 func (c *Client) GetXattr(ctx context.Context, h Handle, name string) ([]byte, error) {
-	key, err := xattrKey("GetXattr", name)
-	if err != nil {
+	values, err := c.getXattrs(ctx, "GetXattr", h, name)
+	switch {
+	case err != nil:
 		return nil, err
+	case values[0] == nil:
+		return nil, errno.New("pvfs.GetXattr", syscall.ENODATA)
+	case strings.HasPrefix(name, hints):
+		return bytes.TrimSuffix(values[0], []byte{0}), nil
 	}
-	var resp wire.GetEattrResp
-	req := &wire.GetEattrReq{Handle: h, FSID: c.fsid, Keys: [][]byte{key}, Rooms: []int64{xattrRoom}}
-	if _, err := c.ownerTell(ctx, req, &resp, h, h); err != nil {
-		return nil, noData("GetXattr", err)
-	}
-	if len(resp.Values) != 1 {
-		return nil, protocolError("%d values of one attribute", len(resp.Values))
-	}
-	if err := resp.Statuses[0].Err("pvfs.GetXattr"); err != nil {
-		return nil, noData("GetXattr", err)
-	}
-	if strings.HasPrefix(name, hints) {
-		return bytes.TrimSuffix(resp.Values[0], []byte{0}), nil
-	}
-	return resp.Values[0], nil
+	return values[0], nil
 }
 
 // GetXattrs returns the values of extended attributes that are no wishes, in one
 // request; nil for each that does not exist. values[i] is that of names[i].
 func (c *Client) GetXattrs(ctx context.Context, h Handle, names ...string) (values [][]byte, err error) {
+	return c.getXattrs(ctx, "GetXattrs", h, names...)
+}
+
+func (c *Client) getXattrs(ctx context.Context, op string, h Handle, names ...string) (values [][]byte, err error) {
 	req := &wire.GetEattrReq{Handle: h, FSID: c.fsid, Rooms: slices.Repeat([]int64{xattrRoom}, len(names))}
 	for _, name := range names {
-		key, err := xattrKey("GetXattrs", name)
+		key, err := xattrKey(op, name)
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +88,7 @@ func (c *Client) GetXattrs(ctx context.Context, h Handle, names ...string) (valu
 	}
 	values = make([][]byte, len(names))
 	for i, s := range resp.Statuses {
-		err := s.Err("pvfs.GetXattrs")
+		err := s.Err("pvfs." + op)
 		switch {
 		case err == nil:
 			values[i] = append([]byte{}, resp.Values[i]...)

@@ -188,8 +188,9 @@ func fill(packet, queue []*item) (full, rest []*item) {
 	return packet, queue
 }
 
-// write sends the packet, and what loans are to be returned. Once that is done, items of a client may already be
-// in use for other calls, so they are not touched any more.
+// write sends the packet, and what loans are to be returned. Once that is done,
+// items of a client may already be in use for other calls, so they are not touched
+// any more.
 func (s *sender) write() error {
 	p := &s.packet
 	if len(p.items) == 0 && !s.link.owesLoans() {

@@ -361,7 +361,11 @@ var errSilent = errors.New("no answer")
 // of their context if that is the reason, else EIO naming the server.
 func (s *server) explain(ctx context.Context, k *call, err, last error) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("pvfs: %v on server %s: %w", k.op, s.Alias, ctx.Err())
+		err := fmt.Errorf("pvfs: %v on server %s: %w", k.op, s.Alias, ctx.Err())
+		if last != nil {
+			err = fmt.Errorf("%w: %v", err, last)
+		}
+		return err
 	}
 	if last != nil && errors.Is(err, context.DeadlineExceeded) {
 		err = last

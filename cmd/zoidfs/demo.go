@@ -66,11 +66,7 @@ func (a *app) demo(ctx context.Context, flags demoFlags) error {
 	if err := a.up(ctx, upFlags{dir: flags.dir, timeout: time.Minute}); err != nil {
 		return err
 	}
-	d, err := cluster.NewDir(flags.dir)
-	if err != nil {
-		return err
-	}
-	f, err := d.Load()
+	_, f, err := loadSystem(flags.dir)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/cluster"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/job"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/nodens"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/proc"
@@ -67,11 +66,7 @@ func (a *app) enterCommand() *cobra.Command {
 }
 
 func (a *app) enter(ctx context.Context, f enterFlags, argv []string) error {
-	dir, err := cluster.NewDir(f.dir)
-	if err != nil {
-		return err
-	}
-	file, err := dir.Load()
+	dir, file, err := loadSystem(f.dir)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 func TestErrorsAreOneClearLine(t *testing.T) {
@@ -20,6 +21,8 @@ func TestErrorsAreOneClearLine(t *testing.T) {
 	addr := taken.Addr().String()
 	conf := filepath.Join(dir, "fs.conf")
 	require.NoError(t, os.WriteFile(conf, []byte("<Defaults>\n"), 0o644))
+	empty := filepath.Join(dir, "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o644))
 	none := filepath.Join(dir, "none")
 
 	for _, tt := range []struct {
@@ -33,7 +36,13 @@ func TestErrorsAreOneClearLine(t *testing.T) {
 		{"up --nodes 0", 1, `zoidfs up: --nodes must be at least 1`},
 		{"up --nodes -1", 1, `zoidfs up: --nodes -1 is not between 1 and 64`},
 		{"up --ions 65", 1, `zoidfs up: --ions 65 is not between 1 and 64`},
-		{"up --servers x", 1, `zoidfs up: invalid argument "x" for "--servers" flag: strconv.ParseInt: parsing "x": invalid syntax`},
+		{"up --servers x", 1, `zoidfs up: --servers "x" is not a number, or too large`},
+		{"up --metrics=maybe", 1, `zoidfs up: --metrics "maybe" is neither true nor false`},
+		{"up --timeout 5", 1, `zoidfs up: --timeout "5" is not a time, such as 5s`},
+		{"up --timeout 0s", 1, `zoidfs up: --timeout 0s is not positive`},
+		{"up --dir=", 1, `zoidfs up: --dir is empty`},
+		{"down --dir=", 1, `zoidfs down: --dir is empty`},
+		{"down --timeout -1s", 1, `zoidfs down: --timeout -1s is not positive`},
 		{"up --servers 2 --pvfs tcp://a:1/fs", 1, `zoidfs up: --servers and --pvfs exclude each other`},
 		{"up --pvfs a:1/fs", 1, `zoidfs up: --pvfs "a:1/fs" is not tcp://HOST:PORT/FSNAME`},
 		{"up --pvfs tcp://a/fs", 1, `zoidfs up: --pvfs "tcp://a/fs" is not tcp://HOST:PORT/FSNAME`},
@@ -52,7 +61,7 @@ func TestErrorsAreOneClearLine(t *testing.T) {
 		{"explain " + dir, 1, `zoidfs explain: ` + dir + ` is no file or directory of a zoidfs mount`},
 		{"explain " + none, 1, `zoidfs explain: explain of ` + none + `: no such file or directory`},
 		{"simulate --ranks 0", 1, `zoidfs simulate: --ranks 0 is not positive`},
-		{"simulate --ranks x", 1, `zoidfs simulate: invalid argument "x" for "--ranks" flag: strconv.Atoi: parsing "x": invalid syntax`},
+		{"simulate --ranks x", 1, `zoidfs simulate: --ranks "x" is not a list of numbers`},
 		{"simulate --ranks 4 --nodes 5", 1, `zoidfs simulate: 5 nodes for 4 ranks`},
 		{"simulate --ranks 9999999", 1, `zoidfs simulate: 9999999 ranks with 16 calls each are too many: at most 1048576 ranks and 16777216 calls`},
 		{"simulate --servers 0", 1, `zoidfs simulate: --servers 0 is not positive`},
@@ -92,6 +101,7 @@ func TestErrorsAreOneClearLine(t *testing.T) {
 		{"ion --listen a:1", 1, `zoidfs ion: --pvfs is needed: tcp://HOST:PORT/FSNAME of the file system`},
 		{"ion --listen a --pvfs tcp://a:1/fs", 1, `zoidfs ion: --listen "a" is not HOST:PORT`},
 		{"ion --listen a:1 --pvfs tcp://a:1/fs --peers b:1,c:1", 1, `zoidfs ion: --peers b:1,c:1 does not contain this node, a:1 (see --self)`},
+		{"ion --listen a:1 --pvfs tcp://a:1/fs --peers a:1,b:1,a:1", 1, `zoidfs ion: --peers has a:1 twice`},
 		{"ion --listen a:1 --pvfs tcp://a:1/fs --peers a:1,c", 1, `zoidfs ion: --peers "c" is not HOST:PORT`},
 		{"ion --listen a:1 --pvfs tcp://a:1/fs --pvfs-timeout 0s", 1, `zoidfs ion: --pvfs-timeout 0s is not positive`},
 		{"ion --listen a:1 --pvfs tcp://a:1/fs --cache 1M", 1, `zoidfs ion: --cache "1M" is not a size of at least 64M, such as 1G`},
@@ -130,7 +140,9 @@ func TestErrorsAreOneClearLine(t *testing.T) {
 		{"trace show --file [ " + conf, 1, `zoidfs trace show: --file: "[" is not a pattern`},
 		{"trace show --csv --summary " + conf, 1, `zoidfs trace show: --csv and --summary exclude each other`},
 		{"trace replay " + conf, 1, `zoidfs trace replay: --to is needed: the DIR in which to make the calls`},
-		{"trace replay --to " + none + "/a " + conf, 1, `zoidfs trace replay: --to: mkdir ` + none + `/a: no such file or directory`},
+		{"trace replay --to " + none + " " + conf, 1, `zoidfs trace replay: ` + conf + `: not a trace of zoidfs, version 1`},
+		{"hints --set cb_nodes=2 " + dir, 1, `zoidfs hints: ` + dir + ` is no file or directory of a zoidfs mount`},
+		{"litmus check " + empty, 1, `zoidfs litmus check: ` + empty + `: there are no histories`},
 		{"trace replay --speed 0 --to " + dir + " " + conf, 1, `zoidfs trace replay: --speed "0" is neither max nor a number, such as 1`},
 		{"enter --node 1", 1, `zoidfs enter: which program? give it after --`},
 		{"enter --dir " + none + " -- true", 125, `zoidfs enter: no system in ` + none + `, start one with: zoidfs up --dir ` + none},
@@ -147,6 +159,8 @@ func TestErrorsAreOneClearLine(t *testing.T) {
 	}
 	_, err = os.Stat(none)
 	require.ErrorIs(t, err, os.ErrNotExist, "a wrong command line must not leave anything behind")
+	_, err = unix.Getxattr(dir, "user.zoidfs.cb_nodes", nil)
+	require.Error(t, err, "nothing is set on files of others")
 }
 
 func TestNothingListens(t *testing.T) {

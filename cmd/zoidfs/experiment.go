@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/cluster"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/job"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/lab"
 	"github.com/zoidfs/zoidfs/internal/experiment"
@@ -140,11 +139,7 @@ func (a *app) experimentNodeCommand() *cobra.Command {
 		Hidden: true,
 		Args:   needCommand,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, err := cluster.NewDir(f.dir)
-			if err != nil {
-				return err
-			}
-			file, err := dir.Load()
+			_, file, err := loadSystem(f.dir)
 			if err != nil {
 				return err
 			}

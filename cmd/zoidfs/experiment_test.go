@@ -15,7 +15,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/mounts"
 	"github.com/zoidfs/zoidfs/internal/experiment"
 )
 
@@ -69,9 +68,7 @@ func TestExperiment(t *testing.T) {
 	require.Error(t, cmd.Wait(), "it was interrupted")
 	require.Contains(t, string(rest), "interrupted")
 	require.Contains(t, string(rest), "go on with: zoidfs experiment run "+file)
-	left, err := mounts.Below(dir)
-	require.NoError(t, err)
-	require.Empty(t, left, "mounts")
+	nothingMounted(t, dir)
 	before, err := os.ReadFile(filepath.Join(out, "runs.jsonl"))
 	require.NoError(t, err)
 	require.Less(t, bytes.Count(before, []byte("\n")), 5)

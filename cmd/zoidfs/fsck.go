@@ -55,7 +55,7 @@ func (a *app) fsckCommand() *cobra.Command {
 			return a.fsck(cmd.Context(), cmd.InOrStdin(), args[0], f)
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{fsckUnknown, err} })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{fsckUnknown, flagError(err)} })
 	flags := cmd.Flags()
 	flags.BoolVar(&f.asJSON, "json", false, "print one JSON object")
 	flags.BoolVar(&f.repair, "repair", false, "remove orphans and entries that lead nowhere, after asking")
@@ -73,6 +73,10 @@ func (f fsckFlags) validate() error {
 		return errors.New("--yes and --force are for --repair")
 	case f.asJSON && f.repair && !f.yes:
 		return errors.New("--json --repair needs --yes")
+	case f.timeout <= 0:
+		return fmt.Errorf("--timeout %v is not positive", f.timeout)
+	case f.opt.MaxFindings < 0:
+		return fmt.Errorf("--max-findings %d is negative", f.opt.MaxFindings)
 	case f.rep.Grace <= 0:
 		return errors.New("--grace must be positive; --force is for none")
 	}
@@ -99,7 +103,7 @@ func (a *app) fsck(ctx context.Context, in io.Reader, url string, f fsckFlags) e
 }
 
 func (a *app) checkAndRepair(ctx context.Context, in io.Reader, url string, f fsckFlags) (*fsck.Report, error) {
-	if err := f.validate(); err != nil {
+	if err := errors.Join(f.validate(), checkURL(url)); err != nil {
 		return nil, err
 	}
 	log, err := a.logger()

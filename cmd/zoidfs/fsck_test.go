@@ -69,13 +69,13 @@ func TestFsckRefuses(t *testing.T) {
 		"":                                "want one file system, tcp://HOST:PORT/FSNAME",
 		"a b":                             "want one file system, tcp://HOST:PORT/FSNAME",
 		"--frob":                          "unknown flag: --frob",
-		"/zfs":                            `pvfs.Dial: invalid argument: "/zfs" is not tcp://HOST:PORT/FSNAME`,
+		"/zfs":                            `"/zfs" is not tcp://HOST:PORT/FSNAME`,
 		"--yes tcp://a:1/fs":              "--yes and --force are for --repair",
 		"--force tcp://a:1/fs":            "--yes and --force are for --repair",
 		"--json --repair tcp://a:1/fs":    "--json --repair needs --yes",
 		"--repair --grace 0 tcp://a:1/fs": "--grace must be positive; --force is for none",
-		"--max-findings -1 tcp://a:1/fs":  "fsck: Options.MaxFindings is negative",
-		"--timeout -1s tcp://a:1/fs":      "pvfs.Dial: invalid argument: pvfs: Options.Timeout is negative",
+		"--max-findings -1 tcp://a:1/fs":  "--max-findings -1 is negative",
+		"--timeout -1s tcp://a:1/fs":      "--timeout -1s is not positive",
 	} {
 		var out, errOut bytes.Buffer
 		require.Equal(t, 2, run(t.Context(), append([]string{"zoidfs", "fsck"}, strings.Fields(args)...), &out, &errOut), args)

@@ -60,12 +60,17 @@ func (a *app) hintsCommand() *cobra.Command {
 
 // hintFile is what the hints of a file follow from, when those of set are set.
 func hintFile(ctx context.Context, path string, set []string) (f hints.File, err error) {
-	if err := setHints(ctx, path, set); err != nil {
-		return f, err
-	}
-	info, err := stripeInfo(ctx, path)
+	info, err := stripeInfo(ctx, path) // refuses what lies elsewhere, before anything is set there
 	if err != nil {
 		return f, err
+	}
+	if len(set) > 0 {
+		if err := setHints(ctx, path, set); err != nil {
+			return f, err
+		}
+		if info, err = stripeInfo(ctx, path); err != nil {
+			return f, err
+		}
 	}
 	here, err := modeHere(ctx, path)
 	if err != nil {

@@ -109,15 +109,23 @@ func (f *ionFlags) validate() (err error) {
 	if err := parseCollective(f.collective); err != nil {
 		return fmt.Errorf("--collective %w", err)
 	}
-	return checkURL(f.pvfs)
+	for i, p := range f.peers {
+		if slices.Contains(f.peers[:i], p) {
+			return fmt.Errorf("--peers has %s twice", p)
+		}
+	}
+	if err := checkURL(f.pvfs); err != nil {
+		return fmt.Errorf("--pvfs %w", err)
+	}
+	return nil
 }
 
 // checkURL refuses what cannot name a file system.
 func checkURL(url string) error {
 	rest, ok := strings.CutPrefix(url, "tcp://")
 	addr, name, slash := strings.Cut(rest, "/")
-	if !ok || !slash || name == "" || strings.Contains(name, "/") || hostPort("--pvfs", addr) != nil {
-		return fmt.Errorf("--pvfs %q is not tcp://HOST:PORT/FSNAME", url)
+	if !ok || !slash || name == "" || strings.Contains(name, "/") || hostPort("", addr) != nil {
+		return fmt.Errorf("%q is not tcp://HOST:PORT/FSNAME", url)
 	}
 	return nil
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/cluster"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/local"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/mounts"
 	"github.com/zoidfs/zoidfs/fs"
@@ -126,11 +125,7 @@ func jobSource(dir string, args []string) (local.Source, error) {
 		point, err := mounts.Resolve(args[0])
 		return local.Source{Mounts: []string{point}}, err
 	}
-	d, err := cluster.NewDir(dir)
-	if err != nil {
-		return local.Source{}, err
-	}
-	f, err := d.Load()
+	_, f, err := runningSystem(dir)
 	if err != nil {
 		return local.Source{}, err
 	}
@@ -142,6 +137,9 @@ func (a *app) listJobs(ctx context.Context, s local.Source, asJSON bool) error {
 	jobs, err := s.Jobs(ctx)
 	if asJSON {
 		return errors.Join(printJSON(a.out, jobs), err)
+	}
+	if err != nil && len(jobs) == 0 {
+		return err
 	}
 	tw := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "JOB\tNAME\tUID\tRANKS\tSIZE\tPROCESSES\tBEGAN\tENDED")

@@ -98,11 +98,7 @@ var jobSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, sy
 // process, the supervisor, which is told when this one dies: nobody can kill
 // the job's head and leave its body running.
 func (a *app) launch(ctx context.Context, f launchFlags, argv []string) (int, error) {
-	dir, err := cluster.NewDir(f.dir)
-	if err != nil {
-		return 0, err
-	}
-	file, err := dir.Load()
+	dir, file, err := runningSystem(f.dir)
 	if err != nil {
 		return 0, err
 	}

@@ -139,6 +139,9 @@ func (a *app) litmusCheckCommand() *cobra.Command {
 				if err != nil {
 					return fmt.Errorf("%s: %w", name, err)
 				}
+				if n == 0 {
+					return fmt.Errorf("%s: there are no histories", name)
+				}
 				total, bad = total+n, bad+b
 			}
 			if bad > 0 {

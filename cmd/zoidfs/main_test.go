@@ -9,11 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/mounts"
 )
 
 // binEnv names the binary under test, built once for all tests.
@@ -93,6 +95,16 @@ func ok(t *testing.T, args ...string) string {
 	r := zoidfs(t, args...)
 	require.Zero(t, r.code, "zoidfs %v: %s%s", args, r.out, r.errOut)
 	return r.out
+}
+
+// nothingMounted fails the test if a mount is left below dir.
+func nothingMounted(t *testing.T, dir string) {
+	t.Helper()
+	all, err := mounts.List()
+	require.NoError(t, err)
+	for _, m := range all {
+		require.False(t, strings.HasPrefix(m.Point, dir+"/"), "mount %s is left", m.Point)
+	}
 }
 
 // skipOrFail skips a test for want of something on this machine. Under CI=true

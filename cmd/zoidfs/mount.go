@@ -101,8 +101,11 @@ func (a *app) mount(ctx context.Context, f mountFlags, ready func()) error {
 		return err
 	}
 	point, err := mounts.Resolve(f.point)
+	if path := (*os.PathError)(nil); errors.As(err, &path) {
+		err = fmt.Errorf("mount point %s: %w", f.point, path.Err)
+	}
 	if err != nil {
-		return fmt.Errorf("mount point %s: %w", f.point, errors.Unwrap(err))
+		return err
 	}
 	f.point = point
 	if err := checkPoint(ctx, point); err != nil {

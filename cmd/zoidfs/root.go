@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // defaultDir is where `zoidfs up` keeps a system unless told otherwise.
@@ -44,6 +46,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	flags.StringVar(&a.logFormat, "log-format", "text", "form of the log: text or json")
@@ -57,6 +60,28 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 		a.explainCommand(),
 	)
 	return root
+}
+
+// flagError says in the user's words what is wrong with the value of a flag.
+func flagError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	var want string
+	switch kind := invalid.GetFlag().Value.Type(); kind {
+	case "int", "uint", "int64", "uint32", "uint64", "float64":
+		want = "is not a number, or too large"
+	case "intSlice", "uintSlice":
+		want = "is not a list of numbers"
+	case "duration":
+		want = "is not a time, such as 5s"
+	case "bool":
+		want = "is neither true nor false"
+	default:
+		return err
+	}
+	return fmt.Errorf("--%s %q %s", invalid.GetFlag().Name, invalid.GetValue(), want)
 }
 
 // logger returns the logger that the flags ask for. Without --log-file it

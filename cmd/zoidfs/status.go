@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/cluster"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/counters"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/local"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/mounts"
@@ -34,11 +33,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Example: "  zoidfs status --dir /tmp/z",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := cluster.NewDir(dir)
-			if err != nil {
-				return err
-			}
-			f, err := d.Load()
+			d, f, err := loadSystem(dir)
 			if err != nil {
 				return err
 			}
@@ -178,11 +173,7 @@ func collectStats(ctx context.Context, dir string, args []string, reset bool) (c
 		}
 		return local.MountStats(ctx, point, reset)
 	}
-	d, err := cluster.NewDir(dir)
-	if err != nil {
-		return counters.Stats{}, err
-	}
-	f, err := d.Load()
+	_, f, err := runningSystem(dir)
 	if err != nil {
 		return counters.Stats{}, err
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/cluster"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/counters"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/local"
-	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/mounts"
 	"github.com/zoidfs/zoidfs/pvfs/pvfsd/pvfsdtest"
 )
 
@@ -61,9 +60,7 @@ func (s *system) dumpLogs() {
 // nothingLeft fails the test if a mount or a process of the system is left.
 func (s *system) nothingLeft() {
 	s.t.Helper()
-	left, err := mounts.Below(s.dir)
-	require.NoError(s.t, err)
-	require.Empty(s.t, left, "mounts")
+	nothingMounted(s.t, s.dir)
 	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	require.NoError(s.t, err)
 	for _, name := range lines {

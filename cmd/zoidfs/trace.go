@@ -69,11 +69,7 @@ func (w *watched) recordings(cmd *cobra.Command, points []string) ([]*local.Reco
 	}
 	var f *cluster.File
 	if len(points) == 0 {
-		d, err := cluster.NewDir(w.dir)
-		if err != nil {
-			return nil, 0, err
-		}
-		if f, err = d.Load(); err != nil {
+		if _, f, err = runningSystem(w.dir); err != nil {
 			return nil, 0, err
 		}
 	}

@@ -39,12 +39,6 @@ func (a *app) traceReplayCommand() *cobra.Command {
 			if opt.Dir == "" {
 				return errors.New("--to is needed: the DIR in which to make the calls")
 			}
-			if err := os.Mkdir(opt.Dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
-				return fmt.Errorf("--to: %w", err)
-			}
-			if st, err := os.Stat(opt.Dir); err != nil || !st.IsDir() {
-				return fmt.Errorf("--to: %s is not a directory", opt.Dir)
-			}
 			if speed != "max" {
 				n, err := strconv.ParseFloat(speed, 64)
 				if err != nil || n <= 0 || n > 1e6 {
@@ -63,6 +57,9 @@ func (a *app) traceReplayCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := makeDir(opt.Dir); err != nil {
+				return fmt.Errorf("--to: %w", err)
+			}
 			res, err := replay.Run(cmd.Context(), traces, calls, opt)
 			if err != nil {
 				return err
@@ -78,6 +75,18 @@ func (a *app) traceReplayCommand() *cobra.Command {
 	cmd.Flags().StringVar(&speed, "speed", "max", "how fast: a factor of the speed of the trace, or max")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
+}
+
+// makeDir makes a directory, unless it is there.
+func makeDir(name string) error {
+	err := os.Mkdir(name, 0o777)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if st, err := os.Stat(name); err != nil || !st.IsDir() {
+		return fmt.Errorf("%s is not a directory", name)
+	}
+	return nil
 }
 
 func printReplay(w io.Writer, res replay.Result) error {

@@ -59,6 +59,9 @@ func (a *app) upCommand() *cobra.Command {
 }
 
 func (a *app) up(ctx context.Context, f upFlags) error {
+	if f.timeout <= 0 {
+		return fmt.Errorf("--timeout %v is not positive", f.timeout)
+	}
 	if m := f.want.Consistency; m != "" {
 		if _, err := consistency.Parse(m); err != nil {
 			return fmt.Errorf("--consistency: %w", err)
@@ -78,7 +81,7 @@ func (a *app) up(ctx context.Context, f upFlags) error {
 	}
 	if f.want.PVFS != "" {
 		if err := checkURL(f.want.PVFS); err != nil {
-			return err
+			return fmt.Errorf("--pvfs %w", err)
 		}
 	}
 	if _, err := newLogger(io.Discard, a.logLevel, a.logFormat); err != nil {
@@ -147,6 +150,9 @@ func (a *app) downCommand() *cobra.Command {
 		Example: "  zoidfs down --dir /tmp/z",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if timeout <= 0 {
+				return fmt.Errorf("--timeout %v is not positive", timeout)
+			}
 			d, err := cluster.NewDir(dir)
 			if err != nil {
 				return err

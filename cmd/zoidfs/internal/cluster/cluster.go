@@ -73,6 +73,9 @@ type Dir string
 
 // NewDir returns the directory called name, which need not exist.
 func NewDir(name string) (Dir, error) {
+	if name == "" { // an unset variable of a script is not meant to be the working directory
+		return "", errors.New("--dir is empty")
+	}
 	abs, err := filepath.Abs(name)
 	if err != nil {
 		return "", err

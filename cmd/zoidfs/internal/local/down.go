@@ -72,7 +72,7 @@ func Down(ctx context.Context, d cluster.Dir, timeout time.Duration) (stopped in
 	for i := range f.PVFSD {
 		servers = append(servers, stoppable{f.PVFSD[i].Alias, &f.PVFSD[i].Role, ""})
 	}
-	err = errors.Join(s.phase(ctx, nodes), s.leftovers(ctx), s.phase(ctx, ions), s.phase(ctx, servers))
+	err = errors.Join(s.phase(ctx, nodes), leftovers(ctx, nodes), s.phase(ctx, ions), s.phase(ctx, servers))
 	_ = d.Save(f) // if the disk is full, the old file does no harm: it names processes that are gone
 	return stopped, err
 }
@@ -152,21 +152,17 @@ func (s stopper) verdict(r stoppable) error {
 	}
 }
 
-// leftovers takes away mounts of ours below the directory whose process is
-// gone, such as those of a mount that was killed.
-func (s stopper) leftovers(ctx context.Context) error {
-	points, err := mounts.Below(string(s.dir))
-	if err != nil {
-		return err
-	}
+// leftovers takes away what is mounted for nodes whose process is gone, such
+// as one that was killed.
+func leftovers(ctx context.Context, nodes []stoppable) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	var errs []error
-	for _, p := range points {
-		if m, found, err := mounts.At(p); err != nil || !found || m.FSType != mounts.FSType {
+	for _, n := range nodes {
+		if m, found, err := mounts.At(n.mount); err != nil || !found || m.FSType != mounts.FSType {
 			continue // gone meanwhile, or somebody else's
 		}
-		if _, err := mounts.ClearStale(ctx, p); err != nil {
+		if _, err := mounts.ClearStale(ctx, n.mount); err != nil {
 			errs = append(errs, err)
 		}
 	}

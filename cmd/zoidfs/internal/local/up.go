@@ -223,9 +223,9 @@ func failure(l launchable, err error) error {
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		out.Err = fmt.Errorf("not ready in time: %w", err)
+		out.Err = errors.New("not ready in time, see --timeout")
 	case errors.Is(err, context.Canceled):
-		out.Err = fmt.Errorf("interrupted: %w", err)
+		out.Err = errors.New("interrupted")
 	}
 	return out
 }

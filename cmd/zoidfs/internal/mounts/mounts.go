@@ -91,26 +91,13 @@ func At(point string) (Mount, bool, error) {
 	return Mount{}, false, nil
 }
 
-// Below returns the mount points at or below dir, the latest first: the order
-// in which they can be taken away.
-func Below(dir string) ([]string, error) {
-	all, err := List()
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for i := len(all) - 1; i >= 0; i-- {
-		rel, err := filepath.Rel(dir, all[i].Point)
-		if err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
-			out = append(out, all[i].Point)
-		}
-	}
-	return out, nil
-}
-
 // Resolve returns the absolute path of a mount point without touching the
-// point itself, which may hang or fail when its file system is dead.
+// point itself, which may hang or fail when its file system is dead. No name is
+// not the working directory.
 func Resolve(point string) (string, error) {
+	if point == "" {
+		return "", errors.New("the name of the mount point is empty")
+	}
 	abs, err := filepath.Abs(point)
 	if err != nil || abs == "/" {
 		return abs, err

@@ -16,17 +16,16 @@ import (
 // memory or time ask for it. It is pure.
 type backlog []cache.Part
 
-// full takes the first domains that are whole, if they fill a round of size
-// bytes.
-func (b backlog) full(size int64) (out []extent.Extent) {
+// full takes the first domains that are whole, up to most bytes, if there are least.
+func (b backlog) full(least, most int64) (out []extent.Extent) {
 	total := int64(0)
 	for _, p := range b {
-		if p.Whole() && total < size {
+		if p.Whole() && total < most {
 			out = append(out, p.Extent)
 			total += p.Dirty
 		}
 	}
-	if total < size {
+	if total < least {
 		return nil
 	}
 	return out

@@ -41,10 +41,10 @@ func TestBacklogFull(t *testing.T) {
 		{"nothing", nil, nil},
 		{"not enough that are whole", []int64{100, 99, 99, 99, 100}, nil},
 		{"enough", []int64{100, 99, 100, 0, 100}, domainsNo(0, 2, 4)},
-		{"more than enough", []int64{100, 100, 100, 100, 100}, domainsNo(0, 1, 2)},
+		{"more than enough", []int64{100, 100, 100, 99, 100, 100}, domainsNo(0, 1, 2, 4)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			require.Equal(t, c.want, someBacklog(time.Now(), c.dirty, ages).full(300))
+			require.Equal(t, c.want, someBacklog(time.Now(), c.dirty, ages).full(300, 400))
 		})
 	}
 }

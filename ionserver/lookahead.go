@@ -62,14 +62,11 @@ func (c *call) lookAhead(f *ownedFile, s spread) {
 	}
 }
 
-// aheadMost is how many bytes of a file are fetched at a time: two rounds, or one
-// where its size was chosen, as far as memory can spare it.
+// aheadMost is how many bytes of a file are fetched at a time, as far as memory can
+// spare it.
 func (o *owner) aheadMost(f *ownedFile) int64 {
-	st, most := o.store.Snapshot(), o.roundSize(f)
-	if f.buffer.Load() == 0 {
-		most *= 2
-	}
-	return min(most, o.srv.opt.CacheBytes/8, st.BytesFree+st.BytesClean/2)
+	st := o.store.Snapshot()
+	return min(o.roundMost(f), st.BytesFree+st.BytesClean/2)
 }
 
 // fetchLater has fetch carried out by somebody else, if not too many wait for

@@ -48,14 +48,15 @@ type owner struct {
 // stays announced. Written bytes are in data, and at the PVFS2 servers when
 // they have been written back.
 type ownedFile struct {
-	handle uint64
-	ranges cache.RangeLock
-	data   *cache.File
-	back   chan struct{} // capacity 1: whoever writes back has its place
-	eager  atomic.Bool   // is in owner.full, or just being seen to
-	fresh  atomic.Int64  // bytes written since consider last looked
-	job    atomic.Uint64 // that wrote last; 0: none, or none is known
-	buffer atomic.Int64  // MPI-IO's hint cb_buffer_size, as the last READ or WRITE had it; 0: none
+	handle   uint64
+	ranges   cache.RangeLock
+	data     *cache.File
+	back     chan struct{} // capacity 1: whoever writes back has its place
+	eager    atomic.Bool   // is in owner.full, or just being seen to
+	fresh    atomic.Int64  // bytes written since consider last looked
+	streamed atomic.Int64  // bytes that were written back since nothing was unstable
+	job      atomic.Uint64 // that wrote last; 0: none, or none is known
+	buffer   atomic.Int64  // MPI-IO's hint cb_buffer_size, as the last READ or WRITE had it; 0: none
 
 	writes writes // since the last round of writing back
 

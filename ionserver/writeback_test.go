@@ -107,6 +107,31 @@ func TestWriteBackOfWholeDomains(t *testing.T) {
 	require.Empty(t, m.stables(h)[3].Domains)
 }
 
+// TestFlowsGrow: a stream begins with short flows, and gets long ones the longer it
+// is, until it was synced.
+func TestFlowsGrow(t *testing.T) {
+	s := startSystem(t, 1, 1, patient)
+	m := s.mount(t)
+	h := m.file(m.root, "f")
+	require.NoError(t, m.write(h, 0, []byte("part"), 0))
+	end, rounds, part := s.domain, int64(0), int64(4)
+	write := func(n int64) {
+		for to := end + n; end < to; end += s.domain {
+			require.Equal(t, rounds, s.asked("io"), "of %d MiB", end>>20)
+			require.NoError(t, m.write(h, end, pattern(int(s.domain), 1), 0))
+		}
+		rounds++
+		until(t, "they are written back", func() bool { return s.nodes[0].owner.store.Snapshot().BytesDirty == part })
+		require.Equal(t, rounds, s.asked("io"), "of %d MiB", end>>20)
+	}
+	for _, flows := range []int64{1, 1, 2, 4, 4} {
+		write(flows * flowSize)
+	}
+	require.NoError(t, m.commit(h))
+	part, rounds = 0, s.asked("io")
+	write(flowSize)
+}
+
 // roomy is a system whose servers have as much room as setRoom leaves them: at
 // first more than what must be free beyond what is unstable.
 func roomy(t *testing.T, edit func(int, *Options)) (s *system, setRoom func(spare int64)) {

@@ -179,14 +179,14 @@ func (f *File) prefetch(exts []extent.Extent, r right) {
 	}
 	v, missing := f.data.Peek(exts...)
 	v.Release()
-	x, era := d.fetching(missing, true)
+	x, at := d.fetching(missing, true)
 	if x == nil {
 		hold.Release()
 		return
 	}
 	if !f.h.spawn(func() {
 		defer hold.Release()
-		got, err := d.fetch(f.h.life, x, era, r)
+		got, err := d.fetch(f.h.life, x, at, r)
 		if err != nil {
 			f.h.opt.Logger.Debug("read ahead", "handle", f.handle, "err", err)
 			return

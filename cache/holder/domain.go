@@ -15,7 +15,10 @@ import (
 //
 // A revocation may overtake the answer that granted the lease. So who asks
 // takes note of era first, which every revocation and acquire moves, and an
-// answer from an era that is over grants nothing, and is not cached.
+// answer from an era that is over grants nothing, and is not cached. One answer
+// may overtake another, too: what came without a lease, and was asked for without
+// one, is not cached under a lease that was given later, for others may have written
+// in between.
 type domain struct {
 	f   *File
 	ext extent.Extent
@@ -30,6 +33,12 @@ type domain struct {
 	denied  bool      // guarded by mu; the last answer came without a right to keep it
 
 	fetches []*fetch // guarded by mu; READs under way
+}
+
+// moment is when a request began.
+type moment struct {
+	era    uint64
+	tenure ionclient.Tenure // under which LEASE_DATA was held then; zero: it was not
 }
 
 // fetch is a READ under way.
@@ -47,18 +56,27 @@ func (d *domain) hasLocked(lease uint32) bool {
 	return held&lease != 0 && d.tenure.Valid()
 }
 
-// begin returns the era for what is about to be sent.
-func (d *domain) begin() uint64 {
+// begin returns the moment for what is about to be sent.
+func (d *domain) begin() moment {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return d.era
+	return d.nowLocked()
 }
 
-// grantLocked takes note of what an answer to a request of that era grants, and
-// reports whether LEASE_DATA is held then. mu is held for writing.
-func (d *domain) grantLocked(era uint64, g ionclient.Grant) bool {
-	if d.era != era || g.Leases == 0 {
-		return d.era == era && d.hasLocked(ionclient.LeaseData)
+func (d *domain) nowLocked() moment {
+	at := moment{era: d.era}
+	if d.hasLocked(ionclient.LeaseData) {
+		at.tenure = d.tenure
+	}
+	return at
+}
+
+// grantLocked takes note of what an answer to a request that began at that moment
+// grants, and reports whether what it tells may be kept under LEASE_DATA. mu is
+// held for writing.
+func (d *domain) grantLocked(at moment, g ionclient.Grant) bool {
+	if d.era != at.era || g.Leases == 0 {
+		return d.nowLocked() == at && at.tenure != ionclient.Tenure{}
 	}
 	if g.Leases == ionclient.LeasePieces {
 		d.grantPiecesLocked(g)
@@ -77,10 +95,10 @@ func (d *domain) grantLocked(era uint64, g ionclient.Grant) bool {
 }
 
 // grant is grantLocked.
-func (d *domain) grant(era uint64, g ionclient.Grant) bool {
+func (d *domain) grant(at moment, g ionclient.Grant) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.grantLocked(era, g)
+	return d.grantLocked(at, g)
 }
 
 // dropLocked forgets all clean bytes. mu is held for writing.
@@ -132,17 +150,24 @@ func (d *domain) mayUse(r right, now time.Time) bool {
 	return ok
 }
 
-// insert caches what a READ of that era has brought, if there is a right to.
-func (d *domain) insert(era uint64, r right, g ionclient.Grant, exts []extent.Extent, pieces [][]byte) {
+// insert caches what a READ that began at that moment has brought, if there is a
+// right to.
+func (d *domain) insert(at moment, r right, g ionclient.Grant, exts []extent.Extent, pieces [][]byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	leased := d.grantLocked(era, g)
-	d.denied = d.era != era || !leased && r == byLease
-	if d.denied {
+	leased := d.grantLocked(at, g)
+	d.denied = d.era != at.era || !leased && r == byLease
+	if d.denied || !d.mayKeepLocked(leased) {
 		return
 	}
 	byExtent(exts, pieces, d.f.data.Insert)
 	d.filledLocked()
+}
+
+// mayKeepLocked reports whether clean bytes may be added: under the lease, if there
+// is one, for who has the right to use what it covers asks no further. mu is held.
+func (d *domain) mayKeepLocked(leased bool) bool {
+	return leased || !d.hasLocked(ionclient.LeaseData)
 }
 
 func (d *domain) filledLocked() {
@@ -200,7 +225,7 @@ func (x *fetch) overlaps(exts []extent.Extent) bool {
 // fetching registers a READ of exts; fetched ends it. A READ ahead is only
 // registered for what no other one is going to bring: if nothing is left, x is
 // nil.
-func (d *domain) fetching(exts []extent.Extent, ahead bool) (x *fetch, era uint64) {
+func (d *domain) fetching(exts []extent.Extent, ahead bool) (x *fetch, at moment) {
 	if d.f.h.opt.NoCollective && len(exts) > 0 {
 		exts = []extent.Extent{extent.Hull(exts)}
 	}
@@ -211,12 +236,12 @@ func (d *domain) fetching(exts []extent.Extent, ahead bool) (x *fetch, era uint6
 			exts = extent.Subtract(exts, y.exts)
 		}
 		if len(exts) == 0 {
-			return nil, 0
+			return nil, moment{}
 		}
 	}
 	x = &fetch{exts: exts}
 	d.fetches = append(d.fetches, x)
-	return x, d.era
+	return x, d.nowLocked()
 }
 
 func (d *domain) fetched(x *fetch) {

@@ -12,7 +12,9 @@ import (
 
 	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver"
+	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 	"github.com/zoidfs/zoidfs/pvfs"
 )
 
@@ -143,14 +145,49 @@ func TestReplyOfAnEraThatIsOver(t *testing.T) {
 	defer w.close()
 	w.write(0, "x")
 	d := w.file.domain(0)
-	eventually(t, "a lease", func() bool { w.write(0, "x"); return d.begin() == 0 && p.sent("read", func() { w.read(0, 1) }) == 0 })
+	eventually(t, "a lease", func() bool {
+		w.write(0, "x")
+		return d.begin().era == 0 && p.sent("read", func() { w.read(0, 1) }) == 0
+	})
 	d.mu.RLock()
 	g := grantFor(d)
 	d.mu.RUnlock()
-	era := d.begin()
+	at := d.begin()
 	p.held.Revoke(context.Background(), h, everything, g.Leases)
-	require.False(t, d.grant(era, g))
+	require.False(t, d.grant(at, g))
 	require.True(t, d.grant(d.begin(), g))
+}
+
+// TestAnswersThatOvertake: what came without a lease, and was asked for without one,
+// is not kept under a lease that came with the answer to a later request: another
+// node may have written in between.
+func TestAnswersThatOvertake(t *testing.T) {
+	r := newRig(t, ionserver.Options{})
+	p := r.node(Options{})
+	h := p.file()
+	w := p.open(h, consistency.Strong, rw)
+	defer w.close()
+	d := w.file.domain(0)
+	old, at, exts := [][]byte{[]byte("old")}, d.begin(), []extent.Extent{{Off: 64 * kib, Len: 3}}
+	eventually(t, "a lease", func() bool { w.write(0, "x"); return p.sent("read", func() { w.read(0, 1) }) == 0 })
+	require.Equal(t, at.era, d.begin().era, "nothing was revoked")
+	require.False(t, d.grant(at, ionclient.Grant{}))
+	require.True(t, d.grant(d.begin(), ionclient.Grant{}), "it was held already")
+	for _, right := range []right{byLease, byAcquire, byAge} {
+		d.insert(at, right, ionclient.Grant{}, exts, old)
+		require.False(t, w.file.data.Known(exts[0]), right)
+	}
+	w.file.data.Insert(exts[0].Off, old) // as Done leaves what was published
+	d.published(exts, at, false)
+	require.False(t, w.file.data.Known(exts[0]))
+
+	now := d.begin()
+	d.insert(now, byLease, ionclient.Grant{}, exts, old)
+	require.True(t, w.file.data.Known(exts[0]))
+	p.held.Revoke(context.Background(), h, everything, ionclient.LeaseData)
+	w.file.data.Insert(exts[0].Off, old)
+	d.published(exts, now, true)
+	require.False(t, w.file.data.Known(exts[0]), "revoked while it was on its way")
 }
 
 // TestDeferredErrors: each handle that was open reports a loss once, at its

@@ -319,12 +319,13 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 	}
 	loads := loadsOf(v, f.h.maxPieces())
 	d := f.domain(e.Off)
-	era := d.begin()
+	at := d.begin()
 	var sent struct {
 		sync.Mutex
 		first  error
 		leased bool
 	}
+	sent.leased = true
 	each(len(loads), func(i int) {
 		ctx, flags := d.wishing(ctx, how.flags, how.kept)
 		_, g, err := f.h.client.WriteFrom(ctx, f.handle, loads[i].exts, loads[i].pieces, v, flags)
@@ -334,7 +335,7 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 		sent.Lock()
 		defer sent.Unlock()
 		if err == nil {
-			sent.leased = d.grant(era, g)
+			sent.leased = d.grant(at, g) && sent.leased
 			d.answered(flags, g.Leases)
 		}
 		sent.first = cmp.Or(sent.first, err)
@@ -351,7 +352,7 @@ func (f *File) sendBatch(ctx context.Context, e extent.Extent, how manner) error
 	f.data.Done(v, first == nil)
 	switch {
 	case first == nil:
-		d.published(v.Extents(), sent.leased)
+		d.published(v.Extents(), at, sent.leased)
 	case hopeless(first):
 		for _, e := range v.Extents() {
 			f.data.Discard(e)
@@ -386,14 +387,15 @@ func each(n int, f func(i int)) {
 	group.Wait()
 }
 
-// published is told of bytes that have become clean.
-func (d *domain) published(exts []extent.Extent, leased bool) {
+// published is told of bytes that have become clean, and were sent from that moment
+// on.
+func (d *domain) published(exts []extent.Extent, at moment, leased bool) {
 	d.f.mu.Lock()
 	keep := leased || d.f.lenient > 0
 	d.f.mu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if keep {
+	if keep && d.era == at.era && d.mayKeepLocked(leased) {
 		d.filledLocked()
 		return
 	}

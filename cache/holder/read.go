@@ -166,7 +166,7 @@ const maxPatience = 4
 func (f *File) gather(ctx context.Context, exts []extent.Extent, r right) (*cache.View, brought, error) {
 	d := f.domain(exts[0].Off)
 	for patience := maxPatience; ; patience-- {
-		known := d.begin()
+		known := d.begin().era
 		if !d.mayUse(r, time.Now()) {
 			for _, e := range exts {
 				f.data.Drop(e)
@@ -185,7 +185,7 @@ func (f *File) gather(ctx context.Context, exts []extent.Extent, r right) (*cach
 			v.Release()
 			return nil, brought{}, err
 		}
-		if v.Len() > 0 && r == byLease && d.begin() != known { // what was cached may be older than what came
+		if v.Len() > 0 && r == byLease && d.begin().era != known { // what was cached may be older than what came
 			v.Release()
 			got.Release()
 			continue
@@ -215,7 +215,7 @@ func (b brought) end() int64 {
 
 // fetch carries out x: it reads from the owner, and caches what comes if there is
 // a right to.
-func (d *domain) fetch(ctx context.Context, x *fetch, era uint64, r right) (brought, error) {
+func (d *domain) fetch(ctx context.Context, x *fetch, at moment, r right) (brought, error) {
 	defer d.fetched(x)
 	data, g, err := d.f.h.client.Read(ctx, d.f.handle, x.exts, r.asks())
 	if err != nil {
@@ -226,7 +226,7 @@ func (d *domain) fetch(ctx context.Context, x *fetch, era uint64, r right) (brou
 		return brought{}, err
 	}
 	got := brought{data, x.exts, data.Slices()}
-	d.insert(era, r, g, x.exts, got.pieces)
+	d.insert(at, r, g, x.exts, got.pieces)
 	return got, nil
 }
 

@@ -74,8 +74,8 @@ func (key domainReads) readChunk(ctx context.Context, calls []*readCall) (o coll
 	o.Extents, o.Requests = len(exts), 1
 	exts = extent.Normalize(exts)
 	o.Runs = len(exts)
-	x, era := key.d.fetching(exts, false)
-	got, err := key.d.fetch(ctx, x, era, key.r)
+	x, at := key.d.fetching(exts, false)
+	got, err := key.d.fetch(ctx, x, at, key.r)
 	if err != nil {
 		for _, c := range calls {
 			c.Err = err
@@ -100,8 +100,8 @@ func (d *domain) ask(ctx context.Context, exts []extent.Extent, r right) (brough
 	f := d.f
 	chunk := chunkAt(exts[0].Off, f.h.client.View().DomainSize)
 	if !chunk.Contains(extent.Hull(exts)) || !d.isDenied() || f.h.opt.NoCollective || f.h.opt.Race != nil {
-		x, era := d.fetching(exts, false)
-		return d.fetch(ctx, x, era, r)
+		x, at := d.fetching(exts, false)
+		return d.fetch(ctx, x, at, r)
 	}
 	w := &wish{exts: exts}
 	_, err := f.h.reads.Do(ctx, domainReads{d, r}, collective.CallerOf(ctx).Member, w)

@@ -108,13 +108,13 @@ func (c *Cache[A]) Fact(h uint64, key string) (v string, ok bool) {
 	return v, ok
 }
 
-// PutFact keeps a fact that was asked for at since, if the attributes are kept
-// too: it goes with the lease on them.
+// PutFact keeps a fact that was asked for at since, if the attributes were kept
+// already: it goes with the lease on them.
 func (c *Cache[A]) PutFact(h uint64, key, v string, since Mark) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := c.findLocked(h)
-	if i == nil || !valid(i.lease) || !c.quietLocked(since, h, attrRevoked, attrSet) {
+	if i == nil || !valid(i.lease) || i.since > since || !c.quietLocked(since, h, attrRevoked, attrSet) {
 		return
 	}
 	c.editLocked(h, func(i *inode[A]) {

@@ -106,6 +106,20 @@ func TestOwnChanges(t *testing.T) {
 	require.False(t, ok)
 }
 
+// TestFactsBeforeTheLease: what was asked for before there was a lease may have been
+// changed by others before it was given.
+func TestFactsBeforeTheLease(t *testing.T) {
+	c := New[int](100)
+	since := c.Now()
+	c.PutAttr(1, 10, newLease(), c.Now())
+	c.PutFact(1, "k", "old", since)
+	_, ok := c.Fact(1, "k")
+	require.False(t, ok)
+	c.PutFact(1, "k", "new", c.Now())
+	v, _ := c.Fact(1, "k")
+	require.Equal(t, "new", v)
+}
+
 func TestLeaseEnds(t *testing.T) {
 	l := newLease()
 	c := New[int](100)

@@ -29,7 +29,8 @@ type home struct {
 	// modes orders changes of permission bits. Held over PVFS2 requests only,
 	// so announcements may wait for it.
 	modes keyLock[uint64]
-	// destroying keeps two from destroying one orphan.
+	// destroying keeps two from destroying one orphan, and its entry from
+	// coming after its end.
 	destroying keyLock[uint64]
 	// dirs is what is known of directories in which names are changed.
 	dirs dirTable

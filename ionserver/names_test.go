@@ -127,6 +127,32 @@ func TestUnlinkWhileOpen(t *testing.T) {
 	}
 }
 
+// TestUnlinkWhileClosing: of a file whose last close comes while its name is
+// taken away nothing is left, not even the entry that was to keep it.
+func TestUnlinkWhileClosing(t *testing.T) {
+	s := startSystem(t, 1, 1, nil)
+	a, b := s.mount(t), s.mount(t)
+	gone := make(map[string]bool)
+	for round := range 40 {
+		h, name := a.fileHomedAt(a.root, fmt.Sprint("f", round, "."), 0)
+		_, err := a.open(h, 0)
+		require.NoError(t, err)
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond)
+			a.closeFile(h)
+		}()
+		_, err = b.unlink(b.root, name)
+		require.NoError(t, err)
+		<-closed
+		gone[orphanName(h)] = true
+	}
+	until(t, "all entries are gone", func() bool {
+		return !slices.ContainsFunc(s.leftovers(), func(name string) bool { return gone[name] })
+	})
+}
+
 // TestRenameOverOpenFile: what the new name meant lives on for those who have
 // it open.
 func TestRenameOverOpenFile(t *testing.T) {

@@ -291,9 +291,20 @@ func (h *home) orphan(ctx context.Context, handle uint64, linger bool) (open boo
 }
 
 // link gives an orphan its entry in the directory of orphans, where it is
-// found after a crash.
+// found after a crash, unless its last close was faster and has destroyed it.
 func (h *home) link(ctx context.Context, handle uint64) error {
-	err := h.srv.pvfs.Link(ctx, pvfs.Handle(h.srv.orphanDir), orphanName(handle), pvfs.Handle(handle))
+	release, err := h.destroying.Lock(ctx, handle, true)
+	if err != nil {
+		return err
+	}
+	defer release()
+	h.mu.Lock()
+	destroyed := h.inodes[handle] == nil
+	h.mu.Unlock()
+	if destroyed {
+		return nil
+	}
+	err = h.srv.pvfs.Link(ctx, pvfs.Handle(h.srv.orphanDir), orphanName(handle), pvfs.Handle(handle))
 	if err != nil && errno.Of(err) != syscall.EEXIST {
 		return err
 	}

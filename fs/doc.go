@@ -30,9 +30,10 @@
 // when it is mapped, and mapped pages are written back whole, at msync(2),
 // munmap(2), fsync(2) or close(2): two nodes that store into one page of a
 // mapping must agree on turns. Two more things follow from the kernel's own
-// copy of the file size: an asynchronous read (io_uring, libaio) ends at the
-// size that this node saw last, and RWF_APPEND on a descriptor without
-// O_APPEND appends there; lseek(2), fstat(2), read(2) and O_APPEND are exact.
+// copy of the file size: an asynchronous read (io_uring, libaio), sendfile(2),
+// splice(2), copy_file_range(2) and a mapping end at the size that this node saw
+// last, and RWF_APPEND on a descriptor without O_APPEND appends there; lseek(2),
+// fstat(2), read(2) and O_APPEND are exact.
 //
 // A file can vanish between the lookup of its name and the open that follows.
 // The kernel is told ESTALE then and begins again, but once only. So what it

@@ -328,7 +328,7 @@ func (c *call) orphanHere(handle, by uint64, how ionpb.Flag) (open bool, err err
 		return false, err
 	}
 	defer end()
-	return c.srv.home.orphan(c.ctx, handle, c.srv.lingers(handle, how)), nil
+	return c.srv.home.orphan(c.ctx, c, handle, c.srv.lingers(handle, how)), nil
 }
 
 func (c *call) typeOf(h pvfs.Handle) (wire.ObjType, error) {

@@ -44,13 +44,13 @@ func (c *call) open() (*rpc.Frame, error) {
 			n = m.Reclaim
 		}
 		if last := h.dropOpens(c.sess, c.Handle, n, false); last {
-			h.lastClose(c.ctx, c.Handle)
+			h.lastClose(c.ctx, c, c.Handle)
 		}
 		return nil, err
 	}
 	h.learnModes(c.Handle, modes, a.Mode)
 	if m.UnderLease && a.Leased && h.dropOpens(c.sess, c.Handle, 1, false) && h.orphaned(c.Handle) {
-		h.lastClose(c.ctx, c.Handle) // it lost its name before the lease could be revoked
+		h.lastClose(c.ctx, c, c.Handle) // it lost its name before the lease could be revoked
 	}
 	if m.Reclaim > 0 && m.Hold {
 		if err := h.addHold(c.ctx, c.sess, c.Handle); err != nil {
@@ -201,18 +201,18 @@ func (c *call) close() (*rpc.Frame, error) {
 		c.srv.home.clean(c.sess, c.Handle, 0)
 	}
 	if c.srv.home.dropOpens(c.sess, c.Handle, m.Count, m.Told) {
-		c.srv.home.lastClose(c.ctx, c.Handle)
+		c.srv.home.lastClose(c.ctx, c, c.Handle)
 	}
 	return okay(nil)
 }
 
 // lastClose destroys an orphan. If that fails it is tried again by and by; nobody
 // waits for the result. Modification times are saved by persistAll.
-func (h *home) lastClose(ctx context.Context, handle uint64) {
+func (h *home) lastClose(ctx context.Context, w waiter, handle uint64) {
 	if !h.orphaned(handle) {
 		return
 	}
-	if err := h.destroyOrphan(ctx, handle); err != nil && errno.Of(err) != syscall.ESTALE {
+	if err := h.destroyOrphan(ctx, w, handle); err != nil && errno.Of(err) != syscall.ESTALE {
 		h.srv.log.Warn("last close", "handle", handle, "err", err)
 	}
 }
@@ -236,7 +236,7 @@ func (h *home) dropSession(ctx context.Context, sess *session) {
 	}
 	h.mu.Unlock()
 	for _, handle := range last {
-		h.lastClose(ctx, handle)
+		h.lastClose(ctx, background{}, handle)
 	}
 }
 
@@ -264,7 +264,7 @@ const lingerTime = 2 * time.Second
 // kept for a moment. It may be asked twice.
 // The name is gone in any case, so a failure of PVFS2 is no failure of the
 // caller: what could not be destroyed is tried again by and by.
-func (h *home) orphan(ctx context.Context, handle uint64, linger bool) (open bool) {
+func (h *home) orphan(ctx context.Context, w waiter, handle uint64, linger bool) (open bool) {
 	h.mu.Lock()
 	i := h.inodeLocked(handle)
 	i.orphan = true
@@ -275,7 +275,7 @@ func (h *home) orphan(ctx context.Context, handle uint64, linger bool) (open boo
 	i.gone = !open && !linger
 	h.mu.Unlock()
 	if open || linger {
-		if err := h.link(ctx, handle); err != nil {
+		if err := h.link(ctx, w, handle); err != nil {
 			h.srv.log.Warn("orphan would be lost in a crash", "handle", handle, "err", err)
 		}
 		h.mu.Lock()
@@ -283,7 +283,7 @@ func (h *home) orphan(ctx context.Context, handle uint64, linger bool) (open boo
 		h.mu.Unlock()
 	}
 	if !open {
-		if err := h.destroyOrphan(ctx, handle); err != nil {
+		if err := h.destroyOrphan(ctx, w, handle); err != nil {
 			h.srv.log.Warn("orphan not destroyed yet", "handle", handle, "err", err)
 		}
 	}
@@ -292,8 +292,8 @@ func (h *home) orphan(ctx context.Context, handle uint64, linger bool) (open boo
 
 // link gives an orphan its entry in the directory of orphans, where it is
 // found after a crash, unless its last close was faster and has destroyed it.
-func (h *home) link(ctx context.Context, handle uint64) error {
-	release, err := h.destroying.Lock(ctx, handle, true)
+func (h *home) link(ctx context.Context, w waiter, handle uint64) error {
+	release, err := lockKey(w, ctx, &h.destroying, handle, true)
 	if err != nil {
 		return err
 	}
@@ -319,8 +319,8 @@ func (h *home) link(ctx context.Context, handle uint64) error {
 // destroyOrphan destroys an orphan that nobody has open and that does not
 // linger, and forgets it. If PVFS2 fails, or mounts may still reclaim it, it is
 // tried again later.
-func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
-	release, err := h.destroying.Lock(ctx, handle, true)
+func (h *home) destroyOrphan(ctx context.Context, w waiter, handle uint64) error {
+	release, err := lockKey(w, ctx, &h.destroying, handle, true)
 	if err != nil {
 		return err
 	}
@@ -334,6 +334,11 @@ func (h *home) destroyOrphan(ctx context.Context, handle uint64) error {
 	i.gone = true
 	linked := i.linked
 	h.mu.Unlock()
+	resume, err := h.srv.owner.abandon(w, ctx, handle)
+	if err != nil {
+		return err
+	}
+	defer resume()
 	destroy := func() error { return h.srv.pvfs.Destroy(ctx, pvfs.Handle(handle)) }
 	if f := h.laidOut(handle); f != nil {
 		destroy = func() error { return f.Destroy(ctx) }
@@ -368,7 +373,7 @@ func (h *home) retryOrphans(ctx context.Context) {
 	}
 	h.mu.Unlock()
 	eachHandle(todo, func(handle uint64) {
-		if err := h.destroyOrphan(ctx, handle); err != nil {
+		if err := h.destroyOrphan(ctx, background{}, handle); err != nil {
 			h.srv.log.Warn("orphan not destroyed", "handle", handle, "err", err)
 		}
 	})

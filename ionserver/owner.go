@@ -142,6 +142,27 @@ func (o *owner) all() (out []*ownedFile) {
 	return out
 }
 
+// abandon drops what is unstable of a file that is about to be destroyed, and
+// waits until none of it is on its way: a write could give a stuffed file datafiles
+// that nobody would remove. None begins before resume is called.
+func (o *owner) abandon(w waiter, ctx context.Context, handle uint64) (resume func(), err error) {
+	o.mu.Lock()
+	f := o.files[handle]
+	if f == nil {
+		o.mu.Unlock()
+		return func() {}, nil
+	}
+	f.refs++
+	o.mu.Unlock()
+	leave, err := f.takeBack(w, ctx)
+	if err != nil {
+		o.put(f)
+		return nil, err
+	}
+	f.data.Discard(extent.ToEnd(0))
+	return func() { leave(); o.put(f) }, nil
+}
+
 // forget drops what is known of a file that was destroyed: its handle may come
 // to name another one.
 func (o *owner) forget(handle uint64) {

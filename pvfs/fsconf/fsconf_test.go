@@ -135,6 +135,21 @@ Range one 101-199
 </FileSystem>
 `
 
+// TestParseDeployed: the configuration that we hand out.
+func TestParseDeployed(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/fs.conf")
+	require.NoError(t, err)
+	c, err := Parse(string(text))
+	require.NoError(t, err)
+	for _, alias := range []string{"s0", "s1"} {
+		s, ok := c.Server(alias)
+		require.True(t, ok)
+		require.NotEmpty(t, s.DataStorageSpace)
+		require.NotEmpty(t, c.FileSystems[0].MetaRanges(alias))
+		require.NotEmpty(t, c.FileSystems[0].DataRanges(alias))
+	}
+}
+
 func TestParseMinimal(t *testing.T) {
 	c, err := Parse(minimal)
 	require.NoError(t, err)

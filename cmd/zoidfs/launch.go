@@ -58,6 +58,9 @@ func (a *app) launchCommand() *cobra.Command {
 			if f.ranks < 1 || f.ranks > maxRanks {
 				return fmt.Errorf("-n %d: want between 1 and %d ranks", f.ranks, maxRanks)
 			}
+			if f.grace < 0 {
+				return fmt.Errorf("--grace %v is negative", f.grace)
+			}
 			run := a.launch
 			if f.supervisor {
 				run = a.supervise

@@ -71,6 +71,18 @@ func (a *app) litmus(cmd *cobra.Command, f litmusFlags) (err error) {
 	if !cmd.Flags().Changed("seed") {
 		f.Seed = time.Now().UnixNano()
 	}
+	switch {
+	case f.Mode != consistency.Default && f.Expect != consistency.Default:
+		return errors.New("--mode and --expect exclude each other")
+	case f.Rounds < 1:
+		return fmt.Errorf("--rounds %d is not positive", f.Rounds)
+	case f.Random < 0:
+		return fmt.Errorf("--random %d is negative", f.Random)
+	case f.Visibility < 0:
+		return fmt.Errorf("--visibility %v is negative", f.Visibility)
+	case f.Atomic < 0:
+		return fmt.Errorf("--atomic %d is negative", f.Atomic)
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return err
@@ -88,6 +100,9 @@ func (a *app) litmus(cmd *cobra.Command, f litmusFlags) (err error) {
 		defer func() { err = errors.Join(err, f.History.Close(), out.Close()) }()
 	}
 	res, err := litmus.Run(cmd.Context(), f.Options)
+	if cmd.Context().Err() != nil {
+		return errors.New("interrupted")
+	}
 	if err != nil {
 		return err
 	}

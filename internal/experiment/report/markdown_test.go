@@ -14,7 +14,7 @@ func TestMarkdown(t *testing.T) {
 	r.Spec.Name = "x"
 	text := string(Markdown(r))
 	for _, part := range []string{
-		"- ckpt: write at 4 KiB: session does 2× as well as strong.\n",
+		"- ckpt: write at 4 KiB: session, dies does 2× as well as strong.\n",
 		"| workload | transfer size | fault | mode | median [interval] | speed-up over strong | calls | to I/O nodes | to servers |\n",
 		"| ckpt: write | 64 KiB | none | session | 24 [20, 28] MiB/s | 2× | 100 | 10 | 0 |\n",
 		"| exchange | 4 KiB | none | eventual | 15 | 1 ms | 2 ms | 2 ms | 2 ms |\n",

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -90,30 +91,31 @@ func findings(r *experiment.Results) (out []finding) {
 // ten.
 const minRuns = 5
 
-// best says which mode is best in a panel, at the first step, if one is.
+// best says which series gains most over strong in a panel, at the first step, if one is.
 func best(p *panel) string {
 	var top, low *experiment.Group
+	var topName, lowName string
 	compared := false
-	for _, row := range p.groups {
+	for i, row := range p.groups {
 		g := row[0]
 		if g == nil || g.Ratio.N < minRuns {
 			continue
 		}
 		compared = true
 		if g.Ratio.Low > 1 && (top == nil || g.Ratio.Median > top.Ratio.Median) {
-			top = g
+			top, topName = g, p.series[i].of(g)
 		}
 		if g.Ratio.High < 1 && (low == nil || g.Ratio.Median < low.Ratio.Median) {
-			low = g
+			low, lowName = g, p.series[i].of(g)
 		}
 	}
 	name := p.title + p.at()
 	var parts []string
 	if top != nil {
-		parts = append(parts, fmt.Sprintf("%s does %s as well as strong", top.Cell.Mode, interval(top.Ratio, times)))
+		parts = append(parts, fmt.Sprintf("%s does %s as well as strong", topName, interval(top.Ratio, times)))
 	}
 	if low != nil {
-		parts = append(parts, fmt.Sprintf("%s only %s", low.Cell.Mode, interval(low.Ratio, times)))
+		parts = append(parts, fmt.Sprintf("%s only %s", lowName, interval(low.Ratio, times)))
 	}
 	switch {
 	case len(parts) > 0:
@@ -122,6 +124,14 @@ func best(p *panel) string {
 		return name + ": no mode differs from strong by more than the intervals."
 	}
 	return ""
+}
+
+// of names the series, and the mode of g where the series is not of one mode.
+func (s series) of(g *experiment.Group) string {
+	if s.name == "" || strings.Contains(s.name, g.Cell.Mode) {
+		return cmp.Or(s.name, g.Cell.Mode)
+	}
+	return s.name + ", " + g.Cell.Mode
 }
 
 // Figure is a plot as files.

@@ -131,7 +131,7 @@ func TestPage(t *testing.T) {
 	require.NotContains(t, b.String(), "url(")
 	page := text(doc)
 	for _, part := range []string{
-		"No promise of any mode was broken", "ckpt: write at 4 KiB: session does 2× as well as strong.",
+		"No promise of any mode was broken", "ckpt: write at 4 KiB: session, dies does 2× as well as strong.",
 		"12 [10, 14]", "2 s", "dies", "zoidfs experiment run x.yaml", "✓ kept", "not looked at", "fault: [none, dies]",
 	} {
 		require.Contains(t, page, part)

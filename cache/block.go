@@ -29,6 +29,7 @@ type block struct {
 	gen     uint32    // counts the ends of being clean
 	policed bool      // clean and left to ristretto
 	touched bool      // read since the hand came by
+	counted uint32    // Store.turn when ristretto heard of a read last
 }
 
 // unclean reports whether b holds what must not be lost.

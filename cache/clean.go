@@ -39,7 +39,7 @@ func (s *Store) newPolicy(n int) (err error) {
 
 // cleanRoom is how many blocks ristretto may keep beside so many unclean ones.
 func (s *Store) cleanRoom(unclean int) int64 {
-	return int64(max(1, len(s.blocks)-unclean-2*s.keep))
+	return int64(max(1, len(s.blocks)-unclean-s.keep-len(s.recent.slots)))
 }
 
 // key is what ristretto calls block index of f. It indexes its counters by the
@@ -52,8 +52,15 @@ func (f *File) key(index int64) uint64 {
 	return x ^ x>>31
 }
 
-// countedLocked tells ristretto of a read that b served, or was fetched for.
-func (f *File) countedLocked(b *block) { f.store.policy.Get(f.key(b.index)) }
+// countedLocked tells ristretto of a read that b served, or was fetched for. Reads
+// count once in a turn of recent: what is read once, but in small pieces, is not
+// to look like what is read again and again.
+func (f *File) countedLocked(b *block) {
+	if turn := f.store.turn.Load(); b.counted != turn {
+		b.counted = turn
+		f.store.policy.Get(f.key(b.index))
+	}
+}
 
 // cleanedLocked has b, which is clean, pass through recent.
 func (f *File) cleanedLocked(b *block) {
@@ -61,7 +68,11 @@ func (f *File) cleanedLocked(b *block) {
 	b.clean.Store(true)
 	s.cleaned.Add(1)
 	s.mu.Lock()
-	if old, left := s.recent.push(ticket{b, b.gen}); left {
+	old, left := s.recent.push(ticket{b, b.gen})
+	if left {
+		if s.recent.head == 0 {
+			s.turn.Add(1)
+		}
 		s.leaving = append(s.leaving, old)
 		s.errands.Store(true)
 	}

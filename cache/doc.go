@@ -17,8 +17,9 @@
 // discarded; when there are too many of them, or no memory, writers wait.
 // Blocks that were just fetched, or just became clean, pass through a first-in
 // first-out list of fixed length (recent), so that all ranks that follow one
-// stream find them. Then ristretto decides which clean blocks remain: it is
-// given each block once and says when to forget it. It is never asked what it
+// stream find them, also where memory is full of what was used more often. Then
+// ristretto decides which clean blocks remain: it is given each block once and
+// says when to forget it. It is never asked what it
 // holds, for it may drop a block at once, and answers late; a ticket with the
 // block's generation makes its late words harmless. If a writer needs memory
 // and none is free, a hand that goes round the slab takes clean blocks without

@@ -88,7 +88,7 @@ func (f *File) walkLocked(e extent.Extent, fn func(b *block, part extent.Extent)
 // adoptLocked makes b the file's block index, which it has not. One holding of
 // b becomes the file's.
 func (f *File) adoptLocked(b *block, index int64) {
-	b.index, b.policed, b.touched = index, false, false
+	b.index, b.policed, b.touched, b.counted = index, false, false, 0
 	b.owner.Store(f)
 	f.blocks[index] = b
 }

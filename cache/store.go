@@ -16,8 +16,11 @@ import (
 // DefaultBlockSize is the BlockSize of the zero Options.
 const DefaultBlockSize = 64 << 10
 
-// minBlocks is how few blocks a store may have.
-const minBlocks = 8
+const (
+	minBlocks   = 8  // how few blocks a store may have
+	freeShare   = 32 // of all blocks that are kept free, the part
+	recentShare = 12 // the part that stay for having been used last, however often others were
+)
 
 // Options are the sizes of a store.
 type Options struct {
@@ -65,7 +68,7 @@ type Store struct {
 	region     *shared.Region // that memory is of, or nil
 	zeros      []byte         // as many as a block has bytes
 	maxUnclean int
-	keep       int // blocks that pass through recent, and as many kept free
+	keep       int // blocks that are kept free
 	policy     *ristretto.Cache[uint64, ticket]
 	pool       buf.Pool // memory for what finds no block
 	pressure   chan struct{}
@@ -78,6 +81,7 @@ type Store struct {
 	errands  atomic.Bool   // leaving or forget hold something
 	maxCost  atomic.Int64  // what ristretto was told last
 	stopping atomic.Bool   // Close has begun
+	turn     atomic.Uint32 // counts how often recent was filled anew
 
 	mu      sync.Mutex
 	free    []*block  // guarded by mu; the last freed is the first taken
@@ -103,10 +107,10 @@ func New(o Options) (*Store, error) {
 	}
 	s := &Store{
 		size: size, blocks: make([]block, n), memory: memory, region: o.Memory, zeros: make([]byte, size),
-		maxUnclean: int(o.MaxDirty / size), keep: max(1, n/32),
+		maxUnclean: int(o.MaxDirty / size), keep: max(1, n/freeShare),
 		pressure: make(chan struct{}, 1), free: make([]*block, 0, n),
 	}
-	s.recent.init(s.keep)
+	s.recent.init(max(1, n/recentShare))
 	for i := n - 1; i >= 0; i-- {
 		b := &s.blocks[i]
 		b.mem = memory[i*o.BlockSize : (i+1)*o.BlockSize : (i+1)*o.BlockSize]

@@ -340,6 +340,31 @@ func TestRenameRules(t *testing.T) {
 	}
 }
 
+// TestRenameGoesOn: a rename that broke off when the new name was there, and the old
+// one still, as when an I/O node is killed, is brought to its end by the next try.
+func TestRenameGoesOn(t *testing.T) {
+	s := startSystem(t, 2, 2, nil)
+	m := s.mount(t)
+	for _, flags := range []uint32{0, unix.RENAME_NOREPLACE} {
+		name := fmt.Sprint("x", flags)
+		d1, d2 := m.mkdir(m.root, name+"from"), m.mkdir(m.root, name+"to")
+		x, other := m.mkdir(d1, name), m.mkdir(m.root, name+"other")
+		require.NoError(t, s.nodes[0].pvfs.Link(t.Context(), pvfs.Handle(d2), name, pvfs.Handle(x)))
+		_, err := m.rename(d1, name, d2, name, flags)
+		require.NoError(t, err)
+		_, err = m.lookup(d1, name)
+		require.ErrorIs(t, err, syscall.ENOENT)
+		now, err := m.lookup(d2, name)
+		require.NoError(t, err)
+		require.Equal(t, x, now)
+		require.NoError(t, m.atHome(ionpb.Op_RMDIR, m.root, &ionpb.NameReq{Name: []byte(name + "from")}, nil))
+		_, err = m.rename(m.root, name+"other", x, name, flags)
+		require.NoError(t, err, "where it is now is known")
+		_, err = m.rename(d2, name, other, name, flags)
+		require.ErrorIs(t, err, syscall.EINVAL)
+	}
+}
+
 // TestRenameRaces: files wander between directories of both homes while
 // others exchange, replace and look; no file is lost and none is there twice.
 func TestRenameRaces(t *testing.T) {

@@ -138,11 +138,11 @@ func (v *move) try() (r *ionpb.RenameResp, again bool, err error) {
 // disturbMoved ends the leases on what was moved, and on a directory that was
 // replaced: with a file, orphan has done that.
 func (v *move) disturbMoved() error {
-	if v.source == v.target {
+	if v.from == v.to {
 		return nil
 	}
 	err := v.disturb(uint64(v.source))
-	if v.target != 0 && (v.flags&unix.RENAME_EXCHANGE != 0 || v.dstType == wire.TypeDirectory) {
+	if v.target != v.source && v.target != 0 && (v.flags&unix.RENAME_EXCHANGE != 0 || v.dstType == wire.TypeDirectory) {
 		err = errors.Join(err, v.disturb(uint64(v.target)))
 	}
 	return err
@@ -230,12 +230,14 @@ func (v *move) look() (err error) {
 func (v *move) carryOut() (*ionpb.RenameResp, error) {
 	r := &ionpb.RenameResp{Moved: uint64(v.source)}
 	switch {
+	case v.from != v.to && v.source == v.target && v.flags&unix.RENAME_EXCHANGE == 0:
+		return r, v.leave() // PVFS2 has no links: this move was begun before, and broke off
 	case v.flags&unix.RENAME_EXCHANGE != 0 && v.target == 0:
 		return nil, errno.New("ionserver.rename", syscall.ENOENT)
 	case v.flags&unix.RENAME_NOREPLACE != 0 && v.target != 0:
 		return nil, errno.New("ionserver.rename", syscall.EEXIST)
 	case v.source == v.target:
-		return r, nil // two names of one inode, or one name: nothing to do
+		return r, nil
 	}
 	if err := v.checkMoved(v.source, v.srcType, v.to.dir); err != nil {
 		return nil, err
@@ -295,7 +297,7 @@ func (v *move) exchange() error {
 // open is true when what the new name meant before lives on.
 func (v *move) replace() (open bool, err error) {
 	p := v.srv.pvfs
-	to, from := pvfs.Handle(v.to.dir), pvfs.Handle(v.from.dir)
+	to := pvfs.Handle(v.to.dir)
 	switch {
 	case v.target == 0:
 		err = p.Link(v.ctx, to, v.to.name, v.source)
@@ -311,16 +313,25 @@ func (v *move) replace() (open bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	v.noteParent(v.source, v.srcType, v.to.dir)
-	if _, err := p.Unlink(v.ctx, from, v.from.name); err != nil && errno.Of(err) != syscall.ENOENT {
+	if err := v.leave(); err != nil {
 		return false, err
 	}
-	v.mean(v.to, v.source, v.srcType)
-	v.mean(v.from, 0, wire.TypeNone)
 	if v.target == 0 || v.dstType == wire.TypeDirectory {
 		return false, nil
 	}
 	return v.orphan(uint64(v.target), v.unopened, ionpb.Flag_LINGER)
+}
+
+// leave takes the old name away from what has the new one already.
+func (v *move) leave() error {
+	v.noteParent(v.source, v.srcType, v.to.dir)
+	_, err := v.srv.pvfs.Unlink(v.ctx, pvfs.Handle(v.from.dir), v.from.name)
+	if err != nil && errno.Of(err) != syscall.ENOENT {
+		return err
+	}
+	v.mean(v.to, v.source, v.srcType)
+	v.mean(v.from, 0, wire.TypeNone)
+	return nil
 }
 
 // replaceDir puts the source in the place of an empty directory.

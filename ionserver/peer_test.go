@@ -192,6 +192,32 @@ func TestFenceEndsWithItsStream(t *testing.T) {
 	require.NoError(t, <-wrote)
 }
 
+// TestBytesOfAViewThatEnded: an I/O node whose view has been taken over writes nothing
+// back, and tells no mount that it need not retain what others are to get.
+func TestBytesOfAViewThatEnded(t *testing.T) {
+	edit := func(_ int, o *Options) { o.ViewInterval, o.WriteBack = 100*time.Millisecond, time.Hour }
+	s := startSystem(t, 1, 1, edit)
+	m := s.mount(t)
+	h := m.file(m.root, "f")
+	require.NoError(t, m.write(h, 0, []byte("unstable"), 0))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s.addrs = append(s.addrs, l.Addr().String())
+	s.nodes = append(s.nodes, nil)
+	s.start(1, l, func(i int, o *Options) { edit(i, o); o.Peers = []string{o.Self} })
+	until(t, "the node of the old view refuses", func() bool {
+		st, _ := s.nodes[0].Status(t.Context(), nil)
+		return st.Refusing != ""
+	})
+	o := s.nodes[0].owner
+	f := o.get(h)
+	defer o.put(f)
+	require.ErrorIs(t, o.writeBack(background{}, t.Context(), f, extent.ToEnd(0)), syscall.ESTALE)
+	dirty, _, _ := f.data.Dirty()
+	require.EqualValues(t, len("unstable"), dirty)
+	require.Empty(t, m.stables(h))
+}
+
 // TestViewChangeAfterOrderlyEnd: nobody waits for a view whose nodes have all
 // ended in good order, but for one whose node crashed.
 func TestViewChangeAfterOrderlyEnd(t *testing.T) {

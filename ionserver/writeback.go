@@ -2,6 +2,7 @@ package ionserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"syscall"
@@ -200,6 +201,9 @@ func (o *owner) stabilise(w waiter, ctx context.Context, f *ownedFile) error {
 // the mounts. They know before the caller does, so that whoever is told by a
 // reply does not report it once more.
 func (o *owner) failed(w waiter, ctx context.Context, f *ownedFile, err error) {
+	if errors.Is(err, errStaleView) {
+		return // others serve the file, and get from the mounts what these retain
+	}
 	gone := errno.Of(err) == syscall.ESTALE
 	switch {
 	case noSpace(err):

@@ -36,7 +36,7 @@ func TestErrorsAreOneClearLine(t *testing.T) {
 		{"up --nodes 0", 1, `zoidfs up: --nodes must be at least 1`},
 		{"up --nodes -1", 1, `zoidfs up: --nodes -1 is not between 1 and 64`},
 		{"up --ions 65", 1, `zoidfs up: --ions 65 is not between 1 and 64`},
-		{"up --servers x", 1, `zoidfs up: --servers "x" is not a number, or too large`},
+		{"up --servers x", 1, `zoidfs up: --servers "x" is not a number in range`},
 		{"up --metrics=maybe", 1, `zoidfs up: --metrics "maybe" is neither true nor false`},
 		{"up --timeout 5", 1, `zoidfs up: --timeout "5" is not a time, such as 5s`},
 		{"up --timeout 0s", 1, `zoidfs up: --timeout 0s is not positive`},

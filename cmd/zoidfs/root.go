@@ -71,7 +71,7 @@ func flagError(err error) error {
 	var want string
 	switch kind := invalid.GetFlag().Value.Type(); kind {
 	case "int", "uint", "int64", "uint32", "uint64", "float64":
-		want = "is not a number, or too large"
+		want = "is not a number in range"
 	case "intSlice", "uintSlice":
 		want = "is not a list of numbers"
 	case "duration":

@@ -22,16 +22,28 @@ func (f *File) Peek(exts ...extent.Extent) (*View, []extent.Extent) {
 	return f.peekLocked(exts...)
 }
 
-// Known reports whether all bytes of exts are known.
-func (f *File) Known(exts ...extent.Extent) bool {
+// Missing returns what is not known of exts; all of them are sorted and none touch.
+func (f *File) Missing(exts ...extent.Extent) (missing []extent.Extent) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	all := true
-	for _, e := range exts {
-		f.walkLocked(e, func(b *block, part extent.Extent) { all = all && b != nil && b.valid.contains(part) })
+	look := func(b *block, part extent.Extent) {
+		if b == nil {
+			missing = link(missing, part)
+			return
+		}
+		var parts [8]extent.Extent
+		for _, e := range b.valid.gaps(parts[:0], part) {
+			missing = link(missing, e)
+		}
 	}
-	return all
+	for _, e := range exts {
+		f.walkLocked(e, look)
+	}
+	return missing
 }
+
+// Known reports whether all bytes of exts are known.
+func (f *File) Known(exts ...extent.Extent) bool { return len(f.Missing(exts...)) == 0 }
 
 func (f *File) peekLocked(exts ...extent.Extent) (v *View, missing []extent.Extent) {
 	s := f.store

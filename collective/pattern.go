@@ -76,6 +76,21 @@ func (p *Pattern) Add(who uint64, e extent.Extent) {
 }
 
 func (p *Pattern) touch(index int64, e extent.Extent) {
+	r := p.recentRegion(index)
+	r.last = p.seen
+	r.n++
+	r.bytes += e.Len
+	const size = RegionSize / granules
+	first, last := e.Off%RegionSize/size, (e.Off%RegionSize+e.Len-1)/size
+	r.touched |= ^uint64(0) << first & (^uint64(0) >> (granules - 1 - last))
+}
+
+// recentRegion is the region of that index, made if it is not there, as the one
+// used last.
+func (p *Pattern) recentRegion(index int64) *region {
+	if at := p.order.Front(); at != nil && at.Value.(*region).index == index {
+		return at.Value.(*region) // as most often
+	}
 	at, ok := p.regions[index]
 	if !ok {
 		if p.regions == nil {
@@ -85,13 +100,7 @@ func (p *Pattern) touch(index int64, e extent.Extent) {
 		p.regions[index] = at
 	}
 	p.order.MoveToFront(at)
-	r := at.Value.(*region)
-	r.last = p.seen
-	r.n++
-	r.bytes += e.Len
-	const size = RegionSize / granules
-	first, last := e.Off%RegionSize/size, (e.Off%RegionSize+e.Len-1)/size
-	r.touched |= ^uint64(0) << first & (^uint64(0) >> (granules - 1 - last))
+	return at.Value.(*region)
 }
 
 // used is which share of the region was used, at most.

@@ -25,6 +25,11 @@ type named[N comparable, V any] struct {
 
 // get returns the value of name, a zero one if there is none.
 func (r *recent[N, V]) get(name N) *V {
+	if e := r.order.Front(); e != nil { // most often it is the last one again
+		if n := e.Value.(*named[N, V]); n.name == name {
+			return &n.value
+		}
+	}
 	if e, ok := r.byName[name]; ok {
 		r.order.MoveToFront(e)
 		return &e.Value.(*named[N, V]).value

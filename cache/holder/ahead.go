@@ -3,7 +3,6 @@ package holder
 import (
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/zoidfs/zoidfs/cache"
 	"github.com/zoidfs/zoidfs/collective"
@@ -25,17 +24,17 @@ type readers struct {
 	end     int64              // guarded by mu; the file ended there when it was opened, or was found to; 0: not known
 }
 
-// fetchAround is told of each read of a handle before it begins. Where small
-// pieces are read densely, by whichever handles, it has whole chunks fetched:
-// those of e, for which the read is to wait, and those that will be next. Where
-// races are told the owner is to see first what the program reads, and no more: if
-// late is true, the chunks of e are to be fetched when it was read.
-func (h *Handle) fetchAround(e extent.Extent) (dense, late bool) {
+// fetchAround is told of each read of a handle, and whether all of e is known,
+// before anything is asked for. Where small pieces are read densely, by whichever
+// handles, it has whole chunks fetched: those of e, for which the read is to wait,
+// and those that will be next. Where races are told the owner is to see first what
+// the program reads, and no more: if late is true, the chunks of e are to be fetched
+// when it was read.
+func (h *Handle) fetchAround(e extent.Extent, known bool) (dense, late bool) {
 	f, size := h.file, h.file.h.client.View().DomainSize
 	if f.h.opt.NoCollective {
 		return false, false
 	}
-	known := f.data.Known(e)
 	dense, next := f.readers.add(h.number, e, chunkAt(e.Off, size), known, f.h.aheadLimit())
 	if !dense || f.domain(e.Off).isDenied() {
 		return false, false
@@ -172,14 +171,12 @@ func (f *File) prefetch(exts []extent.Extent, r right) {
 		return
 	}
 	d := f.domain(exts[0].Off)
-	if !d.mayUse(r, time.Now()) {
+	if !d.mayUse(r) {
 		for _, e := range exts {
 			f.data.Drop(e)
 		}
 	}
-	v, missing := f.data.Peek(exts...)
-	v.Release()
-	x, at := d.fetching(missing, true)
+	x, at := d.fetching(f.data.Missing(exts...), true)
 	if x == nil {
 		hold.Release()
 		return

@@ -136,11 +136,11 @@ func (d *domain) acquire() {
 
 // mayUse reports whether clean bytes may be used, and forgets those that never
 // may be again.
-func (d *domain) mayUse(r right, now time.Time) bool {
+func (d *domain) mayUse(r right) bool {
 	d.mu.RLock()
 	var age time.Duration
-	if !d.filled.IsZero() {
-		age = now.Sub(d.filled)
+	if r == byAge && !d.filled.IsZero() {
+		age = time.Since(d.filled)
 	}
 	ok := r.usable(d.hasLocked(ionclient.LeaseData), age, d.f.h.opt.Visibility)
 	d.mu.RUnlock()

@@ -78,8 +78,8 @@ func (m mode) asksToWrite() uint32 {
 }
 
 // recalls reports whether a read must first have other nodes publish what they
-// hold of the range; quiet tells that they surely hold nothing.
-func (m mode) recalls(mayWrite, quiet bool) bool { return m != strong && mayWrite && !quiet }
+// hold of the range, unless they surely hold nothing.
+func (m mode) recalls(mayWrite bool) bool { return m != strong && mayWrite }
 
 // holds reports whether the home must know of unpublished bytes. In strong it
 // need not: LEASE_WRITE says the same.

@@ -41,14 +41,29 @@ func TestModes(t *testing.T) {
 			require.Equal(t, c.asks, m.right(false).asks())
 			require.Equal(t, byLease, m.right(true), "what is written back must not be old")
 			require.Equal(t, c.asksWrite, m.asksToWrite())
-			require.Equal(t, c.recalls, m.recalls(true, false))
-			require.False(t, m.recalls(true, true), "there is nothing to recall")
-			require.False(t, m.recalls(false, false), "what is read is not written back")
+			require.Equal(t, c.recalls, m.recalls(true))
+			require.False(t, m.recalls(false), "what is read is not written back")
 			require.Equal(t, c.reopen, m.revalidates(false))
 			require.Equal(t, c.age, m.maxAge(4*time.Second))
 		})
 	}
 	require.True(t, laminated.revalidates(true), "a sealed file is cached as one of a version")
+}
+
+// quiet is the Attrs of a mount that knows that no other one holds anything.
+type quiet struct{ unknown }
+
+func (quiet) Quiet(uint64) bool { return true }
+
+// TestRecalls: where other nodes surely hold nothing there is nothing to recall.
+func TestRecalls(t *testing.T) {
+	for _, c := range []struct {
+		attrs Attrs
+		want  bool
+	}{{unknown{}, true}, {quiet{}, false}} {
+		h := Handle{file: &File{h: &Holder{attrs: c.attrs}}, mode: commit, mayWrite: true}
+		require.Equal(t, c.want, h.recalls())
+	}
 }
 
 func TestRights(t *testing.T) {

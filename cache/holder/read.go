@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/zoidfs/zoidfs/cache"
 	"github.com/zoidfs/zoidfs/internal/extent"
@@ -75,14 +74,13 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 	f := h.file
 	ctx = h.guarded(ctx)
 	h.glanced(e)
-	recalls := func() bool { return h.mode.recalls(h.mayWrite, f.h.attrs.Quiet(f.handle)) }
-	if recalls() {
+	if h.recalls() {
 		if err := f.h.client.Recall(ctx, f.handle, e); err != nil {
 			return nil, err
 		}
 	}
 	out, dense, err := h.read(ctx, e)
-	if err == nil && out.n < n && recalls() {
+	if err == nil && out.n < n && h.recalls() {
 		// What others have not published may lie further on, and a hole here.
 		out.Release()
 		if err := f.h.client.Recall(ctx, f.handle, extent.ToEnd(off)); err != nil {
@@ -96,24 +94,33 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 	return out, err
 }
 
+// recalls reports whether a read must first have other nodes publish what they
+// hold of the range.
+func (h *Handle) recalls() bool {
+	return h.mode.recalls(h.mayWrite) && !h.file.h.attrs.Quiet(h.file.handle)
+}
+
 // read reads what is published of e, and what this node has written. It says
 // whether more was fetched because the ranks of the node read densely.
 func (h *Handle) read(ctx context.Context, e extent.Extent) (out *Bytes, dense bool, err error) {
 	f := h.file
 	out = new(Bytes)
-	before := f.glimpse()
-	if size, ok := f.h.attrs.Size(f.handle); ok {
-		if e.Len = min(e.Len, max(size, before.end)-e.Off); e.Len <= 0 {
-			return out, false, nil
-		}
+	if e = f.cut(e); e.Empty() {
+		return out, false, nil
 	}
-	dense, late := h.fetchAround(e)
 	hold, err := f.order.Lock(ctx, e, false)
 	if err != nil {
 		return nil, false, err
 	}
 	defer hold.Release()
-	if err := f.readParts(ctx, e, h.right, before, out); err != nil {
+	v := f.known(e, h.right)
+	dense, late := h.fetchAround(e, v != nil)
+	if v != nil {
+		out.keep(v)
+		out.slices, out.n = slices.Clip(v.Slices()), v.Len()
+		return out, dense, nil
+	}
+	if err := f.readParts(ctx, e, h.right, f.glimpse(), out); err != nil {
 		out.Release()
 		return nil, false, err
 	}
@@ -123,8 +130,36 @@ func (h *Handle) read(ctx context.Context, e extent.Extent) (out *Bytes, dense b
 	return out, dense, nil
 }
 
+// cut is e up to where the file ends, if that is known and lies in e; else all of
+// e.
+func (f *File) cut(e extent.Extent) extent.Extent {
+	if size, ok := f.h.attrs.Size(f.handle); !ok || e.End() <= size {
+		return e
+	}
+	end := f.glimpse().end // first: what is published meanwhile counts for the size
+	if size, ok := f.h.attrs.Size(f.handle); ok {
+		e.Len = max(0, min(e.Len, max(size, end)-e.Off))
+	}
+	return e
+}
+
+// known is e if all of it is in the cache and may be used, and lies in one domain;
+// else nil.
+func (f *File) known(e extent.Extent, r right) *cache.View {
+	d := f.domain(e.Off)
+	if !d.ext.Contains(e) || !d.mayUse(r) {
+		return nil
+	}
+	v, missing := f.data.Peek(e)
+	if len(missing) > 0 {
+		v.Release()
+		return nil
+	}
+	return v
+}
+
 // readParts reads e, as many requests as that takes, and puts out together;
-// before was taken earlier.
+// before was taken before any of them.
 func (f *File) readParts(ctx context.Context, e extent.Extent, r right, before Glimpse, out *Bytes) error {
 	if chunkAt(e.Off, f.h.client.View().DomainSize).Contains(e) { // as most do, and this takes less memory
 		p, err := f.readPart(ctx, e, r, out)
@@ -167,7 +202,7 @@ func (f *File) gather(ctx context.Context, exts []extent.Extent, r right) (*cach
 	d := f.domain(exts[0].Off)
 	for patience := maxPatience; ; patience-- {
 		known := d.begin().era
-		if !d.mayUse(r, time.Now()) {
+		if !d.mayUse(r) {
 			for _, e := range exts {
 				f.data.Drop(e)
 			}

@@ -28,7 +28,7 @@ type block struct {
 	flown   time.Time // the same of the oldest flying one
 	gen     uint32    // counts the ends of being clean
 	policed bool      // clean and left to ristretto
-	touched bool      // read since the hand came by
+	touched bool      // read or fetched since the hand came by
 	counted uint32    // Store.turn when ristretto heard of a read last
 }
 

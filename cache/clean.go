@@ -173,9 +173,9 @@ func (f *File) evictLocked(b *block) {
 	f.detachLocked(b)
 }
 
-// reclaim evicts up to want clean blocks that no view holds, for a writer. It
-// reports whether there were any. The hand passes once by a block that was read
-// since the last time.
+// reclaim evicts up to want clean blocks that no view holds. It reports whether
+// there were any. The hand passes once by a block that was read or fetched since the
+// last time.
 func (s *Store) reclaim(want int) bool {
 	got, n := 0, uint64(len(s.blocks))
 	for i := uint64(0); i < 2*n && got < want && s.cleaned.Load() > 0; i++ {

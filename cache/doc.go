@@ -22,8 +22,9 @@
 // says when to forget it. It is never asked what it
 // holds, for it may drop a block at once, and answers late; a ticket with the
 // block's generation makes its late words harmless. If a writer needs memory
-// and none is free, a hand that goes round the slab takes clean blocks without
-// asking it. Fetched bytes that find no free block are returned, not kept.
+// and none is free, or what is fetched does as views hold it all, a hand that
+// goes round the slab takes clean blocks without asking it. Fetched bytes that
+// find no block even so are returned, not kept.
 //
 // # Concurrency
 //

@@ -69,7 +69,7 @@ func (f *File) discardLocked(ext extent.Extent) {
 
 // Insert copies pieces, one after the other, to off, as clean bytes. Bytes that
 // are known already, dirty or not, stay as they are. It never waits, and keeps
-// nothing where there is no free block. The caller knows that the bytes are not
+// nothing where there is no block that is free or clean. The caller knows that the bytes are not
 // older than what happened to the file since.
 func (f *File) Insert(off int64, pieces [][]byte) {
 	s := f.store
@@ -78,6 +78,7 @@ func (f *File) Insert(off int64, pieces [][]byte) {
 	for src.rest.Len > 0 {
 		n := s.take(fresh[:min(batch, s.blocksOf(src.rest))])
 		if n == 0 {
+			s.stats.uncached.Add(int64(s.blocksOf(src.rest)))
 			break
 		}
 		start := src.rest
@@ -107,6 +108,7 @@ func (f *File) insertLocked(b *block, index int64, parts []extent.Extent) {
 	old := f.blocks[index]
 	if old == nil {
 		f.adoptLocked(b, index)
+		b.touched = true
 		b.refs.Add(1)
 		b.valid = append(b.valid[:0], parts...)
 		f.countedLocked(b)

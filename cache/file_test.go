@@ -309,6 +309,28 @@ func TestViewsHoldRoom(t *testing.T) {
 	})
 }
 
+// TestFetchedFindsRoom: where views hold all that is not clean, what was kept for
+// long gives way to what is fetched.
+func TestFetchedFindsRoom(t *testing.T) {
+	f := newFile(t, 64, 32)
+	f.Insert(0, pattern(1, 64*512))
+	f.store.policy.Wait() // until it has said what it does not keep
+	for off := int64(100 * 512); f.store.Snapshot().BytesFree > 0; off += 512 {
+		mustWrite(t, f, off, 2, 512)
+		v := f.Take(extent.ToEnd(0), 512)
+		defer v.Release()
+		f.Done(v, true)
+		f.Drop(extent.Extent{Off: off, Len: 512})
+	}
+	fetched := extent.Extent{Off: 200 * 512, Len: 512}
+	f.Insert(fetched.Off, pattern(3, 512))
+	require.True(t, f.Known(fetched))
+	ahead := &below{data: make([]byte, 202*512)}
+	mustRead(t, f, ahead, 201*512, 512)
+	require.True(t, f.Known(extent.Extent{Off: 201 * 512, Len: 512}))
+	require.Zero(t, f.store.Snapshot().Uncached)
+}
+
 func TestInsertIsNeverOver(t *testing.T) {
 	f := newFile(t, 32, 16)
 	mustWrite(t, f, 100, 1, 100)

@@ -145,8 +145,18 @@ func (s *Store) unmapLocked() {
 	s.memory = nil
 }
 
-// take takes up to len(dst) free blocks for clean bytes, as many as there are.
+// take takes up to len(dst) blocks for clean bytes. Ristretto leaves some free, but
+// views may hold them all; then clean ones that nobody holds give way.
 func (s *Store) take(dst []*block) int {
+	n := s.takeFree(dst)
+	if n < len(dst) && s.reclaim(len(dst)-n) {
+		n += s.takeFree(dst[n:])
+	}
+	return n
+}
+
+// takeFree takes up to len(dst) free blocks, as many as there are.
+func (s *Store) takeFree(dst []*block) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.waiters) > 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -77,6 +78,16 @@ func readFile(dir string, size, call int64) error {
 	return nil
 }
 
+// settle has what was written reach the servers, lest that goes on while what comes
+// next is measured.
+func settle(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, "file"), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
 // measureAlone prints the table of one process.
 func (c *config) measureAlone(x *systems, out io.Writer) error {
 	type cost struct{ wall, cpu []float64 } // seconds
@@ -101,6 +112,9 @@ func (c *config) measureAlone(x *systems, out io.Writer) error {
 				wall, cpu := time.Since(begin), program.CPUOf(pids)-used
 				s := &costs[w.name][at]
 				s.wall, s.cpu = append(s.wall, wall.Seconds()), append(s.cpu, cpu.Seconds())
+				if err := settle(dir); err != nil {
+					return err
+				}
 			}
 			if err := os.RemoveAll(dir); err != nil {
 				return err

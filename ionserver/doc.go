@@ -156,8 +156,8 @@
 // Epochs are claimed by making a directory entry, which PVFS2 lets succeed
 // once. A node may serve for a while after it saw that no newer epoch is
 // claimed; who claims one waits longer than that before serving, unless no node
-// with another list has left its mark of service. See viewGuard, decideView
-// and markServing.
+// with another list has left its mark of service. While one of those answers none is
+// claimed, unless that is wished. See viewGuard, decideView, markServing and awaitOthers.
 //
 // # Failures
 //

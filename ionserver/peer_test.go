@@ -3,6 +3,7 @@ package ionserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
+	"github.com/zoidfs/zoidfs/pvfs/pvfsd/pvfsdtest"
 )
 
 // TestViewChange: when I/O nodes with another list start, those of the old one
@@ -38,7 +40,7 @@ func TestViewChange(t *testing.T) {
 	require.NoError(t, err)
 	s.addrs = append(s.addrs, l.Addr().String())
 	s.nodes = append(s.nodes, nil)
-	s.start(2, l, func(i int, o *Options) { edit(i, o); o.Peers = []string{o.Self} })
+	s.start(2, l, func(i int, o *Options) { edit(i, o); o.Peers, o.TakeOver = []string{o.Self}, true })
 	hello := make(chan error, 1)
 	var resp ionpb.HelloResp
 	go func() {
@@ -204,7 +206,7 @@ func TestBytesOfAViewThatEnded(t *testing.T) {
 	require.NoError(t, err)
 	s.addrs = append(s.addrs, l.Addr().String())
 	s.nodes = append(s.nodes, nil)
-	s.start(1, l, func(i int, o *Options) { edit(i, o); o.Peers = []string{o.Self} })
+	s.start(1, l, func(i int, o *Options) { edit(i, o); o.Peers, o.TakeOver = []string{o.Self}, true })
 	until(t, "the node of the old view refuses", func() bool {
 		st, _ := s.nodes[0].Status(t.Context(), nil)
 		return st.Refusing != ""
@@ -216,6 +218,27 @@ func TestBytesOfAViewThatEnded(t *testing.T) {
 	dirty, _, _ := f.data.Dirty()
 	require.EqualValues(t, len("unstable"), dirty)
 	require.Empty(t, m.stables(h))
+}
+
+// TestWrongList: an I/O node with another list than those that serve ends with a clear
+// error and leaves nothing behind; they go on.
+func TestWrongList(t *testing.T) {
+	s := startSystem(t, 2, 1, nil)
+	m := s.mount(t)
+	addrs := s.addrs
+	l := pvfsdtest.Listen(t)
+	s.addrs, s.nodes = append(addrs, l.Addr().String()), append(s.nodes, nil)
+	s.start(2, l, func(_ int, o *Options) { o.Peers, o.ViewInterval = []string{o.Self}, 100*time.Millisecond })
+	n := s.nodes[2]
+	s.nodes[2], s.addrs = nil, addrs
+	err := <-n.done
+	require.ErrorContains(t, err, "serves with the list "+fmt.Sprint(addrs))
+	require.NoError(t, n.client.Close())
+	require.EqualValues(t, 1, s.mount(t).view.Epoch)
+	m.file(m.root, "f")
+	others, err := s.nodes[0].others(t.Context(), view{members: addrs, domainSize: s.domain})
+	require.NoError(t, err)
+	require.Empty(t, others)
 }
 
 // TestViewChangeAfterOrderlyEnd: nobody waits for a view whose nodes have all

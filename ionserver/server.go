@@ -45,6 +45,10 @@ type Options struct {
 	Peers []string
 	Self  string // this node's address as it stands in Peers
 
+	// TakeOver has this node end the service of those that serve with another list,
+	// which hang perhaps; else Run fails while one of them answers.
+	TakeOver bool
+
 	DomainSize int64 // bytes of a file domain, the same on every node; 0: collective.DefaultDomainSize
 	Workers    int   // requests of a class at work at once; 0: 64
 	CacheBytes int64 // of file data in memory, clean and unstable; 0: DefaultCache
@@ -338,6 +342,7 @@ func (s *Server) start(ctx context.Context) error {
 		return fmt.Errorf("ionserver: mark of service: %w", err)
 	}
 	if err := s.establishView(ctx); err != nil {
+		s.unmarkServing(ctx)
 		return fmt.Errorf("ionserver: view: %w", err)
 	}
 	if err := s.loadLeftovers(ctx); err != nil {

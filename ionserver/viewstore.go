@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
 	"github.com/zoidfs/zoidfs/pvfs"
 )
 
@@ -92,8 +95,11 @@ func (s *Server) establishView(ctx context.Context) error {
 				return nil
 			}
 		case viewClaim:
+			if err := s.awaitOthers(ctx, ours); err != nil {
+				return err
+			}
 			s.log.Info("claiming a view", "epoch", epoch, "members", ours.members, "before", settled.String())
-			_, err := s.pvfs.Symlink(ctx, pvfs.Handle(s.orphanDir), claimName(epoch), ours.String(), 0, 0)
+			_, err = s.pvfs.Symlink(ctx, pvfs.Handle(s.orphanDir), claimName(epoch), ours.String(), 0, 0)
 			if err != nil && errno.Of(err) != syscall.EEXIST {
 				return err
 			}
@@ -125,41 +131,92 @@ func (s *Server) unmarkServing(ctx context.Context) {
 	s.removeLeftover(ctx, servingPrefix+s.opt.Self)
 }
 
-// othersServe reports whether a node with another list may be serving. Marks
-// of nodes that crashed count too.
-func (s *Server) othersServe(ctx context.Context, ours view) (bool, error) {
-	var marks []pvfs.Handle
-	err := s.eachLeftover(ctx, func(e pvfs.Dirent) {
-		if strings.HasPrefix(e.Name, servingPrefix) && e.Name != servingPrefix+s.opt.Self {
-			marks = append(marks, e.Handle)
+// others are the addresses of nodes with another list that may be serving. Those
+// that crashed count too.
+func (s *Server) others(ctx context.Context, ours view) (addrs []string, err error) {
+	marks := make(map[string]pvfs.Handle)
+	err = s.eachLeftover(ctx, func(e pvfs.Dirent) {
+		if addr, ok := strings.CutPrefix(e.Name, servingPrefix); ok && addr != s.opt.Self {
+			marks[addr] = e.Handle
 		}
 	})
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	for _, h := range marks {
+	for addr, h := range marks {
 		a, err := s.pvfs.GetAttr(ctx, h)
 		if errno.Of(err) == syscall.ENOENT {
 			continue // ended meanwhile
 		}
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		if v, err := parseView(a.Target); err != nil || !v.sameNodes(ours) {
-			return true, nil
+			addrs = append(addrs, addr)
 		}
 	}
-	return false, nil
+	return addrs, nil
+}
+
+// awaitOthers refuses to take over from nodes that serve another list, unless that
+// is wished: such a start is a mistake as a rule, and would stop all of them. Those that
+// are just ending are waited for.
+func (s *Server) awaitOthers(ctx context.Context, ours view) error {
+	for began := time.Now(); !s.opt.TakeOver; {
+		addrs, err := s.others(ctx, ours)
+		if err != nil {
+			return err
+		}
+		serving := s.firstServing(ctx, addrs, ours)
+		if serving == nil {
+			return nil
+		}
+		if time.Since(began) >= 3*s.opt.ViewInterval {
+			return fmt.Errorf("the I/O node %s serves with the list %v, which is another than ours, %v: start with that list, or stop those nodes first",
+				serving.Address, serving.View.GetMembers(), ours.members)
+		}
+		select {
+		case <-time.After(s.opt.ViewInterval / 4):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// firstServing asks the nodes at addrs, and returns the answer of one that serves
+// another list; nil if there is none.
+func (s *Server) firstServing(ctx context.Context, addrs []string, ours view) *ionpb.StatusResp {
+	ctx, cancel := context.WithTimeout(ctx, 2*pingTimeout)
+	defer cancel()
+	answers := make([]*ionpb.StatusResp, len(addrs))
+	var wg sync.WaitGroup
+	for i, addr := range addrs {
+		wg.Go(func() {
+			r, err := rpc.Status(ctx, addr, rpc.Options{})
+			v := view{members: r.GetView().GetMembers(), domainSize: r.GetView().GetDomainSize()}
+			if err == nil && r.Refusing == "" && !v.sameNodes(ours) {
+				answers[i] = r
+			}
+		})
+	}
+	wg.Wait()
+	for _, r := range answers {
+		if r != nil {
+			return r
+		}
+	}
+	return nil
 }
 
 // settleView waits until nobody can be serving under an older view, and
 // publishes this one. Nobody serves before the first.
 func (s *Server) settleView(ctx context.Context, v view) error {
-	others, err := s.othersServe(ctx, v)
+	others, err := s.others(ctx, v)
 	if err != nil {
 		return err
 	}
-	if v.epoch > 1 && others {
+	if v.epoch > 1 && len(others) > 0 {
 		s.log.Info("waiting for the end of the view before", "epoch", v.epoch)
 		select {
 		case <-time.After(3 * s.opt.ViewInterval):

@@ -43,6 +43,7 @@ type ionFlags struct {
 	cache              string
 	cacheBytes         int64 // cache as a number
 	collective         string
+	takeOver           bool
 }
 
 func (a *app) ionCommand() *cobra.Command {
@@ -64,6 +65,7 @@ func (a *app) ionCommand() *cobra.Command {
 	flags.StringVar(&f.listen, "listen", "", "serve at `HOST:PORT`")
 	flags.StringVar(&f.pvfs, "pvfs", "", "the file system: `URL` tcp://HOST:PORT/FSNAME")
 	flags.StringSliceVar(&f.peers, "peers", nil, "`HOST:PORT` of all I/O nodes, this one included (default: this one alone)")
+	flags.BoolVar(&f.takeOver, "take-over", false, "end the service of I/O nodes that serve with another list, such as one that hangs")
 	flags.StringVar(&f.self, "self", "", "address `HOST:PORT` of this node in --peers, if it is not that of --listen")
 	flags.DurationVar(&f.timeout, "pvfs-timeout", pvfs.DefaultTimeout, "how long a call waits for a PVFS2 server before it fails")
 	flags.StringVar(&f.cache, "cache", sizeText(budget.ION(1)), "memory for file data, a `SIZE` with K, M or G for powers of 1024")
@@ -153,7 +155,7 @@ func (a *app) serveION(ctx context.Context, f ionFlags, ready func()) (err error
 	defer func() { err = errors.Join(err, client.Close()) }()
 	srv, err := ionserver.New(ionserver.Options{
 		PVFS: client, Listener: lis, Peers: f.peers, Self: f.self, Software: version, Logger: log,
-		CacheBytes: f.cacheBytes, WriteBack: f.writeBack, NoCollective: f.collective == off,
+		CacheBytes: f.cacheBytes, WriteBack: f.writeBack, NoCollective: f.collective == off, TakeOver: f.takeOver,
 	})
 	if err != nil {
 		return err

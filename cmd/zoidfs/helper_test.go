@@ -59,7 +59,7 @@ func TestParseOptions(t *testing.T) {
 		require.Equal(t, tt.want, got, tt.lists)
 	}
 	for _, bad := range []string{"frob", "consistency", "ro=1", "metrics=x", "log-file=", "sync", "nosuid=1",
-		"consistency=", "consistency=default", "consistency=Strong", "visibility", "visibility=0", "visibility=-5s", "cache=", "cache=-1"} {
+		"consistency=", "consistency=default", "consistency=Strong", "visibility", "visibility=0", "visibility=-5s", "cache=", "cache=-1", "cache=9999999G"} {
 		_, err := parseOptions([]string{bad})
 		require.Error(t, err, bad)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/budget"
 	"github.com/zoidfs/zoidfs/fs"
 	"github.com/zoidfs/zoidfs/internal/consistency"
 )
@@ -126,6 +127,9 @@ func parseCache(s string, least int64) (int64, error) {
 	n, err := parseSize(s)
 	if err != nil || n < least {
 		return 0, fmt.Errorf("%q is not a size of at least %s, such as 1G", s, sizeText(least))
+	}
+	if most := budget.Limit() >> 20 << 20; n > most {
+		return 0, fmt.Errorf("%q is more memory than there is for this process, %s", s, sizeText(most))
 	}
 	return n, nil
 }

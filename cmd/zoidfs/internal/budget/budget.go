@@ -25,20 +25,20 @@ const (
 
 // Mount is the budget of each of n mounts on this machine: a sixteenth of its
 // memory for all, but fs.DefaultCache at least.
-func Mount(n int) int64 { return share(limit(), 16*n, fs.DefaultCache, maxMount) }
+func Mount(n int) int64 { return share(Limit(), 16*n, fs.DefaultCache, maxMount) }
 
 // ION is the budget of each of n I/O nodes on this machine: an eighth of its
 // memory for all, but ionserver.DefaultCache at least.
-func ION(n int) int64 { return share(limit(), 8*n, ionserver.DefaultCache, maxION) }
+func ION(n int) int64 { return share(Limit(), 8*n, ionserver.DefaultCache, maxION) }
 
 // share is a part of limit in whole MiB, from least to most.
 func share(limit int64, part int, least, most int64) int64 {
 	return max(least, min(limit/int64(max(part, 1)), most)>>20<<20)
 }
 
-// limit is how many bytes this process may use: what the machine has, or the
+// Limit is how many bytes this process may use: what the machine has, or the
 // least that one of its control groups allows.
-func limit() int64 {
+func Limit() int64 {
 	n := int64(math.MaxInt64)
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {

@@ -11,7 +11,8 @@ import (
 )
 
 // TestAdvise watches real programs on two mounts whose needs are known: SQLite
-// locks what it shares. HDF5 writes fill values of chunks and the chunks from
+// locks what it shares, but for the header, which it reads when it opens a database and may
+// meet while another process writes it. HDF5 writes fill values of chunks and the chunks from
 // different ranks without a sync between. PnetCDF syncs and opens nothing anew;
 // by chance a sieving read may meet a neighbour's write.
 func TestAdvise(t *testing.T) {
@@ -34,7 +35,7 @@ func TestAdvise(t *testing.T) {
 		run  func(t *testing.T, r *rig)
 		want []consistency.Mode
 	}{
-		{"sqlite", "db", programSqlite, []consistency.Mode{consistency.Strong}},
+		{"sqlite", "db", programSqlite, []consistency.Mode{consistency.Commit, consistency.Strong}},
 		{"HDF5", "f.h5", func(t *testing.T, r *rig) { mpiHDF5(t, r, lib("mpich"), consistency.Strong) }, []consistency.Mode{consistency.Strong}},
 		{"PnetCDF", "f.nc", func(t *testing.T, r *rig) { mpiPnetCDF(t, r, lib("openmpi with romio"), consistency.Strong) }, []consistency.Mode{consistency.Commit, consistency.Strong}},
 	} {

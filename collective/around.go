@@ -29,23 +29,15 @@ func (p *Pattern) Dense(e extent.Extent) bool {
 		return true
 	}
 	at := e.Off / RegionSize
-	if r := p.region(at); r != nil && r.n >= densePieces && r.compact() {
+	if r := p.regions.look(at); r != nil && r.n >= densePieces && r.compact() {
 		return true
 	}
 	for _, i := range [...]int64{at - 1, at + 1} {
-		if r := p.region(i); r != nil && r.n >= densePieces && r.used() >= denseUse {
+		if r := p.regions.look(i); r != nil && r.n >= densePieces && r.used() >= denseUse {
 			return true
 		}
 	}
 	return false
-}
-
-// region is what is known of a region, or nil.
-func (p *Pattern) region(index int64) *region {
-	if at, ok := p.regions[index]; ok {
-		return at.Value.(*region)
-	}
-	return nil
 }
 
 // compact reports whether what was used of the region lies close together.

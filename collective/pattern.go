@@ -2,7 +2,6 @@ package collective
 
 import (
 	"cmp"
-	"container/list"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -27,15 +26,13 @@ const (
 // is not safe for concurrent use.
 type Pattern struct {
 	sequences recent[uint64, sequence]
-	regions   map[int64]*list.Element
-	order     list.List // of *region, the last used first
+	regions   recent[int64, region] // by index; Add forgets them
 	seen      int
 	used      ratio // of the regions that are done with
 }
 
 // region is a part of a file.
 type region struct {
-	index   int64
 	n       int    // accesses
 	bytes   int64  // of all of them, also if they overlap
 	touched uint64 // a bit a granule
@@ -64,43 +61,24 @@ func (p *Pattern) Add(who uint64, e extent.Extent) {
 	for i := max(e.Off/RegionSize, last-maxRegions+1); i <= last; i++ { // of a huge access the end says enough
 		p.touch(i, e.Intersect(extent.Extent{Off: i * RegionSize, Len: RegionSize}))
 	}
-	for e := p.order.Back(); e != nil; e = p.order.Back() {
-		r := e.Value.(*region)
-		if p.order.Len() <= maxRegions && p.seen-r.last < regionAge {
+	for e := p.regions.order.Back(); e != nil; e = p.regions.order.Back() {
+		r := e.Value.(*named[int64, region])
+		if p.regions.order.Len() <= maxRegions && p.seen-r.value.last < regionAge {
 			break
 		}
-		p.used.add(r.used())
-		delete(p.regions, r.index)
-		p.order.Remove(e)
+		p.used.add(r.value.used())
+		p.regions.remove(r.name)
 	}
 }
 
 func (p *Pattern) touch(index int64, e extent.Extent) {
-	r := p.recentRegion(index)
+	r := p.regions.limit(2 * maxRegions).get(index)
 	r.last = p.seen
 	r.n++
 	r.bytes += e.Len
 	const size = RegionSize / granules
 	first, last := e.Off%RegionSize/size, (e.Off%RegionSize+e.Len-1)/size
 	r.touched |= ^uint64(0) << first & (^uint64(0) >> (granules - 1 - last))
-}
-
-// recentRegion is the region of that index, made if it is not there, as the one
-// used last.
-func (p *Pattern) recentRegion(index int64) *region {
-	if at := p.order.Front(); at != nil && at.Value.(*region).index == index {
-		return at.Value.(*region) // as most often
-	}
-	at, ok := p.regions[index]
-	if !ok {
-		if p.regions == nil {
-			p.regions = make(map[int64]*list.Element)
-		}
-		at = p.order.PushFront(&region{index: index})
-		p.regions[index] = at
-	}
-	p.order.MoveToFront(at)
-	return at.Value.(*region)
 }
 
 // used is which share of the region was used, at most.

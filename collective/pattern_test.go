@@ -62,7 +62,7 @@ func TestUseIsLearned(t *testing.T) {
 	require.Equal(t, Random, dense.Shape().Form)
 	require.InDelta(t, 1, dense.Use(), 0.01)
 	require.Less(t, sparse.Use(), 0.01)
-	require.LessOrEqual(t, len(sparse.regions), maxRegions)
+	require.LessOrEqual(t, sparse.regions.order.Len(), maxRegions)
 }
 
 // TestManyReadOneHeader: a few bytes that all read are not a dense file.
@@ -83,7 +83,7 @@ func TestPatternTakesAnything(t *testing.T) {
 		n := min(r.Int64()>>r.IntN(63), math.MaxInt64-off)
 		p.Add(r.Uint64N(400), ext(off, n))
 		require.LessOrEqual(t, p.Use(), 1.0)
-		require.LessOrEqual(t, len(p.regions), maxRegions)
+		require.LessOrEqual(t, p.regions.order.Len(), maxRegions)
 		require.LessOrEqual(t, p.sequences.order.Len(), maxSequences)
 		p.Shape()
 	}

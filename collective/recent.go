@@ -46,6 +46,15 @@ func (r *recent[N, V]) get(name N) *V {
 	return &n.value
 }
 
+// look returns the value of name, nil if there is none, without making it the last
+// used.
+func (r *recent[N, V]) look(name N) *V {
+	if e, ok := r.byName[name]; ok {
+		return &e.Value.(*named[N, V]).value
+	}
+	return nil
+}
+
 // remove forgets name.
 func (r *recent[N, V]) remove(name N) {
 	if e, ok := r.byName[name]; ok {

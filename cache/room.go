@@ -118,14 +118,3 @@ func (s *Store) giveBack(blocks []*block, rights int) {
 		s.mu.Unlock()
 	}
 }
-
-// Spare evicts clean blocks until there is memory for n bytes that are fetched
-// ahead, or none is left to be evicted.
-func (s *Store) Spare(n int64) {
-	s.mu.Lock()
-	short := int((n+s.size-1)/s.size) - len(s.free)
-	s.mu.Unlock()
-	if short > 0 {
-		s.reclaim(short)
-	}
-}

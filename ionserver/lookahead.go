@@ -111,7 +111,6 @@ func (o *owner) fetchAhead(ctx context.Context, f *ownedFile, fetch *collective.
 		return
 	}
 	defer hold.Release()
-	o.store.Spare(extent.Total(exts))
 	if v, err := f.data.Read(ctx, exts, o.fetch(f, m)); err == nil {
 		v.Release()
 	}

@@ -114,6 +114,17 @@ func (o *owner) get(handle uint64) *ownedFile {
 	return f
 }
 
+// known is the file, to be put back, or nil if nothing is known of it.
+func (o *owner) known(handle uint64) *ownedFile {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f := o.files[handle]
+	if f != nil {
+		f.refs++
+	}
+	return f
+}
+
 func (o *owner) put(f *ownedFile) {
 	o.mu.Lock()
 	if f.refs--; f.refs > 0 {
@@ -146,14 +157,10 @@ func (o *owner) all() (out []*ownedFile) {
 // waits until none of it is on its way: a write could give a stuffed file datafiles
 // that nobody would remove. None begins before resume is called.
 func (o *owner) abandon(w waiter, ctx context.Context, handle uint64) (resume func(), err error) {
-	o.mu.Lock()
-	f := o.files[handle]
+	f := o.known(handle)
 	if f == nil {
-		o.mu.Unlock()
 		return func() {}, nil
 	}
-	f.refs++
-	o.mu.Unlock()
 	leave, err := f.takeBack(w, ctx)
 	if err != nil {
 		o.put(f)
@@ -166,14 +173,12 @@ func (o *owner) abandon(w waiter, ctx context.Context, handle uint64) (resume fu
 // forget drops what is known of a file that was destroyed: its handle may come
 // to name another one.
 func (o *owner) forget(handle uint64) {
-	o.mu.Lock()
-	f := o.files[handle]
+	f := o.known(handle)
 	if f == nil {
-		o.mu.Unlock()
 		return
 	}
+	o.mu.Lock()
 	f.gone = true
-	f.refs++
 	o.mu.Unlock()
 	f.data.Discard(extent.ToEnd(0))
 	o.forgotten(f)

@@ -291,7 +291,7 @@ func (st *stream) peerHello(r *rpc.Request) (*rpc.Frame, error) {
 		return nil, err
 	}
 	s := st.srv
-	theirs := view{m.View.GetEpoch(), m.View.GetMembers(), m.View.GetDomainSize()}
+	theirs := viewOf(m.View)
 	ours := view{s.epoch, s.opt.Peers, s.opt.DomainSize}
 	switch {
 	case m.Version != protocolVersion:

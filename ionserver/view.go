@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
+	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 )
 
 // view is the set of I/O nodes that serve one file system, and under which
@@ -21,6 +22,9 @@ type view struct {
 	members    []string // in the order of the configuration
 	domainSize int64    // bytes
 }
+
+// viewOf is the view of a message, the zero one of nil.
+func viewOf(m *ionpb.View) view { return view{m.GetEpoch(), m.GetMembers(), m.GetDomainSize()} }
 
 // sameNodes reports whether v and w place every byte alike.
 func (v view) sameNodes(w view) bool {

@@ -194,8 +194,7 @@ func (s *Server) firstServing(ctx context.Context, addrs []string, ours view) *i
 	for i, addr := range addrs {
 		wg.Go(func() {
 			r, err := rpc.Status(ctx, addr, rpc.Options{})
-			v := view{members: r.GetView().GetMembers(), domainSize: r.GetView().GetDomainSize()}
-			if err == nil && r.Refusing == "" && !v.sameNodes(ours) {
+			if err == nil && r.Refusing == "" && !viewOf(r.View).sameNodes(ours) {
 				answers[i] = r
 			}
 		})

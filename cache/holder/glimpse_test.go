@@ -66,3 +66,43 @@ func TestOldEndIsAskedAgain(t *testing.T) {
 		})
 	}
 }
+
+// growing is the Attrs of a mount that knows a size until the file grows, which it
+// does as soon as a read has looked at the size for the last time.
+type growing struct {
+	unknown
+	size  int64
+	looks int
+	grow  func()
+}
+
+func (g *growing) Size(uint64) (size int64, ok bool) {
+	g.looks++
+	if g.looks > 2 {
+		return 0, false
+	}
+	if g.looks == 2 {
+		g.grow()
+	}
+	return g.size, true
+}
+
+// TestReadOfWhatGrows: a read that meets a write over the end of the file sees all
+// of it or nothing, not its bytes up to where the file ended.
+func TestReadOfWhatGrows(t *testing.T) {
+	r := newRig(t, ionserver.Options{})
+	p, q := r.nodes()
+	for name, n := range map[string]*node{"on this node": p, "on another one": q} {
+		t.Run(name, func(t *testing.T) {
+			h := p.file()
+			x, w := p.open(h, consistency.Strong, rw), n.open(h, consistency.Strong, rw)
+			defer x.close()
+			defer w.close()
+			before, after := strings.Repeat("a", 7), strings.Repeat("b", 100)
+			x.write(0, before)
+			p.held.attrs = &growing{size: 7, grow: func() { w.write(0, after) }}
+			defer func() { p.held.attrs = unknown{} }()
+			require.Contains(t, []string{before, after}, x.read(0, 100))
+		})
+	}
+}

@@ -102,12 +102,28 @@ func (h *Handle) recalls() bool {
 
 // read reads what is published of e, and what this node has written. It says
 // whether more was fetched because the ranks of the node read densely.
+//
+// The bytes and the end of the file must be of one moment. So where the end was
+// another one when the bytes were there, all of e is read: then the owner tells
+// the end with the bytes.
 func (h *Handle) read(ctx context.Context, e extent.Extent) (out *Bytes, dense bool, err error) {
+	short := h.file.cut(e)
+	if short.Empty() {
+		return new(Bytes), false, nil
+	}
+	out, dense, err = h.readAll(ctx, short)
+	if err == nil && short != e && h.file.cut(e) != short {
+		out.Release()
+		return h.readAll(ctx, e)
+	}
+	return out, dense, err
+}
+
+// readAll is read of what may reach behind the end of the file only if the node
+// does not know that.
+func (h *Handle) readAll(ctx context.Context, e extent.Extent) (out *Bytes, dense bool, err error) {
 	f := h.file
 	out = new(Bytes)
-	if e = f.cut(e); e.Empty() {
-		return out, false, nil
-	}
 	hold, err := f.order.Lock(ctx, e, false)
 	if err != nil {
 		return nil, false, err

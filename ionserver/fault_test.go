@@ -303,3 +303,22 @@ func TestRevokedBytesComeFirst(t *testing.T) {
 	require.NoError(t, b.truncate(h, 2))
 	b.reads(h, 0, "ne")
 }
+
+// TestReplayGivesWayToWhatWasKeptBack: bytes that were kept back are later than all
+// that was written there, also if an older write is replayed after them.
+func TestReplayGivesWayToWhatWasKeptBack(t *testing.T) {
+	s := startSystem(t, 1, 2, lazy)
+	a, b := s.mount(t), s.mount(t)
+	h := a.file(a.root, "f")
+	stamp := b.put(h, 0, "bbbbbbbb", 0).Off
+	require.NotZero(t, a.put(h, 20, "a", leaseWrite).Flags&leaseWrite)
+	s.crash(0)
+	s.restart(0, lazy)
+	a.resume(0, true)
+	b.resume(0, true)
+	require.NoError(t, a.write(h, 2, []byte("AA"), uint32(ionpb.Flag_RECALLED)))
+	a.reclaimed(0)
+	b.replay(h, 0, "bbbbbbbb", stamp, false)
+	b.reclaimed(0)
+	b.reads(h, 0, "bbAAbbbb")
+}

@@ -53,6 +53,9 @@ func (c *call) write() (reply *rpc.Frame, err error) {
 	}
 	defer release()
 	reply, err = c.put(f, s, data)
+	if err == nil && c.srv.inGrace(c.came) { // kept back, and so later than what mounts replay
+		f.supersede(s.exts)
+	}
 	c.guard(f, s, true, reply)
 	return reply, err
 }

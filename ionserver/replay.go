@@ -1,6 +1,7 @@
 package ionserver
 
 import (
+	"math"
 	"slices"
 	"syscall"
 	"time"
@@ -123,6 +124,18 @@ func (c *call) replay() (*rpc.Frame, error) {
 	f.stamp = max(f.stamp, m.Stamp) // not before the bytes are there: a write-back tells that up to it they are stable
 	f.unstable.add(c.sess.id, m.Stamp)
 	return okay(nil)
+}
+
+// supersede has whatever is replayed of exts from now on give way to what is there.
+func (f *ownedFile) supersede(exts []extent.Extent) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.replayed == nil {
+		f.replayed = new(replayed)
+	}
+	for _, e := range exts {
+		f.replayed.Admit(e, math.MaxInt64, false)
+	}
 }
 
 // replayPart writes what of ext has no later value than pieces, which m is about.

@@ -191,7 +191,7 @@ func TestRestartedNodeIsToldWhatWeHold(t *testing.T) {
 		require.Equal(t, map[uint64]int{h: 2}, s.opens)
 		require.Equal(t, lockTable{{Owner: s.id<<8 | 5, Start: 10, End: toEOF, Type: ionpb.LockType_WRITE_LOCK}}, n.locks[h])
 	}
-	require.Eventually(t, func() bool { return c.Sessions()[i].Up }, time.Second, time.Millisecond)
+	until(t, func() bool { return c.Sessions()[i].Up })
 }
 
 // TestUnlinkOverARestart: the I/O node unlinks, dies before it answers, and
@@ -207,7 +207,7 @@ func TestUnlinkOverARestart(t *testing.T) {
 		r.ions[0].mute.Store(true)
 		before, done := r.applied(op), make(chan error, 1)
 		go func() { done <- call() }()
-		require.Eventually(t, func() bool { return r.applied(op) > before }, 5*time.Second, time.Millisecond)
+		until(t, func() bool { return r.applied(op) > before })
 		r.stop(0)
 		r.start(0)
 		return <-done
@@ -248,13 +248,13 @@ func TestCreateOpen(t *testing.T) {
 		r.stop(i)
 		r.start(i)
 	}
-	require.Eventually(t, func() bool { return r.opens() == files }, 5*time.Second, time.Millisecond)
+	until(t, func() bool { return r.opens() == files })
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = c.CreateOpen(ctx, 1, "unwanted", 0o644, 0, 0)
 	require.ErrorIs(t, err, syscall.EINTR)
-	require.Eventually(t, func() bool { return r.applied(ionpb.Op_CLOSE) == 1 }, 5*time.Second, time.Millisecond)
+	until(t, func() bool { return r.applied(ionpb.Op_CLOSE) == 1 })
 	require.Equal(t, files, r.opens())
 }
 
@@ -287,7 +287,7 @@ func TestForgottenMeanwhile(t *testing.T) {
 	old := &link{id: c.current.Load().sessions[0].lastID() - 1}
 	create := request{frame: rpc.Frame{Op: ionpb.Op_CREATE, Handle: 1}, granted: func(*rpc.Frame) uint64 { return c.openedLocked(77) }}
 	c.note(c.current.Load().sessions[0], old, create, nil)
-	require.Eventually(t, func() bool { return r.opens() == 1 }, 5*time.Second, time.Millisecond)
+	until(t, func() bool { return r.opens() == 1 })
 }
 
 func TestCancelWhileTheNodeIsAway(t *testing.T) {
@@ -317,7 +317,7 @@ func TestCancelWhileTheNodeIsAway(t *testing.T) {
 	require.NoError(t, err)
 	// What was cancelled leaves nothing behind.
 	n := r.ions[0]
-	require.Eventually(t, func() bool {
+	until(t, func() bool {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		for _, s := range n.sessions {
@@ -326,7 +326,7 @@ func TestCancelWhileTheNodeIsAway(t *testing.T) {
 			}
 		}
 		return len(n.locks[77]) == 0 && len(n.waiting) == 0
-	}, 5*time.Second, 5*time.Millisecond)
+	})
 }
 
 func TestLockWaitsAndIsCancelled(t *testing.T) {
@@ -418,7 +418,7 @@ func TestNewView(t *testing.T) {
 	require.EqualValues(t, len(p), n)
 	require.EqualValues(t, 2, c.View().Epoch)
 	require.Len(t, c.Sessions(), 2)
-	require.Eventually(t, func() bool {
+	until(t, func() bool {
 		place := c.current.Load().place
 		for h := uint64(1); h <= 20; h++ {
 			i := r.ions[place.Home(h)]
@@ -433,9 +433,9 @@ func TestNewView(t *testing.T) {
 			}
 		}
 		return true
-	}, 5*time.Second, 5*time.Millisecond)
+	})
 	gone := "lost false"
-	require.Eventually(t, func() bool { return slices.Contains(d.take(), gone) }, 5*time.Second, 5*time.Millisecond)
+	until(t, func() bool { return slices.Contains(d.take(), gone) })
 }
 
 // TestCloseEndsWhatWaits: calls under way get an error, sessions end.
@@ -446,7 +446,8 @@ func TestCloseEndsWhatWaits(t *testing.T) {
 	i := r.homeOf(c, 77)
 	_, err = c.Open(t.Context(), 77, 0, false)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return c.Sessions()[1-i].Up }, time.Second, time.Millisecond)
+	until(t, func() bool { return c.Sessions()[1-i].Up })
+	session := c.Sessions()[1-i].ID
 	r.stop(i)
 	got := make(chan error, 1)
 	go func() {
@@ -454,7 +455,7 @@ func TestCloseEndsWhatWaits(t *testing.T) {
 		got <- err
 	}()
 	time.Sleep(20 * time.Millisecond)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	require.NoError(t, c.Close(ctx))
 	require.Equal(t, syscall.ESHUTDOWN, errno.Of(<-got))
@@ -465,5 +466,5 @@ func TestCloseEndsWhatWaits(t *testing.T) {
 	other := r.ions[1-i]
 	other.mu.Lock()
 	defer other.mu.Unlock()
-	require.Empty(t, other.sessions, "the other one was told goodbye")
+	require.NotContains(t, other.sessions, session, "the other one was told goodbye")
 }

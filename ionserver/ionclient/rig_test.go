@@ -496,11 +496,17 @@ func (r *rig) dial(t *testing.T) *Client {
 	c, err := Dial(t.Context(), Options{Addrs: r.view.Members[:1], DataConns: 2})
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		require.NoError(t, c.Close(ctx))
 	})
 	return c
+}
+
+// until waits for something that comes to pass in its time.
+func until(t *testing.T, ok func() bool) {
+	t.Helper()
+	require.Eventually(t, ok, 30*time.Second, time.Millisecond)
 }
 
 func (r *rig) applied(op ionpb.Op) int {

@@ -316,13 +316,19 @@ func (s *session) ping(ctx context.Context, l *link) error {
 
 // bye ends the session on the I/O node, if that is quickly done.
 func (s *session) bye(l *link) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
 	s.mu.Lock()
 	id := s.ids.next(false)
 	s.mu.Unlock()
-	if _, err := l.control.Call(ctx, &rpc.Frame{ID: id, Op: ionpb.Op_BYE}); err != nil {
-		s.c.log.Debug("no answer to a goodbye", "addr", s.addr, "err", err)
+	s.c.bye(l.control, s.addr, id)
+}
+
+// bye ends the session of a connection, by the request with this id, also when
+// the client is closed meanwhile.
+func (c *Client) bye(conn *rpc.Conn, addr string, id uint64) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if _, err := conn.Call(ctx, &rpc.Frame{ID: id, Op: ionpb.Op_BYE}); err != nil {
+		c.log.Debug("no answer to a goodbye", "addr", addr, "err", err)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
-	"github.com/zoidfs/zoidfs/ionserver/rpc"
 )
 
 // placed is a view with what follows from it. It never changes.
@@ -78,9 +77,7 @@ func (c *Client) askView(ctx context.Context, addr string) (*ionpb.View, error) 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", addr, err)
 	}
-	if _, err := conn.Call(ctx, &rpc.Frame{ID: 1<<63 | 2, Op: ionpb.Op_BYE}); err != nil {
-		c.log.Debug("no answer to a goodbye", "addr", addr, "err", err)
-	}
+	c.bye(conn, addr, 1<<63|2)
 	if len(resp.View.GetMembers()) == 0 {
 		return nil, errno.Wrap("ionclient.Dial", syscall.EPROTO, fmt.Errorf("%s has a view without I/O nodes", addr))
 	}

@@ -19,7 +19,7 @@ import (
 
 // patient is an I/O node that writes nothing back for its age, and ends no session
 // for its silence, however slow the machine is.
-func patient(_ int, o *Options) { o.WriteBack, o.Lease = time.Hour, time.Hour }
+func patient(_ int, o *Options) { o.WriteBack = time.Hour }
 
 // asked is how many requests of a kind all nodes have sent to PVFS2 servers.
 func (s *system) asked(kind string) (n int64) {

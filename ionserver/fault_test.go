@@ -14,7 +14,7 @@ import (
 
 // lazy makes an I/O node that writes nothing back of its own accord.
 func lazy(_ int, o *Options) {
-	o.WriteBack, o.Persist, o.Drain, o.Lease = time.Hour, time.Hour, 200*time.Millisecond, 5*time.Second
+	o.WriteBack, o.Persist, o.Drain = time.Hour, time.Hour, 200*time.Millisecond
 }
 
 // sealedLips has m hear callbacks but not answer those of this op.
@@ -221,7 +221,7 @@ func TestGraceEndsWithTheLastMount(t *testing.T) {
 	require.NoError(t, r.err)
 	require.Equal(t, "new", string(r.data))
 	require.NoError(t, <-wrote)
-	require.Less(t, time.Since(begin), 4*time.Second, "the lease is longer")
+	require.Less(t, time.Since(begin), 30*time.Second, "the lease is longer")
 	_, err := a.call(t.Context(), 0, rpc.Frame{Op: ionpb.Op_REPLAY, Handle: h, Data: rpc.Static([]byte("x"))}, &ionpb.ReplayReq{Stamp: stamp}, nil)
 	require.ErrorIs(t, err, syscall.ESTALE, "too late")
 }
@@ -250,7 +250,7 @@ func TestOnlookersAreNotWaitedFor(t *testing.T) {
 	b.replay(h, 0, "b", stamp, false)
 	b.reclaimed(0)
 	s.mount(t).reads(h, 0, "b")
-	require.Less(t, time.Since(begin), 4*time.Second, "none of b's earlier sessions is waited for")
+	require.Less(t, time.Since(begin), 30*time.Second, "none of b's earlier sessions is waited for")
 }
 
 // TestRevokeOfASilentMount: it ends with the session, and not later.
@@ -260,15 +260,15 @@ func TestRevokeOfASilentMount(t *testing.T) {
 		lazy(i, o)
 		o.Lease = lease
 	})
-	a, b := s.mount(t), s.mount(t)
-	stop := b.pingAll()
-	defer stop()
+	a, b := s.mount(t), s.alive(t)
+	silent := a.pingAll()
 	h := a.file(a.root, "f")
 	require.NotZero(t, a.put(h, 0, "a", leaseWrite).Flags&leaseWrite)
 	a.sealedLips(ionpb.Op_REVOKE)
 	// a pings no more: its session ends within a lease and a fifth, and then
 	// the fence of a truncation, a read and a write get on.
 	begin := time.Now()
+	silent()
 	done := make(chan error, 2)
 	go func() { done <- b.truncate(h, 0) }()
 	go func() { done <- b.write(h, 10, []byte("b"), 0) }()

@@ -81,7 +81,8 @@ func (s *system) start(i int, l net.Listener, edit func(i int, o *Options)) {
 	s.t.Helper()
 	client, err := pvfs.Dial(context.Background(), s.pvfs.URL(), pvfs.Options{Timeout: 20 * time.Second})
 	require.NoError(s.t, err)
-	o := Options{PVFS: client, Listener: l, Peers: s.addrs, Self: s.addrs[i], DomainSize: s.domain, Logger: testLogger(s.t)}
+	// Mounts of tests do not ping: without another lease none ends on a machine that is busy.
+	o := Options{PVFS: client, Listener: l, Peers: s.addrs, Self: s.addrs[i], DomainSize: s.domain, Lease: time.Hour, Logger: testLogger(s.t)}
 	if edit != nil {
 		edit(i, &o)
 	}

@@ -115,11 +115,12 @@ func TestTruncateRecalls(t *testing.T) {
 
 // TestHolderDies: what a dead mount held is gone.
 func TestHolderDies(t *testing.T) {
-	s := startSystem(t, 1, 1, func(_ int, o *Options) { o.Lease = 400 * time.Millisecond })
-	a, b := s.mount(t), s.mount(t)
-	defer b.pingAll()()
+	s := startSystem(t, 1, 1, func(_ int, o *Options) { o.Lease = time.Second })
+	a, b := s.mount(t), s.alive(t)
+	silent := a.pingAll()
 	h := b.file(b.root, "f")
 	require.NoError(t, a.hold(h))
+	silent()
 	a.close()
 	require.True(t, b.recall(h))
 	require.True(t, b.statLeased(h).Quiet)

@@ -1,9 +1,12 @@
 package ionserver
 
 import (
+	"context"
 	"errors"
 	"math"
+	"slices"
 	"syscall"
+	"time"
 
 	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/internal/extent"
@@ -38,18 +41,18 @@ func (c *call) append() (*rpc.Frame, error) {
 	if err := h.checkUnsealed(c.ctx, c.Handle); err != nil {
 		return nil, err
 	}
-	var off int64
-	var n int64
-	for done := false; !done; {
-		size, err := c.size()
-		if err != nil {
+	r := &record{call: c}
+	if err := r.begin(); err != nil {
+		return nil, err
+	}
+	for {
+		if n, done, err := r.try(); err != nil {
 			return nil, err
-		}
-		if off, n, done, err = c.appendAt(size); err != nil {
-			return nil, err
+		} else if done {
+			h.appended(c.Handle, r.at+n)
+			return &rpc.Frame{Off: r.at, Len: n}, nil
 		}
 	}
-	return &rpc.Frame{Off: off, Len: n}, nil
 }
 
 // size is that of the file with everything that was written when the call
@@ -72,69 +75,176 @@ func (c *call) size() (int64, error) {
 	return a.Size, nil
 }
 
-// appendAt writes the call's data at size, if that is still the size once
-// nobody else can write there; else done is false.
-func (c *call) appendAt(size int64) (off, n int64, done bool, err error) {
-	s := c.srv
-	total := int64(c.Data.Len())
-	if total > math.MaxInt64-size {
-		return 0, 0, false, errno.New("ionserver.append", syscall.EFBIG)
-	}
-	type part struct {
-		ext   extent.Extent
-		owner int
-		token *token
-	}
-	var parts []part
-	defer func() {
-		for _, p := range parts {
-			if p.token != nil {
-				_ = c.wait(func() error { p.token.release(); return nil })
-			}
+// placeWait is how long a mount may take to hear of the place of its record. It
+// answers at once, so one that does not is away, and may ask twice if this node dies too.
+const placeWait = time.Second
+
+// record is an APPEND at work. Once its place is fixed it is written there and
+// nowhere else, however often: when a stream breaks it is not known what of it has
+// been written, and no more so when this node has died meanwhile, and the mount has
+// come back with the place that it was told.
+type record struct {
+	*call
+	at    int64
+	fixed bool
+	parts []part // whose fences are held, in order
+}
+
+// part is what of a record one owner has.
+type part struct {
+	ext     extent.Extent
+	token   *token // nil: this node is the owner
+	release func()
+}
+
+// begin finds a place: that which an earlier life has told, as long as nobody else
+// can have appended since; else what may be the end of the file.
+func (r *record) begin() (err error) {
+	if r.Flags&uint32(ionpb.Flag_PLACED) == 0 {
+		if r.at = r.srv.home.tail(r.Handle); r.at == 0 {
+			r.at, err = r.size()
 		}
-	}()
-	for _, ext := range s.placement.Split(extent.Extent{Off: size, Len: total}) {
-		p := part{ext: ext, owner: s.placement.Owner(c.Handle, ext.Off)}
-		if p.owner == s.self {
-			release, err := s.owner.fence(c, c.ctx, fencing{handle: c.Handle, ext: ext})
-			if err != nil {
-				return 0, 0, false, err
-			}
-			defer release()
-		} else if err := c.wait(func() (err error) {
-			p.token, err = s.peers[p.owner].take(c.ctx, rpc.Frame{Op: ionpb.Op_FENCE, Handle: c.Handle, Off: ext.Off, Len: ext.Len}, nil)
+		return err
+	}
+	if !r.srv.inGrace(time.Now()) {
+		return errno.New("ionserver.append: too late", syscall.ESTALE)
+	}
+	r.at, r.fixed = r.Off, true
+	return nil
+}
+
+// try writes the record at its place. If that is not fixed yet, it becomes so if it
+// is the end of the file now that nobody else can write there. Not done means once
+// more.
+func (r *record) try() (n int64, done bool, err error) {
+	defer r.unfence()
+	if err := r.fence(); err != nil {
+		return 0, false, err
+	}
+	if !r.fixed {
+		if done, err := r.fix(); !done {
+			return 0, false, err
+		}
+	}
+	n, err = r.write()
+	switch {
+	case errors.Is(err, rpc.ErrBroken):
+		return 0, false, nil // the fence is gone with the stream
+	case n > 0:
+		r.srv.home.touched(r.Handle)
+		return n, true, nil // an error behind what was written shows at the next try
+	}
+	return 0, err == nil, err
+}
+
+// fix looks whether the place is right, and has the mount know it. The caller holds
+// the fences.
+func (r *record) fix() (done bool, err error) {
+	size, err := r.size()
+	if err != nil {
+		return false, err
+	}
+	if size != r.at {
+		r.at = size
+		return false, nil
+	}
+	if err := r.tellPlace(); err != nil {
+		return false, err
+	}
+	r.fixed = true
+	return true, nil
+}
+
+// tail is where the last append to a file ended; 0 if that is not known.
+func (h *home) tail(handle uint64) int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.inodes[handle]; i != nil {
+		return i.tail
+	}
+	return 0
+}
+
+// appended takes note of where an append ended, while the file is of interest.
+func (h *home) appended(handle uint64, end int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.inodes[handle]; i != nil {
+		i.tail = end
+	}
+}
+
+// fence keeps others out of where the record goes. In the grace it waits for owners
+// no longer than that lasts: a mount is not to wait for them before it has reclaimed.
+func (r *record) fence() error {
+	s, total := r.srv, int64(r.Data.Len())
+	if total > math.MaxInt64-r.at {
+		return errno.New("ionserver.append", syscall.EFBIG)
+	}
+	ctx := r.ctx
+	if r.Flags&uint32(ionpb.Flag_PLACED) != 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, s.grace.end)
+		defer cancel()
+	}
+	for _, ext := range s.placement.Split(extent.Extent{Off: r.at, Len: total}) {
+		p := part{ext: ext}
+		var err error
+		if at := s.placement.Owner(r.Handle, ext.Off); at == s.self {
+			p.release, err = s.owner.fence(r.call, ctx, fencing{handle: r.Handle, ext: ext})
+		} else {
+			err = r.wait(func() (err error) {
+				p.token, err = s.peers[at].take(ctx, rpc.Frame{Op: ionpb.Op_FENCE, Handle: r.Handle, Off: ext.Off, Len: ext.Len}, nil)
+				return err
+			})
+			p.release = func() { _ = r.wait(func() error { p.token.release(); return nil }) }
+		}
+		if err != nil {
 			return err
-		}); err != nil {
-			return 0, 0, false, err
 		}
-		parts = append(parts, p)
+		r.parts = append(r.parts, p)
 	}
-	if now, err := c.size(); err != nil || now != size {
-		return 0, 0, false, err
+	return nil
+}
+
+func (r *record) unfence() {
+	for _, p := range slices.Backward(r.parts) {
+		p.release()
 	}
-	pieces := c.Data.Append(nil)
-	for _, p := range parts {
+	r.parts = nil
+}
+
+// tellPlace has the mount know where its record goes before anything of it is there,
+// so that it is not written twice if this node dies before the mount has its answer.
+func (r *record) tellPlace() error {
+	f := &rpc.Frame{Op: ionpb.Op_PLACE, Handle: r.Handle, Off: r.at}
+	f.Encode(&ionpb.PlaceReq{Id: r.ID})
+	return r.wait(func() error {
+		ctx, cancel := context.WithTimeout(r.ctx, placeWait)
+		defer cancel()
+		_, _ = r.sess.push(ctx, f)
+		return r.ctx.Err()
+	})
+}
+
+// write writes the record within its fences, through to the PVFS2 servers.
+func (r *record) write() (n int64, err error) {
+	pieces := r.Data.Append(nil)
+	for _, p := range r.parts {
 		head := takePieces(&pieces, p.ext.Len)
 		var m int64
 		if p.token == nil {
-			m, err = s.owner.writeFenced(c, c.ctx, c.Handle, p.ext.Off, head, c.Flags)
+			m, err = r.srv.owner.writeFenced(r.call, r.ctx, r.Handle, p.ext.Off, head, r.Flags)
 		} else {
-			s.owner.spreads(c.Handle)
-			m, err = c.writeAt(p.token, p.ext.Off, head)
+			r.srv.owner.spreads(r.Handle)
+			m, err = r.writeAt(p.token, p.ext.Off, head)
 		}
 		n += m
 		if err != nil || m < p.ext.Len {
 			break
 		}
 	}
-	if n > 0 {
-		s.home.touched(c.Handle)
-		return size, n, true, nil // an error behind what was written shows at the next try
-	}
-	if errors.Is(err, rpc.ErrBroken) {
-		return 0, 0, false, nil // the fence is gone with the stream; try again
-	}
-	return size, 0, err == nil, err
+	return n, err
 }
 
 // writeAt writes at another owner, within a fence there.

@@ -62,7 +62,7 @@
 // smaller of both sizes on, and what they have beyond the new one is forgotten;
 // so is, after a REVOKE, what mounts that have the file open keep of it.
 // Append fences the bytes where it will write, looks whether the size is still
-// the same, and writes there through their owner to the servers.
+// the same, tells the mount, and writes there through their owner to the servers.
 //
 // An owner that finds fewer bytes than a READ asks for looks whether the file
 // goes on at other owners, with a hole in between; see call.hole.
@@ -138,7 +138,7 @@
 // mounts.
 //
 // Mounts are waited for in three ways, without a place and until their session
-// ends at most. A mount answers REVOKE of what homes give, and STABLE, at once
+// ends at most. A mount answers REVOKE of what homes give, STABLE and PLACE at once
 // and without asking anybody; so any request may wait for that, with any locks
 // held. To answer REVOKE of what owners give it first writes what it kept back,
 // with RECALLED; who waits for that holds no range lock that such a WRITE needs,
@@ -174,7 +174,7 @@
 // space, if it happens between taking an entry away and destroying what it
 // named. A reply lost in a crash makes a mount ask again for what was done
 // already: it says so, IN_DOUBT, and a name that is taken may be its own work, see
-// ownWork. An append may be done twice.
+// ownWork. What it appends it was told the place of, see record.
 //
 // All exported methods are safe for concurrent use.
 //

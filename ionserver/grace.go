@@ -114,6 +114,8 @@ func (c *call) waitsForGrace() bool {
 		return false
 	case ionpb.Op_WRITE:
 		return c.Flags&uint32(ionpb.Flag_RECALLED) == 0
+	case ionpb.Op_APPEND:
+		return c.Flags&uint32(ionpb.Flag_PLACED) == 0
 	case ionpb.Op_OPEN:
 		var m ionpb.OpenReq
 		return c.Decode(&m) == nil && m.Reclaim == 0

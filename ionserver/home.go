@@ -58,6 +58,7 @@ type inode struct {
 	announce uint64              // announcements so far
 	stamps   map[int]int64       // last stamp collected from each owner
 	ends     map[int]int64       // of the bytes at each owner that PVFS2 may not show yet; none 0
+	tail     int64               // where the last append ended; 0: not known
 	seal     seal                // as far as known
 	shut     bool                // is being sealed
 	pins     int                 // who needs that it is not forgotten

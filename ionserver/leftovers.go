@@ -151,7 +151,7 @@ func (s *Server) mark(sess *session) sessionMark {
 // only looks leaves nothing that a successor of this node has to wait for.
 func (c *call) mustReclaim() bool {
 	switch c.Op {
-	case ionpb.Op_OPEN, ionpb.Op_CREATE, ionpb.Op_HOLD, ionpb.Op_LOCK, ionpb.Op_WRITE, ionpb.Op_REPLAY:
+	case ionpb.Op_OPEN, ionpb.Op_CREATE, ionpb.Op_HOLD, ionpb.Op_LOCK, ionpb.Op_WRITE, ionpb.Op_APPEND, ionpb.Op_REPLAY:
 		return true
 	}
 	return c.Flags&(dataLeases|homeLeases) != 0

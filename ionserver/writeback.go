@@ -182,8 +182,12 @@ func (o *owner) flyHome(ctx context.Context, f *ownedFile, exts []extent.Extent,
 
 // stabilise writes a file back and returns when no mount keeps bytes of it for a
 // replay: before something is done that is durable at once, and that an older
-// byte must not be replayed over.
+// byte must not be replayed over. In the grace, in which mounts are told nothing, it
+// leaves that to supersede.
 func (o *owner) stabilise(w waiter, ctx context.Context, f *ownedFile) error {
+	if o.srv.inGrace(time.Now()) {
+		return nil
+	}
 	f.mu.Lock()
 	none, stamp := f.unstable.none(), f.stamp
 	f.mu.Unlock()

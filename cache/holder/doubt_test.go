@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/zoidfs/zoidfs/collective"
+	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/ionserver"
 	"github.com/zoidfs/zoidfs/pvfs"
 )
@@ -60,4 +62,81 @@ func TestExclusiveOverACrash(t *testing.T) {
 			require.ErrorIs(t, c.call(p, c.name+" heard of"), syscall.EEXIST)
 		})
 	}
+}
+
+// TestAppendOverACrash: a record that I/O nodes had written when they were killed, and
+// before anybody heard of it, is there once.
+func TestAppendOverACrash(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		before int64 // bytes in the file; negative: before a domain of the other I/O node
+		killed func(home, owner int) []int
+	}{
+		{"its home", 10, func(home, _ int) []int { return []int{home} }},
+		{"its home and the other", 10, func(int, int) []int { return []int{0, 1} }},
+		{"the owner of its end", -13, func(_, owner int) []int { return []int{owner} }},
+		{"home and owner", -13, func(int, int) []int { return []int{0, 1} }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, ionserver.Options{Drain: 50 * time.Millisecond, Persist: 100 * time.Millisecond, Lease: 5 * time.Second})
+			p, q := r.nodes()
+			h, home, off := r.across(p)
+			if off += c.before; c.before > 0 {
+				off = c.before
+			}
+			direct, err := pvfs.Dial(t.Context(), r.pvfs.URL(), pvfs.Options{})
+			require.NoError(t, err)
+			defer direct.Close()
+			size := off + int64(len("others, the record"))
+			mine, theirs := p.open(h, consistency.Strong, syscall.O_RDWR), q.open(h, consistency.Strong, syscall.O_RDWR)
+			mine.write(off-1, ".")
+			at, n, err := theirs.Append(t.Context(), []byte("others, "), 0)
+			require.NoError(t, err)
+			require.EqualValues(t, []int64{off, 8}, []int64{at, int64(n)})
+			lost := "ecord" // what of it is sent last
+			r.servers.what.Store(&lost)
+			type result struct {
+				at  int64
+				n   int
+				err error
+			}
+			done := make(chan result, 1)
+			go func() {
+				at, n, err := mine.Append(context.Background(), []byte("the record"), 0)
+				done <- result{at, n, err}
+			}()
+			eventually(t, "it is written", func() bool {
+				a, err := direct.GetAttr(t.Context(), pvfs.Handle(h))
+				return err == nil && a.Size == size
+			})
+			killed := c.killed(home, 1-home)
+			r.kill(killed...)
+			r.servers.what.Store(nil)
+			for _, i := range killed {
+				r.restart(i)
+			}
+			after := make(chan error, 1)
+			go func() {
+				_, _, err := theirs.Append(context.Background(), []byte(" and more"), 0)
+				after <- err
+			}()
+			got := <-done
+			require.Equal(t, result{off + 8, 10, nil}, got)
+			require.NoError(t, <-after)
+			require.Equal(t, ".others, the record and more", theirs.read(off-1, 100))
+		})
+	}
+}
+
+// across makes a file whose home has a domain before off, and the other I/O node that
+// at off.
+func (r *rig) across(p *node) (h uint64, home int, off int64) {
+	r.t.Helper()
+	place, err := collective.NewPlacement(p.client.View().Members, mib)
+	require.NoError(r.t, err)
+	h = p.file()
+	home = place.Home(h)
+	for off = mib; place.Owner(h, off) == home; off += mib {
+	}
+	return h, home, off
 }

@@ -1,6 +1,7 @@
 package holder
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -48,6 +49,38 @@ type rig struct {
 	files int
 
 	nodesUp []*node
+	between wire    // between I/O nodes
+	servers swallow // between them and the PVFS2 servers
+}
+
+// swallow loses what servers answer over a connection once something was sent over it.
+type swallow struct{ what atomic.Pointer[string] }
+
+func (s *swallow) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, network, addr)
+	return &swallowed{Conn: c, by: s}, err
+}
+
+type swallowed struct {
+	net.Conn
+	by   *swallow
+	lost atomic.Bool
+}
+
+func (c *swallowed) Write(p []byte) (int, error) {
+	if what := c.by.what.Load(); what != nil && bytes.Contains(p, []byte(*what)) {
+		c.lost.Store(true)
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *swallowed) Read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p)
+		if err != nil || !c.lost.Load() {
+			return n, err
+		}
+	}
 }
 
 type ionNode struct {
@@ -83,10 +116,11 @@ func newRig(t testing.TB, opt ionserver.Options) *rig {
 }
 
 func (r *rig) start(i int, l net.Listener) {
-	client, err := pvfs.Dial(context.Background(), r.pvfs.URL(), pvfs.Options{Timeout: 20 * time.Second})
+	client, err := pvfs.Dial(context.Background(), r.pvfs.URL(), pvfs.Options{Timeout: 20 * time.Second, Dial: r.servers.dial})
 	require.NoError(r.t, err)
 	o := r.opt
 	o.PVFS, o.Listener, o.Peers, o.Self, o.DomainSize = client, l, r.peers, r.addrs[i], mib
+	o.PeerDialer = r.between.dial
 	o.Logger = testLogger(fmt.Sprint("ion", i))
 	srv, err := ionserver.New(o)
 	require.NoError(r.t, err)
@@ -107,6 +141,8 @@ func (r *rig) crash(i int) {
 // servers or a node.
 func (r *rig) kill(which ...int) {
 	r.t.Helper()
+	r.between.set(true)
+	defer r.between.set(false)
 	for _, n := range r.nodesUp {
 		n.wire.set(true)
 		defer n.wire.set(false)

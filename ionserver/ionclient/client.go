@@ -36,6 +36,7 @@ type Client struct {
 	mount    uint64 // what HelloReq.mount is
 	jobs     jobs
 	made     made
+	appends  appends
 
 	mu     sync.Mutex
 	closed bool             // guarded by mu; nothing is spawned any more

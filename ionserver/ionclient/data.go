@@ -252,26 +252,6 @@ func wrote(reply *rpc.Frame, exts []extent.Extent, done func(end, at int64, lost
 	return n, nil
 }
 
-// Append writes p at the end of the file, wherever that is when it is carried
-// out, and returns where that was; flags are as for Write. p is not touched
-// after the return. At most rpc.MaxData bytes are appended in one piece: of
-// more, n bytes are, and the caller goes on.
-func (c *Client) Append(ctx context.Context, h uint64, p []byte, flags uint32) (off int64, n int, err error) {
-	if len(p) == 0 {
-		return 0, 0, nil
-	}
-	p = p[:min(len(p), rpc.MaxData)]
-	done := c.writing(h)
-	reply, err := c.do(ctx, request{
-		to: home(h), frame: rpc.Frame{Op: ionpb.Op_APPEND, Handle: h, Flags: flags}, pieces: [][]byte{p},
-	})
-	done(0, 0, err != nil && ctx.Err() != nil)
-	if err != nil {
-		return 0, 0, err
-	}
-	return reply.Off, int(min(max(reply.Len, 0), int64(len(p)))), nil
-}
-
 // Commit returns when everything that was written before to the domains of h
 // that the owner of off has is at the PVFS2 servers.
 func (c *Client) Commit(ctx context.Context, h uint64, off int64) error {

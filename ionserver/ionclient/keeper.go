@@ -111,6 +111,13 @@ func (s *session) carryOut(ctx context.Context, f *rpc.Frame) (proto.Message, er
 		return &ionpb.PublishResp{Clean: k.Publish(ctx, f.Handle, e)}, nil
 	case ionpb.Op_MADE:
 		return s.c.made.answer(f.Handle), nil
+	case ionpb.Op_PLACE:
+		var m ionpb.PlaceReq
+		if err := f.Decode(&m); err != nil {
+			return nil, err
+		}
+		s.c.appends.place(s, m.Id, f.Off)
+		return nil, nil
 	case ionpb.Op_STABLE:
 		var m ionpb.StableReq
 		if err := f.Decode(&m); err != nil {

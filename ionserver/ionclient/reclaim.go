@@ -76,6 +76,9 @@ func (c *Client) reclaim(ctx context.Context, r *Reclaim) error {
 	if err := c.keeps().Reclaim(ctx, r); err != nil {
 		return err
 	}
+	if err := c.appends.reclaim(ctx, r); err != nil {
+		return err
+	}
 	if len(r.waits) == 0 {
 		return nil
 	}

@@ -259,7 +259,8 @@ func (s *session) holds() bool {
 	}
 	p := s.c.current.Load()
 	home := func(h uint64) bool { return p.sessions[p.place.Home(h)] == s }
-	return len(s.c.claims(home)) > 0 || s.c.opensUnder(home) || s.c.keeps().Retains(s.lastID())
+	last := s.lastID()
+	return len(s.c.claims(home)) > 0 || s.c.opensUnder(home) || s.c.keeps().Retains(last) || s.c.appends.placed(last)
 }
 
 // connectTimeout bounds one attempt to bring a session up.
@@ -377,6 +378,9 @@ func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, p payloa
 		if !t.mayLeave() {
 			return nil, nil, errno.New("ionclient", syscall.EINTR)
 		}
+		if r := t.answered(); r != nil {
+			return r, l, nil
+		}
 		doubtful := past.again(l)
 		if doubtful && makesName(f.Op) {
 			f.Flags |= uint32(ionpb.Flag_IN_DOUBT)
@@ -483,6 +487,8 @@ type ticket struct {
 	id   uint64   // guarded by mu
 	sent bool     // guarded by mu; an I/O node may know of it
 	dead bool     // guarded by mu; not to be sent any more
+
+	answer *rpc.Frame // guarded by mu; that a Reclaim was given to the request; nil: none
 }
 
 func (t *ticket) set(s *session, id uint64) {
@@ -502,6 +508,16 @@ func (t *ticket) mayLeave() bool {
 	defer t.mu.Unlock()
 	t.sent = t.sent || !t.dead
 	return t.sent
+}
+
+// answered is the answer that a Reclaim was given, or nil.
+func (t *ticket) answered() *rpc.Frame {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.answer
 }
 
 // giveUp has the request not sent, unless it was.

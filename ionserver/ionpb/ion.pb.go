@@ -85,7 +85,7 @@ const (
 	// counts as one access of its hull: one lock, one stamp, one lease.
 	Op_READ   Op = 40 // off, len, Pieces or nothing -> data, less than asked for only at end of file
 	Op_WRITE  Op = 41 // R off, data, flags, Pieces or nothing -> len written
-	Op_APPEND Op = 42 // R data, flags -> off where the data went, len
+	Op_APPEND Op = 42 // R data, flags, with PLACED off -> off where the data went, len
 	// Everything that was written to this owner's domains of the file before
 	// reaches the PVFS2 servers before the answer. At the owner of off.
 	Op_COMMIT Op = 43 // off ->
@@ -98,6 +98,8 @@ const (
 	Op_STABLE  Op = 51 // StableReq -> ; of a file at one owner
 	Op_PUBLISH Op = 52 // off, len -> PublishResp; publish what is unpublished
 	Op_MADE    Op = 53 // -> MadeResp; has a call of the mount made handle?
+	// Before anything is written: the bytes of an APPEND go to off.
+	Op_PLACE Op = 54 // off, PlaceReq ->
 	// Between I/O nodes, on connections of their own. The handlers of these
 	// never ask another I/O node.
 	Op_PEER_HELLO   Op = 60 // PeerHelloReq -> PeerHelloResp; the first frame of a stream
@@ -171,6 +173,7 @@ var (
 		51: "STABLE",
 		52: "PUBLISH",
 		53: "MADE",
+		54: "PLACE",
 		60: "PEER_HELLO",
 		61: "ANNOUNCE",
 		62: "COLLECT",
@@ -228,6 +231,7 @@ var (
 		"STABLE":       51,
 		"PUBLISH":      52,
 		"MADE":         53,
+		"PLACE":        54,
 		"PEER_HELLO":   60,
 		"ANNOUNCE":     61,
 		"COLLECT":      62,
@@ -337,32 +341,36 @@ const (
 	// On requests that make a name: an I/O node that has no record of it any more
 	// may have carried it out. Frame.age tells when it was sent first.
 	Flag_IN_DOUBT Flag = 262144
+	// On APPEND, before RECLAIMED: an earlier life of the home has told that the bytes
+	// go to off, and may have written them. They are written there.
+	Flag_PLACED Flag = 1048576
 )
 
 // Enum value maps for Flag.
 var (
 	Flag_name = map[int32]string{
-		0:      "FLAG_NONE",
-		1:      "KILL_PRIV",
-		2:      "SYNC",
-		4:      "SHARED",
-		8:      "LINGER",
-		16:     "NEWCOMER",
-		32:     "LEASE_DATA",
-		64:     "LEASE_WRITE",
-		524288: "LEASE_PIECES",
-		128:    "LEASE_ATTR",
-		256:    "LEASE_ENTRIES",
-		512:    "CALLBACK",
-		1024:   "RECALLED",
-		2048:   "STABLE_WRITE",
-		4096:   "CUT",
-		8192:   "TOLD_OPEN",
-		16384:  "GUARD",
-		32768:  "RACE",
-		65536:  "STALE_VIEW",
-		131072: "STALE_SESSION",
-		262144: "IN_DOUBT",
+		0:       "FLAG_NONE",
+		1:       "KILL_PRIV",
+		2:       "SYNC",
+		4:       "SHARED",
+		8:       "LINGER",
+		16:      "NEWCOMER",
+		32:      "LEASE_DATA",
+		64:      "LEASE_WRITE",
+		524288:  "LEASE_PIECES",
+		128:     "LEASE_ATTR",
+		256:     "LEASE_ENTRIES",
+		512:     "CALLBACK",
+		1024:    "RECALLED",
+		2048:    "STABLE_WRITE",
+		4096:    "CUT",
+		8192:    "TOLD_OPEN",
+		16384:   "GUARD",
+		32768:   "RACE",
+		65536:   "STALE_VIEW",
+		131072:  "STALE_SESSION",
+		262144:  "IN_DOUBT",
+		1048576: "PLACED",
 	}
 	Flag_value = map[string]int32{
 		"FLAG_NONE":     0,
@@ -386,6 +394,7 @@ var (
 		"STALE_VIEW":    65536,
 		"STALE_SESSION": 131072,
 		"IN_DOUBT":      262144,
+		"PLACED":        1048576,
 	}
 )
 
@@ -3220,6 +3229,51 @@ func (x *StableReq) GetCut() int64 {
 	return 0
 }
 
+// PlaceReq names an APPEND of the mount.
+type PlaceReq struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // of its frame
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlaceReq) Reset() {
+	*x = PlaceReq{}
+	mi := &file_ion_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlaceReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlaceReq) ProtoMessage() {}
+
+func (x *PlaceReq) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlaceReq.ProtoReflect.Descriptor instead.
+func (*PlaceReq) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *PlaceReq) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
 type MadeResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Made          bool                   `protobuf:"varint,1,opt,name=made,proto3" json:"made,omitempty"` // and it was told so; of what was made lately
@@ -3229,7 +3283,7 @@ type MadeResp struct {
 
 func (x *MadeResp) Reset() {
 	*x = MadeResp{}
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3295,7 @@ func (x *MadeResp) String() string {
 func (*MadeResp) ProtoMessage() {}
 
 func (x *MadeResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[36]
+	mi := &file_ion_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3308,7 @@ func (x *MadeResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MadeResp.ProtoReflect.Descriptor instead.
 func (*MadeResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{36}
+	return file_ion_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MadeResp) GetMade() bool {
@@ -3273,7 +3327,7 @@ type PublishResp struct {
 
 func (x *PublishResp) Reset() {
 	*x = PublishResp{}
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3285,7 +3339,7 @@ func (x *PublishResp) String() string {
 func (*PublishResp) ProtoMessage() {}
 
 func (x *PublishResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[37]
+	mi := &file_ion_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3298,7 +3352,7 @@ func (x *PublishResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResp.ProtoReflect.Descriptor instead.
 func (*PublishResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{37}
+	return file_ion_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PublishResp) GetClean() bool {
@@ -3326,7 +3380,7 @@ type LockReq struct {
 
 func (x *LockReq) Reset() {
 	*x = LockReq{}
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3338,7 +3392,7 @@ func (x *LockReq) String() string {
 func (*LockReq) ProtoMessage() {}
 
 func (x *LockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[38]
+	mi := &file_ion_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3351,7 +3405,7 @@ func (x *LockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReq.ProtoReflect.Descriptor instead.
 func (*LockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{38}
+	return file_ion_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LockReq) GetOwner() uint64 {
@@ -3422,7 +3476,7 @@ type GetLockResp struct {
 
 func (x *GetLockResp) Reset() {
 	*x = GetLockResp{}
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3434,7 +3488,7 @@ func (x *GetLockResp) String() string {
 func (*GetLockResp) ProtoMessage() {}
 
 func (x *GetLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[39]
+	mi := &file_ion_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3447,7 +3501,7 @@ func (x *GetLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLockResp.ProtoReflect.Descriptor instead.
 func (*GetLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{39}
+	return file_ion_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetLockResp) GetType() LockType {
@@ -3490,7 +3544,7 @@ type PeerHelloReq struct {
 
 func (x *PeerHelloReq) Reset() {
 	*x = PeerHelloReq{}
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3502,7 +3556,7 @@ func (x *PeerHelloReq) String() string {
 func (*PeerHelloReq) ProtoMessage() {}
 
 func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[40]
+	mi := &file_ion_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3515,7 +3569,7 @@ func (x *PeerHelloReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloReq.ProtoReflect.Descriptor instead.
 func (*PeerHelloReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{40}
+	return file_ion_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PeerHelloReq) GetVersion() uint32 {
@@ -3556,7 +3610,7 @@ type PeerHelloResp struct {
 
 func (x *PeerHelloResp) Reset() {
 	*x = PeerHelloResp{}
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3568,7 +3622,7 @@ func (x *PeerHelloResp) String() string {
 func (*PeerHelloResp) ProtoMessage() {}
 
 func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[41]
+	mi := &file_ion_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3581,7 +3635,7 @@ func (x *PeerHelloResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHelloResp.ProtoReflect.Descriptor instead.
 func (*PeerHelloResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{41}
+	return file_ion_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PeerHelloResp) GetBoot() uint64 {
@@ -3611,7 +3665,7 @@ type AnnounceReq struct {
 
 func (x *AnnounceReq) Reset() {
 	*x = AnnounceReq{}
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3623,7 +3677,7 @@ func (x *AnnounceReq) String() string {
 func (*AnnounceReq) ProtoMessage() {}
 
 func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[42]
+	mi := &file_ion_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3636,7 +3690,7 @@ func (x *AnnounceReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceReq.ProtoReflect.Descriptor instead.
 func (*AnnounceReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{42}
+	return file_ion_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AnnounceReq) GetKillPriv() bool {
@@ -3669,7 +3723,7 @@ type SessionReq struct {
 
 func (x *SessionReq) Reset() {
 	*x = SessionReq{}
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3681,7 +3735,7 @@ func (x *SessionReq) String() string {
 func (*SessionReq) ProtoMessage() {}
 
 func (x *SessionReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[43]
+	mi := &file_ion_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3694,7 +3748,7 @@ func (x *SessionReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionReq.ProtoReflect.Descriptor instead.
 func (*SessionReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{43}
+	return file_ion_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SessionReq) GetSession() uint64 {
@@ -3723,7 +3777,7 @@ type CollectResp struct {
 
 func (x *CollectResp) Reset() {
 	*x = CollectResp{}
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3735,7 +3789,7 @@ func (x *CollectResp) String() string {
 func (*CollectResp) ProtoMessage() {}
 
 func (x *CollectResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[44]
+	mi := &file_ion_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3748,7 +3802,7 @@ func (x *CollectResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResp.ProtoReflect.Descriptor instead.
 func (*CollectResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{44}
+	return file_ion_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CollectResp) GetWrote() bool {
@@ -3803,7 +3857,7 @@ type FenceResp struct {
 
 func (x *FenceResp) Reset() {
 	*x = FenceResp{}
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3815,7 +3869,7 @@ func (x *FenceResp) String() string {
 func (*FenceResp) ProtoMessage() {}
 
 func (x *FenceResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3828,7 +3882,7 @@ func (x *FenceResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResp.ProtoReflect.Descriptor instead.
 func (*FenceResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{45}
+	return file_ion_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *FenceResp) GetToken() uint64 {
@@ -3854,7 +3908,7 @@ type TokenReq struct {
 
 func (x *TokenReq) Reset() {
 	*x = TokenReq{}
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3866,7 +3920,7 @@ func (x *TokenReq) String() string {
 func (*TokenReq) ProtoMessage() {}
 
 func (x *TokenReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3879,7 +3933,7 @@ func (x *TokenReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenReq.ProtoReflect.Descriptor instead.
 func (*TokenReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{46}
+	return file_ion_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TokenReq) GetToken() uint64 {
@@ -3898,7 +3952,7 @@ type OrphanResp struct {
 
 func (x *OrphanResp) Reset() {
 	*x = OrphanResp{}
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3910,7 +3964,7 @@ func (x *OrphanResp) String() string {
 func (*OrphanResp) ProtoMessage() {}
 
 func (x *OrphanResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3923,7 +3977,7 @@ func (x *OrphanResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanResp.ProtoReflect.Descriptor instead.
 func (*OrphanResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{47}
+	return file_ion_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *OrphanResp) GetOpen() bool {
@@ -3947,7 +4001,7 @@ type AdoptReq struct {
 
 func (x *AdoptReq) Reset() {
 	*x = AdoptReq{}
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3959,7 +4013,7 @@ func (x *AdoptReq) String() string {
 func (*AdoptReq) ProtoMessage() {}
 
 func (x *AdoptReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3972,7 +4026,7 @@ func (x *AdoptReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptReq.ProtoReflect.Descriptor instead.
 func (*AdoptReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{48}
+	return file_ion_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AdoptReq) GetMount() uint64 {
@@ -4020,7 +4074,7 @@ type AdoptResp struct {
 
 func (x *AdoptResp) Reset() {
 	*x = AdoptResp{}
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4032,7 +4086,7 @@ func (x *AdoptResp) String() string {
 func (*AdoptResp) ProtoMessage() {}
 
 func (x *AdoptResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4045,7 +4099,7 @@ func (x *AdoptResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptResp.ProtoReflect.Descriptor instead.
 func (*AdoptResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{49}
+	return file_ion_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AdoptResp) GetSession() uint64 {
@@ -4072,7 +4126,7 @@ type ForgetReq struct {
 
 func (x *ForgetReq) Reset() {
 	*x = ForgetReq{}
-	mi := &file_ion_proto_msgTypes[50]
+	mi := &file_ion_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4084,7 +4138,7 @@ func (x *ForgetReq) String() string {
 func (*ForgetReq) ProtoMessage() {}
 
 func (x *ForgetReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[50]
+	mi := &file_ion_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4097,7 +4151,7 @@ func (x *ForgetReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetReq.ProtoReflect.Descriptor instead.
 func (*ForgetReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{50}
+	return file_ion_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ForgetReq) GetHandles() []uint64 {
@@ -4120,7 +4174,7 @@ type NameLockReq struct {
 
 func (x *NameLockReq) Reset() {
 	*x = NameLockReq{}
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4132,7 +4186,7 @@ func (x *NameLockReq) String() string {
 func (*NameLockReq) ProtoMessage() {}
 
 func (x *NameLockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4145,7 +4199,7 @@ func (x *NameLockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockReq.ProtoReflect.Descriptor instead.
 func (*NameLockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{51}
+	return file_ion_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NameLockReq) GetName() []byte {
@@ -4178,7 +4232,7 @@ type NameLockResp struct {
 
 func (x *NameLockResp) Reset() {
 	*x = NameLockResp{}
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4190,7 +4244,7 @@ func (x *NameLockResp) String() string {
 func (*NameLockResp) ProtoMessage() {}
 
 func (x *NameLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4203,7 +4257,7 @@ func (x *NameLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockResp.ProtoReflect.Descriptor instead.
 func (*NameLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{52}
+	return file_ion_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *NameLockResp) GetToken() uint64 {
@@ -4226,7 +4280,7 @@ type StatsReq struct {
 
 func (x *StatsReq) Reset() {
 	*x = StatsReq{}
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4238,7 +4292,7 @@ func (x *StatsReq) String() string {
 func (*StatsReq) ProtoMessage() {}
 
 func (x *StatsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4251,7 +4305,7 @@ func (x *StatsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsReq.ProtoReflect.Descriptor instead.
 func (*StatsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{53}
+	return file_ion_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *StatsReq) GetReset_() bool {
@@ -4290,7 +4344,7 @@ type StatsResp struct {
 
 func (x *StatsResp) Reset() {
 	*x = StatsResp{}
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4302,7 +4356,7 @@ func (x *StatsResp) String() string {
 func (*StatsResp) ProtoMessage() {}
 
 func (x *StatsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4315,7 +4369,7 @@ func (x *StatsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResp.ProtoReflect.Descriptor instead.
 func (*StatsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{54}
+	return file_ion_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *StatsResp) GetRpcRequests() map[string]uint64 {
@@ -4384,7 +4438,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4396,7 +4450,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4409,7 +4463,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{55}
+	return file_ion_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *JobStatus) GetId() uint64 {
@@ -4479,7 +4533,7 @@ type RoundsReq struct {
 
 func (x *RoundsReq) Reset() {
 	*x = RoundsReq{}
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4491,7 +4545,7 @@ func (x *RoundsReq) String() string {
 func (*RoundsReq) ProtoMessage() {}
 
 func (x *RoundsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4504,7 +4558,7 @@ func (x *RoundsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsReq.ProtoReflect.Descriptor instead.
 func (*RoundsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{56}
+	return file_ion_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RoundsReq) GetHandle() uint64 {
@@ -4530,7 +4584,7 @@ type RoundsResp struct {
 
 func (x *RoundsResp) Reset() {
 	*x = RoundsResp{}
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4542,7 +4596,7 @@ func (x *RoundsResp) String() string {
 func (*RoundsResp) ProtoMessage() {}
 
 func (x *RoundsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4555,7 +4609,7 @@ func (x *RoundsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsResp.ProtoReflect.Descriptor instead.
 func (*RoundsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{57}
+	return file_ion_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RoundsResp) GetRecords() []byte {
@@ -4573,7 +4627,7 @@ type StatusReq struct {
 
 func (x *StatusReq) Reset() {
 	*x = StatusReq{}
-	mi := &file_ion_proto_msgTypes[58]
+	mi := &file_ion_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4585,7 +4639,7 @@ func (x *StatusReq) String() string {
 func (*StatusReq) ProtoMessage() {}
 
 func (x *StatusReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[58]
+	mi := &file_ion_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4598,7 +4652,7 @@ func (x *StatusReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReq.ProtoReflect.Descriptor instead.
 func (*StatusReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{58}
+	return file_ion_proto_rawDescGZIP(), []int{59}
 }
 
 type StatusResp struct {
@@ -4625,7 +4679,7 @@ type StatusResp struct {
 
 func (x *StatusResp) Reset() {
 	*x = StatusResp{}
-	mi := &file_ion_proto_msgTypes[59]
+	mi := &file_ion_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4637,7 +4691,7 @@ func (x *StatusResp) String() string {
 func (*StatusResp) ProtoMessage() {}
 
 func (x *StatusResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[59]
+	mi := &file_ion_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4650,7 +4704,7 @@ func (x *StatusResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResp.ProtoReflect.Descriptor instead.
 func (*StatusResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{59}
+	return file_ion_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *StatusResp) GetAddress() string {
@@ -4783,7 +4837,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_ion_proto_msgTypes[60]
+	mi := &file_ion_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4795,7 +4849,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[60]
+	mi := &file_ion_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4808,7 +4862,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{60}
+	return file_ion_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *SessionStatus) GetSession() uint64 {
@@ -4892,7 +4946,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_ion_proto_msgTypes[61]
+	mi := &file_ion_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4904,7 +4958,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[61]
+	mi := &file_ion_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4917,7 +4971,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{61}
+	return file_ion_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PeerStatus) GetAddress() string {
@@ -4953,7 +5007,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_ion_proto_msgTypes[62]
+	mi := &file_ion_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4965,7 +5019,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[62]
+	mi := &file_ion_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4978,7 +5032,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{62}
+	return file_ion_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ServerStatus) GetAlias() string {
@@ -5236,7 +5290,9 @@ const file_ion_proto_rawDesc = "" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x18\n" +
 	"\adomains\x18\x05 \x03(\x03R\adomains\x12\x15\n" +
 	"\x03cut\x18\x06 \x01(\x03H\x00R\x03cut\x88\x01\x01B\x06\n" +
-	"\x04_cut\"\x1e\n" +
+	"\x04_cut\"\x1a\n" +
+	"\bPlaceReq\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"\x1e\n" +
 	"\bMadeResp\x12\x12\n" +
 	"\x04made\x18\x01 \x01(\bR\x04made\"#\n" +
 	"\vPublishResp\x12\x14\n" +
@@ -5379,7 +5435,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*\xd2\x05\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*\xdd\x05\n" +
 	"\x02Op\x12\v\n" +
 	"\aINVALID\x10\x00\x12\t\n" +
 	"\x05HELLO\x10\x01\x12\b\n" +
@@ -5433,7 +5489,8 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"\x06STABLE\x103\x12\v\n" +
 	"\aPUBLISH\x104\x12\b\n" +
-	"\x04MADE\x105\x12\x0e\n" +
+	"\x04MADE\x105\x12\t\n" +
+	"\x05PLACE\x106\x12\x0e\n" +
 	"\n" +
 	"PEER_HELLO\x10<\x12\f\n" +
 	"\bANNOUNCE\x10=\x12\v\n" +
@@ -5453,7 +5510,7 @@ const file_ion_proto_rawDesc = "" +
 	"WRITE_BACK\x10F\x12\t\n" +
 	"\x05REACH\x10H\x12\v\n" +
 	"\aDISTURB\x10G\x12\t\n" +
-	"\x05ADOPT\x10I\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xc9\x02\n" +
+	"\x05ADOPT\x10I\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xd7\x02\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
@@ -5481,7 +5538,8 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"STALE_VIEW\x10\x80\x80\x04\x12\x13\n" +
 	"\rSTALE_SESSION\x10\x80\x80\b\x12\x0e\n" +
-	"\bIN_DOUBT\x10\x80\x80\x10*0\n" +
+	"\bIN_DOUBT\x10\x80\x80\x10\x12\f\n" +
+	"\x06PLACED\x10\x80\x80@*0\n" +
 	"\aObjType\x12\b\n" +
 	"\x04NONE\x10\x00\x12\b\n" +
 	"\x04FILE\x10\x01\x12\a\n" +
@@ -5520,7 +5578,7 @@ func file_ion_proto_rawDescGZIP() []byte {
 }
 
 var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_ion_proto_goTypes = []any{
 	(Op)(0),               // 0: zoidfs.v1.Op
 	(Flag)(0),             // 1: zoidfs.v1.Flag
@@ -5563,35 +5621,36 @@ var file_ion_proto_goTypes = []any{
 	(*RecallResp)(nil),    // 38: zoidfs.v1.RecallResp
 	(*ReplayReq)(nil),     // 39: zoidfs.v1.ReplayReq
 	(*StableReq)(nil),     // 40: zoidfs.v1.StableReq
-	(*MadeResp)(nil),      // 41: zoidfs.v1.MadeResp
-	(*PublishResp)(nil),   // 42: zoidfs.v1.PublishResp
-	(*LockReq)(nil),       // 43: zoidfs.v1.LockReq
-	(*GetLockResp)(nil),   // 44: zoidfs.v1.GetLockResp
-	(*PeerHelloReq)(nil),  // 45: zoidfs.v1.PeerHelloReq
-	(*PeerHelloResp)(nil), // 46: zoidfs.v1.PeerHelloResp
-	(*AnnounceReq)(nil),   // 47: zoidfs.v1.AnnounceReq
-	(*SessionReq)(nil),    // 48: zoidfs.v1.SessionReq
-	(*CollectResp)(nil),   // 49: zoidfs.v1.CollectResp
-	(*FenceResp)(nil),     // 50: zoidfs.v1.FenceResp
-	(*TokenReq)(nil),      // 51: zoidfs.v1.TokenReq
-	(*OrphanResp)(nil),    // 52: zoidfs.v1.OrphanResp
-	(*AdoptReq)(nil),      // 53: zoidfs.v1.AdoptReq
-	(*AdoptResp)(nil),     // 54: zoidfs.v1.AdoptResp
-	(*ForgetReq)(nil),     // 55: zoidfs.v1.ForgetReq
-	(*NameLockReq)(nil),   // 56: zoidfs.v1.NameLockReq
-	(*NameLockResp)(nil),  // 57: zoidfs.v1.NameLockResp
-	(*StatsReq)(nil),      // 58: zoidfs.v1.StatsReq
-	(*StatsResp)(nil),     // 59: zoidfs.v1.StatsResp
-	(*JobStatus)(nil),     // 60: zoidfs.v1.JobStatus
-	(*RoundsReq)(nil),     // 61: zoidfs.v1.RoundsReq
-	(*RoundsResp)(nil),    // 62: zoidfs.v1.RoundsResp
-	(*StatusReq)(nil),     // 63: zoidfs.v1.StatusReq
-	(*StatusResp)(nil),    // 64: zoidfs.v1.StatusResp
-	(*SessionStatus)(nil), // 65: zoidfs.v1.SessionStatus
-	(*PeerStatus)(nil),    // 66: zoidfs.v1.PeerStatus
-	(*ServerStatus)(nil),  // 67: zoidfs.v1.ServerStatus
-	nil,                   // 68: zoidfs.v1.StatsResp.RpcRequestsEntry
-	nil,                   // 69: zoidfs.v1.StatsResp.PvfsRequestsEntry
+	(*PlaceReq)(nil),      // 41: zoidfs.v1.PlaceReq
+	(*MadeResp)(nil),      // 42: zoidfs.v1.MadeResp
+	(*PublishResp)(nil),   // 43: zoidfs.v1.PublishResp
+	(*LockReq)(nil),       // 44: zoidfs.v1.LockReq
+	(*GetLockResp)(nil),   // 45: zoidfs.v1.GetLockResp
+	(*PeerHelloReq)(nil),  // 46: zoidfs.v1.PeerHelloReq
+	(*PeerHelloResp)(nil), // 47: zoidfs.v1.PeerHelloResp
+	(*AnnounceReq)(nil),   // 48: zoidfs.v1.AnnounceReq
+	(*SessionReq)(nil),    // 49: zoidfs.v1.SessionReq
+	(*CollectResp)(nil),   // 50: zoidfs.v1.CollectResp
+	(*FenceResp)(nil),     // 51: zoidfs.v1.FenceResp
+	(*TokenReq)(nil),      // 52: zoidfs.v1.TokenReq
+	(*OrphanResp)(nil),    // 53: zoidfs.v1.OrphanResp
+	(*AdoptReq)(nil),      // 54: zoidfs.v1.AdoptReq
+	(*AdoptResp)(nil),     // 55: zoidfs.v1.AdoptResp
+	(*ForgetReq)(nil),     // 56: zoidfs.v1.ForgetReq
+	(*NameLockReq)(nil),   // 57: zoidfs.v1.NameLockReq
+	(*NameLockResp)(nil),  // 58: zoidfs.v1.NameLockResp
+	(*StatsReq)(nil),      // 59: zoidfs.v1.StatsReq
+	(*StatsResp)(nil),     // 60: zoidfs.v1.StatsResp
+	(*JobStatus)(nil),     // 61: zoidfs.v1.JobStatus
+	(*RoundsReq)(nil),     // 62: zoidfs.v1.RoundsReq
+	(*RoundsResp)(nil),    // 63: zoidfs.v1.RoundsResp
+	(*StatusReq)(nil),     // 64: zoidfs.v1.StatusReq
+	(*StatusResp)(nil),    // 65: zoidfs.v1.StatusResp
+	(*SessionStatus)(nil), // 66: zoidfs.v1.SessionStatus
+	(*PeerStatus)(nil),    // 67: zoidfs.v1.PeerStatus
+	(*ServerStatus)(nil),  // 68: zoidfs.v1.ServerStatus
+	nil,                   // 69: zoidfs.v1.StatsResp.RpcRequestsEntry
+	nil,                   // 70: zoidfs.v1.StatsResp.PvfsRequestsEntry
 }
 var file_ion_proto_depIdxs = []int32{
 	6,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
@@ -5612,21 +5671,21 @@ var file_ion_proto_depIdxs = []int32{
 	8,  // 15: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
 	3,  // 16: zoidfs.v1.AdoptReq.consistency:type_name -> zoidfs.v1.Consistency
 	14, // 17: zoidfs.v1.AdoptResp.attr:type_name -> zoidfs.v1.Attr
-	68, // 18: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	69, // 19: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
-	60, // 20: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
+	69, // 18: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	70, // 19: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	61, // 20: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
 	8,  // 21: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	65, // 22: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	66, // 23: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	67, // 24: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	66, // 22: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	67, // 23: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	68, // 24: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
 	5,  // 25: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	58, // 26: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	63, // 27: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
-	61, // 28: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
+	59, // 26: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	64, // 27: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	62, // 28: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
 	5,  // 29: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	59, // 30: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	64, // 31: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
-	62, // 32: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
+	60, // 30: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	65, // 31: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	63, // 32: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
 	29, // [29:33] is the sub-list for method output_type
 	25, // [25:29] is the sub-list for method input_type
 	25, // [25:25] is the sub-list for extension type_name
@@ -5647,7 +5706,7 @@ func file_ion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ion_proto_rawDesc), len(file_ion_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   65,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -174,8 +174,10 @@ func (h *home) appended(handle uint64, end int64) {
 	}
 }
 
-// fence keeps others out of where the record goes. In the grace it waits for owners
-// no longer than that lasts: a mount is not to wait for them before it has reclaimed.
+// fence keeps others out of where the record goes, and of what lies behind it in the
+// domain: there a mount may have lengthened the file under a lease of pieces. In the
+// grace it waits for owners no longer than that lasts: a mount is not to wait for them
+// before it has reclaimed.
 func (r *record) fence() error {
 	s, total := r.srv, int64(r.Data.Len())
 	if total > math.MaxInt64-r.at {
@@ -189,6 +191,7 @@ func (r *record) fence() error {
 	}
 	for _, ext := range s.placement.Split(extent.Extent{Off: r.at, Len: total}) {
 		p := part{ext: ext}
+		ext.Len = min(s.placement.DomainSize()-ext.Off%s.placement.DomainSize(), math.MaxInt64-ext.Off)
 		var err error
 		if at := s.placement.Owner(r.Handle, ext.Off); at == s.self {
 			p.release, err = s.owner.fence(r.call, ctx, fencing{handle: r.Handle, ext: ext})

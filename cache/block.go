@@ -20,16 +20,14 @@ type block struct {
 	owner atomic.Pointer[File] // changed with the owner's mu held
 
 	index   int64     // of the block in the file
+	row     *row      // that it is in
 	valid   set       // bytes whose content is known
 	dirty   set       // bytes of valid that are to be written below
 	flying  set       // bytes of valid that were taken and not discarded since
 	seen    set       // bytes that views may see, if there are views
 	written time.Time // of the oldest dirty byte
 	flown   time.Time // the same of the oldest flying one
-	gen     uint32    // counts the ends of being clean
-	policed bool      // clean and left to ristretto
 	touched bool      // read or fetched since the hand came by
-	counted uint32    // Store.turn when ristretto heard of a read last
 }
 
 // unclean reports whether b holds what must not be lost.
@@ -62,10 +60,4 @@ func (b *block) show(e extent.Extent) {
 func (b *block) bytes(e extent.Extent) []byte {
 	off := e.Off - b.index*int64(len(b.mem))
 	return b.mem[off : off+e.Len : off+e.Len]
-}
-
-// ticket names a block as long as it stays clean and where it is.
-type ticket struct {
-	b   *block
-	gen uint32
 }

@@ -2,25 +2,10 @@ package cache
 
 import "github.com/dgraph-io/ristretto/v2"
 
-// ring holds up to len(slots) tickets, first in first out.
-type ring struct {
-	slots []ticket
-	head  int // the oldest
-	n     int
-}
-
-func (r *ring) init(n int) { r.slots = make([]ticket, n) }
-
-// push adds t. If the ring was full, the oldest leaves.
-func (r *ring) push(t ticket) (old ticket, left bool) {
-	if left = r.n == len(r.slots); left {
-		old = r.slots[r.head]
-		r.head = (r.head + 1) % len(r.slots)
-		r.n--
-	}
-	r.slots[(r.head+r.n)%len(r.slots)] = t
-	r.n++
-	return old, left
+// ticket names a row as long as it is left to ristretto.
+type ticket struct {
+	row *row
+	gen uint32
 }
 
 // newPolicy starts ristretto for n blocks. Costs are counted in blocks.
@@ -39,65 +24,88 @@ func (s *Store) newPolicy(n int) (err error) {
 
 // cleanRoom is how many blocks ristretto may keep beside so many unclean ones.
 func (s *Store) cleanRoom(unclean int) int64 {
-	return int64(max(1, len(s.blocks)-unclean-s.keep-len(s.recent.slots)))
+	return int64(max(1, len(s.blocks)-unclean-s.keep-s.recentRoom))
 }
 
-// key is what ristretto calls block index of f. It indexes its counters by the
-// low bits, so the key must be well mixed (the finaliser of splitmix64). That
-// two blocks have the same key harms nothing: each ticket names its block.
-func (f *File) key(index int64) uint64 {
-	x := uint64(f.number)<<32 ^ uint64(index)
+// key is what ristretto calls the row. It indexes its counters by the low bits, so
+// the key must be well mixed (the finaliser of splitmix64). That two rows have the
+// same key harms nothing: each ticket names its row.
+func (r *row) key() uint64 {
+	x := uint64(r.file.number)<<32 ^ uint64(r.index)
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
 }
 
-// countedLocked tells ristretto of a read that b served, or was fetched for. Reads
-// count once in a turn of recent: what is read once, but in small pieces, is not
-// to look like what is read again and again.
-func (f *File) countedLocked(b *block) {
-	if turn := f.store.turn.Load(); b.counted != turn {
-		b.counted = turn
-		f.store.policy.Get(f.key(b.index))
+// countedLocked tells ristretto of a read that a block of r served, or was fetched
+// for. Reads count once in a turn of recent: what is read once, but in small pieces,
+// is not to look like what is read again and again.
+func (f *File) countedLocked(r *row) {
+	if turn := f.store.turn.Load(); r.counted != turn {
+		r.counted = turn
+		f.store.policy.Get(r.key())
 	}
 }
 
-// cleanedLocked has b, which is clean, pass through recent.
+// cleanedLocked has b, which is clean, pass through recent, with its row.
 func (f *File) cleanedLocked(b *block) {
-	s := f.store
 	b.clean.Store(true)
-	s.cleaned.Add(1)
-	s.mu.Lock()
-	old, left := s.recent.push(ticket{b, b.gen})
-	if left {
-		if s.recent.head == 0 {
-			s.turn.Add(1)
-		}
-		s.leaving = append(s.leaving, old)
-		s.errands.Store(true)
-	}
-	s.mu.Unlock()
+	f.store.changed(b.row, 1)
 }
 
-// uncleanLocked ends b's being clean; ristretto is to forget it.
+// uncleanLocked ends b's being clean.
 func (f *File) uncleanLocked(b *block) {
-	s := f.store
-	b.gen++
 	b.clean.Store(false)
-	s.cleaned.Add(-1)
-	if b.policed {
-		b.policed = false
-		s.mu.Lock()
-		s.forget = append(s.forget, f.key(b.index))
+	f.store.changed(b.row, -1)
+}
+
+// changed notes that so many more blocks of r are clean. Ristretto is to forget a
+// row that changes; it passes through recent again. The mu of r's file is held.
+func (s *Store) changed(r *row, more int) {
+	s.cleaned.Add(int64(more))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.clean += more
+	switch r.place {
+	case recent:
+		s.recentBlocks += more
+	case policed:
+		s.forget = append(s.forget, r.key())
 		s.errands.Store(true)
-		s.mu.Unlock()
+		r.place = nowhere
 	}
+	switch {
+	case r.clean == 0 && r.place == recent:
+		s.recent.remove(r)
+		r.place = nowhere
+	case r.clean == 0:
+		r.place = nowhere
+	case r.place == nowhere:
+		r.place = recent
+		s.recent.push(r)
+		s.recentBlocks += r.clean
+	}
+	for s.recentBlocks > s.recentRoom {
+		s.leaveLocked()
+	}
+}
+
+// leaveLocked takes the row that came first out of recent.
+func (s *Store) leaveLocked() {
+	r := s.recent.first
+	s.recent.remove(r)
+	r.place = between
+	s.recentBlocks -= r.clean
+	s.passed += r.clean
+	s.turn.Store(uint32(s.passed / s.recentRoom))
+	s.leaving = append(s.leaving, r)
+	s.errands.Store(true)
 }
 
 // settle tells ristretto what could not be said with a File.mu held. Every
 // call that changes a file ends with it.
 func (s *Store) settle() {
-	var leaving [32]ticket
+	var leaving [32]*row
 	var forget [32]uint64
 	for s.errands.Load() {
 		s.mu.Lock()
@@ -113,8 +121,8 @@ func (s *Store) settle() {
 		for _, k := range forget[:m] {
 			s.policy.Del(k)
 		}
-		for _, t := range leaving[:n] {
-			s.entrust(t)
+		for _, r := range leaving[:n] {
+			s.entrust(r)
 		}
 		if n > 0 && scarce {
 			s.policy.Wait() // until it has said what it does not keep
@@ -125,44 +133,43 @@ func (s *Store) settle() {
 // behead removes the first n of list, in place.
 func behead[T any](list []T, n int) []T { return list[:copy(list, list[n:])] }
 
-// entrust gives t to ristretto, which may refuse.
-func (s *Store) entrust(t ticket) {
-	f := t.b.owner.Load()
-	if f == nil {
+// entrust gives r to ristretto, which may refuse.
+func (s *Store) entrust(r *row) {
+	s.mu.Lock()
+	if r.place != between { // it has changed meanwhile
+		s.mu.Unlock()
 		return
 	}
-	f.mu.Lock()
-	ok := f.holdsLocked(t)
-	var k uint64
-	if ok {
-		t.b.policed = true
-		k = f.key(t.b.index)
-	}
-	f.mu.Unlock()
-	if ok && !s.policy.Set(k, t, 1) {
+	r.place = policed
+	r.gen++
+	t, cost := ticket{r, r.gen}, int64(r.clean)
+	s.mu.Unlock()
+	if !s.policy.Set(r.key(), t, cost) {
 		s.expelled(t)
 	}
 }
 
-// holdsLocked reports whether t still says the truth and its block is f's.
-func (f *File) holdsLocked(t ticket) bool {
-	return t.b.owner.Load() == f && t.b.gen == t.gen
-}
-
 // expelled is ristretto's word that it does not keep t.
 func (s *Store) expelled(t ticket) {
-	if t.b == nil || s.stopping.Load() {
+	if t.row == nil || s.stopping.Load() {
 		return
 	}
-	f := t.b.owner.Load()
-	if f == nil {
-		return
-	}
+	f := t.row.file
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.holdsLocked(t) {
-		t.b.policed = false // it knows
-		f.evictLocked(t.b)
+	s.mu.Lock()
+	late := t.row.place != policed || t.row.gen != t.gen
+	if !late {
+		t.row.place = between // it knows
+	}
+	s.mu.Unlock()
+	if late {
+		return
+	}
+	for _, b := range t.row.blocks {
+		if b != nil && b.clean.Load() {
+			f.evictLocked(b)
+		}
 	}
 }
 

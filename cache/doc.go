@@ -12,19 +12,19 @@
 //
 // # Tiers
 //
-// Every block that a file has is in that file's own table, which is exact.
-// Blocks with dirty or flying bytes stay there until they are clean or
-// discarded; when there are too many of them, or no memory, writers wait.
-// Blocks that were just fetched, or just became clean, pass through a first-in
-// first-out list of fixed length (recent), so that all ranks that follow one
-// stream find them, also where memory is full of what was used more often. Then
-// ristretto decides which clean blocks remain: it is given each block once and
-// says when to forget it. It is never asked what it
-// holds, for it may drop a block at once, and answers late; a ticket with the
-// block's generation makes its late words harmless. If a writer needs memory
-// and none is free, or what is fetched does as views hold it all, a hand that
-// goes round the slab takes clean blocks without asking it. Fetched bytes that
-// find no block even so are returned, not kept.
+// Every block that a file has is in that file's own table, which is exact, in rows
+// of neighbours. Blocks with dirty or flying bytes stay there until they are clean or
+// discarded; when there are too many of them, or no memory, writers wait. What is
+// clean of a row stays or goes together: a row of which a block was just fetched, or
+// just became clean, passes through a first-in first-out list of fixed length
+// (recent), so that all ranks that follow one stream find it, also where memory is
+// full of what was used more often. Then ristretto decides which rows remain: it is
+// given each once and says when to forget it; if one changes it is taken from it, and
+// passes through recent again. It is never asked what it holds, for it may drop a row
+// at once, and answers late; a ticket with the row's generation makes its late words
+// harmless. If a writer needs memory and none is free, or what is fetched does as
+// views hold it all, a hand that goes round the slab takes clean blocks without asking
+// it. Fetched bytes that find no block even so are returned, not kept.
 //
 // # Concurrency
 //

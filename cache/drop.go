@@ -105,13 +105,13 @@ func (f *File) insertLocked(b *block, index int64, parts []extent.Extent) {
 	if f.closed || len(parts) == 0 {
 		return
 	}
-	old := f.blocks[index]
+	old := f.blockLocked(index)
 	if old == nil {
 		f.adoptLocked(b, index)
 		b.touched = true
 		b.refs.Add(1)
 		b.valid = append(b.valid[:0], parts...)
-		f.countedLocked(b)
+		f.countedLocked(b.row)
 		f.cleanedLocked(b)
 		return
 	}

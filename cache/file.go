@@ -2,7 +2,6 @@ package cache
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"sync"
 	"syscall"
@@ -20,19 +19,19 @@ type File struct {
 	number uint32
 
 	mu      sync.Mutex
-	closed  bool             // guarded by mu
-	blocks  map[int64]*block // guarded by mu; by index
-	unclean []*block         // guarded by mu; by ascending index
-	dirty   int64            // guarded by mu; bytes dirty, and bytes flying
-	oldest  time.Time        // guarded by mu; of unclean; zero: not known
-	flights []*View          // guarded by mu; taken and not done
-	air     set              // guarded by mu; the bytes of flights, discarded ones too
-	fetches []*fetching      // guarded by mu
+	closed  bool           // guarded by mu
+	rows    map[int64]*row // guarded by mu; of all its blocks, by index
+	unclean []*block       // guarded by mu; by ascending index
+	dirty   int64          // guarded by mu; bytes dirty, and bytes flying
+	oldest  time.Time      // guarded by mu; of unclean; zero: not known
+	flights []*View        // guarded by mu; taken and not done
+	air     set            // guarded by mu; the bytes of flights, discarded ones too
+	fetches []*fetching    // guarded by mu
 }
 
 // File returns a new, empty file, to be closed.
 func (s *Store) File() *File {
-	return &File{store: s, number: s.files.Add(1), blocks: make(map[int64]*block)}
+	return &File{store: s, number: s.files.Add(1), rows: make(map[int64]*row)}
 }
 
 // Close drops everything of the file, dirty bytes too. Views of it stay as they
@@ -51,57 +50,6 @@ func (f *File) errClosed() error { return errno.New("cache.File", syscall.EBADF)
 func (s *Store) part(e extent.Extent) extent.Extent {
 	e.Len = min(e.Len, s.size-e.Off%s.size)
 	return e
-}
-
-// walkLocked calls fn for e, block by block in order; b is nil for parts that
-// no block of the file has, which may be long. fn may drop b from the file.
-func (f *File) walkLocked(e extent.Extent, fn func(b *block, part extent.Extent)) {
-	size := f.store.size
-	if e.Empty() {
-		return
-	}
-	if n := (e.End()-1)/size - e.Off/size; n <= int64(len(f.blocks))+batch {
-		for e.Len > 0 {
-			part := f.store.part(e)
-			fn(f.blocks[part.Off/size], part)
-			e.Off, e.Len = e.Off+part.Len, e.Len-part.Len
-		}
-		return
-	}
-	for _, i := range slices.Sorted(maps.Keys(f.blocks)) {
-		b := f.blocks[i]
-		part := e.Intersect(extent.Extent{Off: i * size, Len: size})
-		if part.Empty() {
-			continue
-		}
-		if part.Off > e.Off {
-			fn(nil, extent.Extent{Off: e.Off, Len: part.Off - e.Off})
-		}
-		fn(b, part)
-		e = extent.Extent{Off: part.End(), Len: e.End() - part.End()}
-	}
-	if e.Len > 0 {
-		fn(nil, e)
-	}
-}
-
-// adoptLocked makes b the file's block index, which it has not. One holding of
-// b becomes the file's.
-func (f *File) adoptLocked(b *block, index int64) {
-	b.index, b.policed, b.touched, b.counted = index, false, false, 0
-	b.owner.Store(f)
-	f.blocks[index] = b
-}
-
-// detachLocked drops b, which is neither clean nor unclean any more.
-func (f *File) detachLocked(b *block) {
-	if f.blocks[b.index] == b {
-		delete(f.blocks, b.index)
-	}
-	b.valid.clear()
-	b.owner.Store(nil)
-	one := [1]*block{b}
-	f.store.unref(one[:])
 }
 
 // soiledLocked puts b, whose first dirty byte was just written, among the

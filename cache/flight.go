@@ -41,7 +41,7 @@ func (f *File) TakeFrom(exts []extent.Extent, most int64) *View {
 		for rest := e; rest.Len > 0; {
 			part := f.store.part(rest)
 			rest.Off, rest.Len = rest.Off+part.Len, rest.Len-part.Len
-			b := f.blocks[part.Off/f.store.size]
+			b := f.blockLocked(part.Off / f.store.size)
 			if len(b.flying) == 0 {
 				b.flown = b.written
 			} else {

@@ -356,19 +356,22 @@ func TestModel(t *testing.T) {
 		block  int
 		blocks int64
 		dirty  int64
+		row    int64
 		actors uint64
 	}{
-		{"one at a time", 512, 16, 8, 1},
-		{"tiny slab", 512, 24, 12, 4},
-		{"all may be dirty", 512, 24, 24, 4},
-		{"few blocks for many", 4096, 12, 4, 6},
-		{"one block has all", 64 << 10, 8, 1, 4},
-		{"room enough", 1024, 400, 200, 4},
+		{"one at a time", 512, 16, 8, 2, 1},
+		{"tiny slab", 512, 24, 12, 1, 4},
+		{"tiny slab, rows", 512, 24, 12, 4, 4},
+		{"all may be dirty", 512, 24, 24, 8, 4},
+		{"few blocks for many", 4096, 12, 4, 4, 6},
+		{"one block has all", 64 << 10, 8, 1, 1, 4},
+		{"room enough", 1024, 400, 200, 16, 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bs := int64(c.block)
 			s, err := New(Options{Bytes: c.blocks * bs, BlockSize: c.block, MaxDirty: c.dirty * bs})
 			require.NoError(t, err)
+			s.perRow = c.row
 			files := []*model{newModel(s), newModel(s)}
 			l := &later{t: t, s: s, files: files}
 			var world, actors sync.WaitGroup

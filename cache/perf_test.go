@@ -52,7 +52,7 @@ var hotPaths = []struct {
 		v.Release()
 		return nil
 	}},
-	{"WriteTakeDoneDrop", 1 << 20, 1, func(ctx context.Context, f *File, i int64, p [][]byte) error {
+	{"WriteTakeDoneDrop", 1 << 20, 3, func(ctx context.Context, f *File, i int64, p [][]byte) error { // two of them rows
 		e := extent.Extent{Off: i % 16 * (1 << 20), Len: 1 << 20}
 		if err := f.Write(ctx, e.Off, p); err != nil {
 			return err
@@ -92,7 +92,7 @@ func readBack(ctx context.Context, f *File, off, n int64) error {
 }
 
 func hotFile(tb testing.TB) (f *File, done func()) {
-	s, err := New(Options{Bytes: 64 << 20})
+	s, err := New(Options{Bytes: 256 << 20})
 	require.NoError(tb, err)
 	f = s.File()
 	require.NoError(tb, f.Write(context.Background(), 0, [][]byte{make([]byte, 17<<20)}))
@@ -157,7 +157,7 @@ func BenchmarkHotPaths(b *testing.B) {
 
 // BenchmarkMiss reads a file that does not fit, of which fetch costs nothing.
 func BenchmarkMiss(b *testing.B) {
-	s, err := New(Options{Bytes: 64 << 20})
+	s, err := New(Options{Bytes: 256 << 20})
 	require.NoError(b, err)
 	defer s.Close()
 	f := s.File()

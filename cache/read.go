@@ -49,7 +49,7 @@ func (f *File) peekLocked(exts ...extent.Extent) (v *View, missing []extent.Exte
 	s := f.store
 	n := 0
 	for _, e := range exts {
-		n += min(len(f.blocks), s.blocksOf(e))
+		n += min(len(f.rows)*int(s.perRow), s.blocksOf(e))
 	}
 	v = s.newView(n)
 	look := func(b *block, part extent.Extent) {
@@ -70,7 +70,7 @@ func (f *File) peekLocked(exts ...extent.Extent) (v *View, missing []extent.Exte
 		}
 		b.touched = true
 		if b.clean.Load() {
-			f.countedLocked(b)
+			f.countedLocked(b.row)
 		}
 	}
 	for _, e := range exts {

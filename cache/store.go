@@ -63,12 +63,14 @@ func (o Options) Validate() error {
 // Store is the memory that the files of a process share.
 type Store struct {
 	size       int64          // of a block
+	perRow     int64          // blocks of a row
 	blocks     []block        // all of them
 	memory     []byte         // what they lie in
 	region     *shared.Region // that memory is of, or nil
 	zeros      []byte         // as many as a block has bytes
 	maxUnclean int
 	keep       int // blocks that are kept free
+	recentRoom int // clean blocks that recent has room for
 	policy     *ristretto.Cache[uint64, ticket]
 	pool       buf.Pool // memory for what finds no block
 	pressure   chan struct{}
@@ -83,14 +85,16 @@ type Store struct {
 	stopping atomic.Bool   // Close has begun
 	turn     atomic.Uint32 // counts how often recent was filled anew
 
-	mu      sync.Mutex
-	free    []*block  // guarded by mu; the last freed is the first taken
-	unclean int       // guarded by mu; unclean blocks, and rights to make one
-	waiters []*waiter // guarded by mu; writers, first come first served
-	recent  ring      // guarded by mu
-	leaving []ticket  // guarded by mu; came out of recent, to be given to ristretto
-	forget  []uint64  // guarded by mu; keys that ristretto is to forget
-	closed  bool      // guarded by mu
+	mu           sync.Mutex
+	free         []*block  // guarded by mu; the last freed is the first taken
+	unclean      int       // guarded by mu; unclean blocks, and rights to make one
+	waiters      []*waiter // guarded by mu; writers, first come first served
+	recent       queue     // guarded by mu; rows that became clean or changed last, in this order
+	recentBlocks int       // guarded by mu; clean blocks in it
+	passed       int       // guarded by mu; clean blocks that have left it so far
+	leaving      []*row    // guarded by mu; came out of recent, to be given to ristretto
+	forget       []uint64  // guarded by mu; keys that ristretto is to forget
+	closed       bool      // guarded by mu
 }
 
 // New returns a store, to be closed.
@@ -107,10 +111,9 @@ func New(o Options) (*Store, error) {
 	}
 	s := &Store{
 		size: size, blocks: make([]block, n), memory: memory, region: o.Memory, zeros: make([]byte, size),
-		maxUnclean: int(o.MaxDirty / size), keep: max(1, n/freeShare),
+		perRow: rowOf(n), maxUnclean: int(o.MaxDirty / size), keep: max(1, n/freeShare), recentRoom: max(1, n/recentShare),
 		pressure: make(chan struct{}, 1), free: make([]*block, 0, n),
 	}
-	s.recent.init(max(1, n/recentShare))
 	for i := n - 1; i >= 0; i-- {
 		b := &s.blocks[i]
 		b.mem = memory[i*o.BlockSize : (i+1)*o.BlockSize : (i+1)*o.BlockSize]

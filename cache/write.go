@@ -113,7 +113,7 @@ func (f *File) writeInPlace(src *source) (bool, error) {
 	if f.closed {
 		return false, f.errClosed()
 	}
-	b := f.blocks[part.Off/f.store.size]
+	b := f.blockLocked(part.Off / f.store.size)
 	if b == nil || !b.unclean() || b.covered(part) {
 		return false, nil
 	}
@@ -165,7 +165,7 @@ func (f *File) put(src *source, fresh []*block) error {
 // It returns a block that is not needed, and whether one became unclean.
 func (f *File) mergeLocked(fresh *block, part extent.Extent) (spare *block, soiled bool) {
 	index := part.Off / f.store.size
-	old := f.blocks[index]
+	old := f.blockLocked(index)
 	if old == nil {
 		f.adoptLocked(fresh, index)
 		return nil, f.wroteLocked(fresh, part)

@@ -109,12 +109,11 @@ func (k *known) Rmdir(ctx context.Context, dir uint64, name string) error {
 	return k.remove(ctx, dir, name, func(ctx context.Context) (ionclient.Removed, error) { return k.client.Rmdir(ctx, dir, name) })
 }
 
-// Rename moves a name; flags are those of renameat2(2). The new name meant target
-// when it was seen last; 0: it was not.
-func (k *known) Rename(ctx context.Context, old, new ionclient.Name, flags uint32, target uint64) error {
+// Rename moves a name; flags are those of renameat2(2).
+func (k *known) Rename(ctx context.Context, old, new ionclient.Name, flags uint32) error {
 	oldDir, oldName, newDir, newName := old.Dir, old.Name, new.Dir, new.Name
 	_, err := change(ctx, k, func(ctx context.Context) (struct{}, error) {
-		done, err := k.vouch(ctx, target)
+		done, err := k.vouch(ctx, new.Handle)
 		defer done()
 		if err != nil {
 			return struct{}{}, err
@@ -122,7 +121,7 @@ func (k *known) Rename(ctx context.Context, old, new ionclient.Name, flags uint3
 		from, _ := k.kept.Entry(oldDir, oldName)
 		to, _ := k.kept.Entry(newDir, newName)
 		since := k.kept.Now()
-		r, err := k.client.Rename(ctx, old, new, flags, target)
+		r, err := k.client.Rename(ctx, old, new, flags)
 		k.kept.DropAttr(oldDir)
 		k.kept.DropAttr(newDir)
 		switch exchange := flags&unix.RENAME_EXCHANGE != 0; {

@@ -227,9 +227,9 @@ func (m *model) change(p *peer, rnd *rand.Rand) {
 		require.NoError(m.t, p.Unlink(ctx, m.dirs[d], name, 0))
 		delete(m.names[d], name)
 	case op == 2 && h == 0:
-		missing(p.Rename(ctx, ionclient.Name{Dir: m.dirs[d], Name: name}, ionclient.Name{Dir: m.dirs[e], Name: other}, 0, 0))
+		missing(p.Rename(ctx, ionclient.Name{Dir: m.dirs[d], Name: name}, ionclient.Name{Dir: m.dirs[e], Name: other}, 0))
 	case op == 2:
-		require.NoError(m.t, p.Rename(ctx, ionclient.Name{Dir: m.dirs[d], Name: name}, ionclient.Name{Dir: m.dirs[e], Name: other}, 0, 0))
+		require.NoError(m.t, p.Rename(ctx, ionclient.Name{Dir: m.dirs[d], Name: name}, ionclient.Name{Dir: m.dirs[e], Name: other}, 0))
 		delete(m.names[d], name)
 		m.names[e][other] = h
 	case h == 0:
@@ -324,7 +324,7 @@ func (p *peer) anything(ctx context.Context, dir uint64, rnd *rand.Rand) (err er
 	case 1:
 		err = p.Unlink(ctx, dir, name, 0)
 	case 2:
-		err = p.Rename(ctx, ionclient.Name{Dir: dir, Name: name}, ionclient.Name{Dir: dir, Name: fmt.Sprint(rnd.IntN(3))}, 0, 0)
+		err = p.Rename(ctx, ionclient.Name{Dir: dir, Name: name}, ionclient.Name{Dir: dir, Name: fmt.Sprint(rnd.IntN(3))}, 0)
 	case 3:
 		_, err = p.ReadDir(ctx, dir)
 	case 4:

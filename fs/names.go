@@ -162,7 +162,7 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 	if e := n.publishChild(c, name); e != 0 { // who finds the new name finds the content
 		return e
 	}
-	if err := n.m.known.Rename(c, ionclient.Name{Dir: n.handle, Name: name}, ionclient.Name{Dir: to.handle, Name: newName}, flags, to.handleOf(newName)); err != nil {
+	if err := n.m.known.Rename(c, n.nameOf(name), to.nameOf(newName), flags); err != nil {
 		return n.fail(opRename, err)
 	}
 	return 0

@@ -167,11 +167,11 @@ func TestRemovedUnderLease(t *testing.T) {
 		{"unlinked by itself, unseen", func(n string, _ uint64) error { return a.Unlink(ctx, root, n, 0) }},
 		{"replaced by another", func(n string, h uint64) error {
 			b.make(root, "new")
-			return b.Rename(ctx, name("new"), name(n), 0, h)
+			return b.Rename(ctx, name("new"), ionclient.Name{Dir: root, Name: n, Handle: h}, 0)
 		}},
 		{"replaced by itself", func(n string, h uint64) error {
 			a.make(root, "new")
-			return a.Rename(ctx, name("new"), name(n), 0, h)
+			return a.Rename(ctx, name("new"), ionclient.Name{Dir: root, Name: n, Handle: h}, 0)
 		}},
 	} {
 		n := fmt.Sprint("f", i)

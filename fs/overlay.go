@@ -41,15 +41,16 @@ func (n *node) known(name string) *node {
 	return nil
 }
 
-// handleOf is what a name meant when it was last seen, or 0.
-func (n *node) handleOf(name string) uint64 {
+// nameOf is a name in n, with what it meant when it was last seen.
+func (n *node) nameOf(name string) ionclient.Name {
+	out := ionclient.Name{Dir: n.handle, Name: name}
 	if k := n.known(name); k != nil {
-		return k.handle
+		out.Handle = k.handle
 	}
-	return 0
+	return out
 }
 
-// fileOf is handleOf, or 0 for a directory.
+// fileOf is what a name meant when it was last seen, or 0 for a directory.
 func (n *node) fileOf(name string) uint64 {
 	if k := n.known(name); k != nil && !k.IsDir() {
 		return k.handle

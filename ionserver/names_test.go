@@ -365,6 +365,62 @@ func TestRenameGoesOn(t *testing.T) {
 	}
 }
 
+// TestExchangeGoesOn: an exchange that is asked for again is brought to its end,
+// however far an I/O node had come that was killed.
+func TestExchangeGoesOn(t *testing.T) {
+	s := startSystem(t, 2, 2, nil)
+	m := s.mount(t)
+	d1, d2 := m.mkdir(m.root, "from"), m.mkdir(m.root, "to")
+	for _, c := range []struct {
+		name             string
+		first, second    bool // which steps were done
+		doubt, exchanged bool
+	}{
+		{"not begun", false, false, true, true},
+		{"half done", true, false, true, true},
+		{"done", true, true, true, true},
+		{"done, by another call", true, true, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, b := m.mkdir(d1, c.name), m.file(d2, c.name)
+			relink := func(dir, to uint64) {
+				_, err := s.nodes[0].pvfs.Relink(t.Context(), pvfs.Handle(dir), c.name, pvfs.Handle(to))
+				require.NoError(t, err)
+			}
+			if c.first {
+				relink(d2, a)
+			}
+			if c.second {
+				relink(d1, b)
+			}
+			f := rpc.Frame{Op: ionpb.Op_RENAME, Handle: d2}
+			if c.doubt {
+				f.Flags = uint32(ionpb.Flag_IN_DOUBT)
+			}
+			var r ionpb.RenameResp
+			_, err := m.call(t.Context(), m.place.Home(d2), f, &ionpb.RenameReq{
+				OldDir: d1, OldName: []byte(c.name), NewName: []byte(c.name), Flags: unix.RENAME_EXCHANGE, Meant: a, Unopened: b,
+			}, &r)
+			require.NoError(t, err)
+			want := [2]uint64{b, a}
+			if !c.exchanged {
+				want = [2]uint64{a, b}
+			} else {
+				require.Equal(t, [2]uint64{a, b}, [2]uint64{r.Moved, r.Replaced})
+			}
+			one, err := m.lookup(d1, c.name)
+			require.NoError(t, err)
+			two, err := m.lookup(d2, c.name)
+			require.NoError(t, err)
+			require.Equal(t, want, [2]uint64{one, two})
+			in := map[bool]uint64{true: d2, false: d1}[c.exchanged]
+			note, err := s.nodes[0].pvfs.GetXattr(t.Context(), pvfs.Handle(a), parentXattr)
+			require.NoError(t, err)
+			require.Equal(t, parentNote(pvfs.Handle(in)).Value, note, "where the directory is, is known")
+		})
+	}
+}
+
 // TestRenameRaces: files wander between directories of both homes while
 // others exchange, replace and look; no file is lost and none is there twice.
 func TestRenameRaces(t *testing.T) {

@@ -73,12 +73,16 @@ type move struct {
 	from, to nameKey
 	flags    uint32
 	unopened uint64 // as RenameReq says
+	meant    pair   // what the names meant before, if an earlier life may have carried it out; else zero
 	dirs     bool   // holds the right to move directories
 	source   pvfs.Handle
 	target   pvfs.Handle // 0: the new name is free
 	srcType  wire.ObjType
 	dstType  wire.ObjType
 }
+
+// pair is what the old and the new name mean; 0: not known, or nothing.
+type pair struct{ old, new pvfs.Handle }
 
 func (c *call) rename() (*rpc.Frame, error) {
 	var m ionpb.RenameReq
@@ -101,6 +105,9 @@ func (c *call) rename() (*rpc.Frame, error) {
 		return nil, errno.New("ionserver.rename: flags", syscall.EINVAL)
 	}
 	v := &move{call: c, from: from, to: to, flags: m.Flags, unopened: m.Unopened}
+	if c.Flags&uint32(ionpb.Flag_IN_DOUBT) != 0 && m.Meant != 0 && m.Unopened != 0 {
+		v.meant = pair{pvfs.Handle(m.Meant), pvfs.Handle(m.Unopened)}
+	}
 	for {
 		r, again, err := v.try()
 		if err != nil {
@@ -124,6 +131,10 @@ func (v *move) try() (r *ionpb.RenameResp, again bool, err error) {
 	if err := v.look(); err != nil {
 		return nil, false, err
 	}
+	if v.exchanged() {
+		v.noteParents(v.target, v.dstType, v.source, v.srcType)
+		return &ionpb.RenameResp{Moved: uint64(v.target), Replaced: uint64(v.source), Open: true}, false, nil
+	}
 	movesDir := v.from.dir != v.to.dir && (v.srcType == wire.TypeDirectory ||
 		v.flags&unix.RENAME_EXCHANGE != 0 && v.dstType == wire.TypeDirectory)
 	if movesDir && !v.dirs {
@@ -133,6 +144,21 @@ func (v *move) try() (r *ionpb.RenameResp, again bool, err error) {
 		return nil, false, err
 	}
 	return r, false, v.disturbMoved()
+}
+
+// exchanged reports whether an earlier life has carried out the exchange. If it broke
+// off between its two steps, the move goes on with what the new name meant: both mean
+// the same, and PVFS2 has no links.
+func (v *move) exchanged() bool {
+	if v.flags&unix.RENAME_EXCHANGE == 0 || v.meant == (pair{}) {
+		return false
+	}
+	if v.source == v.target && v.source == v.meant.old {
+		if t, err := v.typeOf(v.meant.new); err == nil {
+			v.target, v.dstType = v.meant.new, t
+		}
+	}
+	return v.meant == pair{v.target, v.source}
 }
 
 // disturbMoved ends the leases on what was moved, and on a directory that was
@@ -270,6 +296,12 @@ func (v *move) noteParent(h pvfs.Handle, t wire.ObjType, parent uint64) {
 	}
 }
 
+// noteParents is noteParent of two that have changed places.
+func (v *move) noteParents(moved pvfs.Handle, t wire.ObjType, back pvfs.Handle, backType wire.ObjType) {
+	v.noteParent(moved, t, v.to.dir)
+	v.noteParent(back, backType, v.from.dir)
+}
+
 // mean says what a name means now. The home of another directory learns that the
 // name was changed when its lock is released.
 func (v *move) mean(k nameKey, h pvfs.Handle, t wire.ObjType) {
@@ -288,8 +320,7 @@ func (v *move) exchange() error {
 	}
 	v.mean(v.to, v.source, v.srcType)
 	v.mean(v.from, v.target, v.dstType)
-	v.noteParent(v.source, v.srcType, v.to.dir)
-	v.noteParent(v.target, v.dstType, v.from.dir)
+	v.noteParents(v.source, v.srcType, v.target, v.dstType)
 	return nil
 }
 

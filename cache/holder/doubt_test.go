@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/ionserver"
+	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 	"github.com/zoidfs/zoidfs/pvfs"
 )
 
@@ -61,6 +63,34 @@ func TestExclusiveOverACrash(t *testing.T) {
 			require.ErrorIs(t, c.call(p, c.name), syscall.EEXIST)
 			require.ErrorIs(t, c.call(p, c.name+" heard of"), syscall.EEXIST)
 		})
+	}
+}
+
+// TestExchangeOverACrash: names that were exchanged before anybody heard of it stay so.
+func TestExchangeOverACrash(t *testing.T) {
+	r := newRig(t, ionserver.Options{Drain: 50 * time.Millisecond, Persist: 100 * time.Millisecond})
+	p, _ := r.nodes()
+	ctx, root := context.Background(), p.client.View().Root
+	a, b := p.file(), p.file() // f1 and f2
+	done := make(chan error, 1)
+	p.wire.deaf.Store(true)
+	go func() {
+		_, err := p.client.Rename(ctx, ionclient.Name{Dir: root, Name: "f1", Handle: a}, ionclient.Name{Dir: root, Name: "f2", Handle: b}, unix.RENAME_EXCHANGE)
+		done <- err
+	}()
+	eventually(t, "they are exchanged", func() bool {
+		h, err := r.ions[0].client.Lookup(ctx, pvfs.Handle(root), "f1")
+		return err == nil && uint64(h) == b
+	})
+	r.kill(0, 1)
+	p.wire.deaf.Store(false)
+	r.restart(0)
+	r.restart(1)
+	require.NoError(t, <-done)
+	for name, want := range map[string]uint64{"f1": b, "f2": a} {
+		found, _, err := p.client.Lookup(ctx, root, name)
+		require.NoError(t, err)
+		require.Equal(t, want, found.Handle)
 	}
 }
 

@@ -67,8 +67,9 @@ func (c *Client) entry(ctx context.Context, op ionpb.Op, dir uint64, req proto.M
 
 // Name is a name in a directory.
 type Name struct {
-	Dir  uint64
-	Name string
+	Dir    uint64
+	Name   string
+	Handle uint64 // what it meant when it was seen last; 0: it was not
 }
 
 // Found is what a name means.
@@ -137,13 +138,13 @@ func (c *Client) remove(ctx context.Context, op ionpb.Op, dir uint64, req proto.
 	return Removed{r.Handle, r.Open, changedDir(r.Dir, l.Tenure)}, nil
 }
 
-// Rename moves a name; flags are those of renameat2(2), and unopened is as for
-// Unlink, should the new name mean it. What it returns is zero if the I/O node was
-// restarted in the middle and cannot tell any more.
-func (c *Client) Rename(ctx context.Context, from, to Name, flags uint32, unopened uint64) (Renamed, error) {
+// Rename moves a name; flags are those of renameat2(2). The handle of to is as unopened
+// is for Unlink. What it returns is zero if the I/O node was restarted in the middle
+// and cannot tell any more.
+func (c *Client) Rename(ctx context.Context, from, to Name, flags uint32) (Renamed, error) {
 	var r ionpb.RenameResp
 	err := c.ask(ctx, ionpb.Op_RENAME, to.Dir, &ionpb.RenameReq{
-		OldDir: from.Dir, OldName: []byte(from.Name), NewName: []byte(to.Name), Flags: flags, Unopened: unopened,
+		OldDir: from.Dir, OldName: []byte(from.Name), NewName: []byte(to.Name), Flags: flags, Unopened: to.Handle, Meant: from.Handle,
 	}, &r)
 	return Renamed{Moved: r.Moved, Replaced: r.Replaced, Open: r.Open}, err
 }

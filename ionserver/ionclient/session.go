@@ -382,7 +382,7 @@ func (s *session) call(ctx context.Context, epoch uint64, f *rpc.Frame, p payloa
 			return r, l, nil
 		}
 		doubtful := past.again(l)
-		if doubtful && makesName(f.Op) {
+		if doubtful && (makesName(f.Op) || f.Op == ionpb.Op_RENAME) {
 			f.Flags |= uint32(ionpb.Flag_IN_DOUBT)
 			f.Age = uint64(time.Since(past.since).Microseconds())
 		}

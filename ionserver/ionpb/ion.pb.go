@@ -338,7 +338,7 @@ const (
 	Flag_STALE_VIEW Flag = 65536
 	// The session: say HELLO again; what it held is gone.
 	Flag_STALE_SESSION Flag = 131072
-	// On requests that make a name: an I/O node that has no record of it any more
+	// On requests that make a name, and RENAME: an I/O node that has no record of it any more
 	// may have carried it out. Frame.age tells when it was sent first.
 	Flag_IN_DOUBT Flag = 262144
 	// On APPEND, before RECLAIMED: an earlier life of the home has told that the bytes
@@ -1930,6 +1930,7 @@ type RenameReq struct {
 	NewName       []byte                 `protobuf:"bytes,3,opt,name=new_name,json=newName,proto3" json:"new_name,omitempty"` // in the directory that the frame's handle names
 	Flags         uint32                 `protobuf:"varint,4,opt,name=flags,proto3" json:"flags,omitempty"`                   // RENAME_NOREPLACE, RENAME_EXCHANGE of renameat2(2)
 	Unopened      uint64                 `protobuf:"varint,5,opt,name=unopened,proto3" json:"unopened,omitempty"`             // as in NameReq, should the new name mean it
+	Meant         uint64                 `protobuf:"varint,6,opt,name=meant,proto3" json:"meant,omitempty"`                   // what the old name meant when it was seen last, as the new one unopened; 0: it was not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1995,6 +1996,13 @@ func (x *RenameReq) GetFlags() uint32 {
 func (x *RenameReq) GetUnopened() uint64 {
 	if x != nil {
 		return x.Unopened
+	}
+	return 0
+}
+
+func (x *RenameReq) GetMeant() uint64 {
+	if x != nil {
+		return x.Meant
 	}
 	return 0
 }
@@ -5181,13 +5189,14 @@ const file_ion_proto_rawDesc = "" +
 	"UnlinkResp\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12\x12\n" +
 	"\x04open\x18\x02 \x01(\bR\x04open\x12!\n" +
-	"\x03dir\x18\x03 \x01(\v2\x0f.zoidfs.v1.AttrR\x03dir\"\x8c\x01\n" +
+	"\x03dir\x18\x03 \x01(\v2\x0f.zoidfs.v1.AttrR\x03dir\"\xa2\x01\n" +
 	"\tRenameReq\x12\x17\n" +
 	"\aold_dir\x18\x01 \x01(\x04R\x06oldDir\x12\x19\n" +
 	"\bold_name\x18\x02 \x01(\fR\aoldName\x12\x19\n" +
 	"\bnew_name\x18\x03 \x01(\fR\anewName\x12\x14\n" +
 	"\x05flags\x18\x04 \x01(\rR\x05flags\x12\x1a\n" +
-	"\bunopened\x18\x05 \x01(\x04R\bunopened\"R\n" +
+	"\bunopened\x18\x05 \x01(\x04R\bunopened\x12\x14\n" +
+	"\x05meant\x18\x06 \x01(\x04R\x05meant\"R\n" +
 	"\n" +
 	"RenameResp\x12\x14\n" +
 	"\x05moved\x18\x01 \x01(\x04R\x05moved\x12\x1a\n" +

@@ -141,7 +141,7 @@ func (m *mount) status() Status {
 // setTrace begins a trace, or ends it. The file is made with the rights of this
 // process, so who else could ask for it may not.
 func (n *node) setTrace(ctx context.Context, value []byte) syscall.Errno {
-	if uid, _ := caller(ctx); uid != 0 && int(uid) != os.Geteuid() {
+	if !mayControl(ctx) {
 		return syscall.EPERM
 	}
 	var q TraceRequest
@@ -153,4 +153,19 @@ func (n *node) setTrace(ctx context.Context, value []byte) syscall.Errno {
 		return errno.Of(err)
 	}
 	return 0
+}
+
+// resetStats has the mount count anew: for everybody who looks.
+func (n *node) resetStats(ctx context.Context) syscall.Errno {
+	if !mayControl(ctx) {
+		return syscall.EPERM
+	}
+	n.m.resetStats()
+	return 0
+}
+
+// mayControl reports whether the caller is root or who mounted.
+func mayControl(ctx context.Context) bool {
+	uid, _ := caller(ctx)
+	return uid == 0 || int(uid) == os.Geteuid()
 }

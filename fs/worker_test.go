@@ -191,6 +191,8 @@ func carryOut(r request, maps map[int][]byte) (out reply, err error) {
 		err = unix.Unlink(r.Path)
 	case "chmod":
 		err = unix.Chmod(r.Path, r.Mode)
+	case "setxattr":
+		err = unix.Setxattr(r.Path, r.To, r.Data, 0)
 	case "mkdir":
 		err = unix.Mkdir(r.Path, r.Mode)
 	case "umask":

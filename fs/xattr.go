@@ -63,8 +63,7 @@ func copyXattr[T ~string | ~[]byte](dest []byte, v T) (uint32, syscall.Errno) {
 
 func (n *node) Setxattr(ctx context.Context, name string, value []byte, flags uint32) syscall.Errno {
 	if n.IsRoot() && name == resetXattr {
-		n.m.resetStats()
-		return 0
+		return n.resetStats(ctx)
 	}
 	if n.IsRoot() && name == jobsXattr {
 		return n.setJob(ctx, value)

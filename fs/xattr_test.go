@@ -88,6 +88,10 @@ func TestControlAttributes(t *testing.T) {
 	require.GreaterOrEqual(t, after.RPC.Requests["write"], uint64(1))
 	require.GreaterOrEqual(t, after.RPC.BytesSent, uint64(3000))
 
+	require.NoError(t, unix.Chmod(root, 0o777))
+	w := startWorkerAs(t, &syscall.Credential{Uid: 1234, Gid: 1234})
+	require.Equal(t, syscall.EPERM, w.try(request{Op: "setxattr", Path: root, To: resetXattr, Data: []byte("1")}).Errno, "others look at it, too")
+	require.NotZero(t, stats().App.BytesRead)
 	require.NoError(t, unix.Setxattr(root, resetXattr, []byte("1"), 0))
 	zero := stats()
 	require.Zero(t, zero.App.Calls["create"])

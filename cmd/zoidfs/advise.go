@@ -53,13 +53,16 @@ func (a *app) adviseCommand() *cobra.Command {
 			if err := f.readBarriers(); err != nil {
 				return err
 			}
+			if cmd.Flags().Changed("ranks") {
+				if err := checkRanks(f.jobRanks); err != nil {
+					return err
+				}
+			}
 			points, argv := split(cmd, args)
 			code, err := 0, error(nil)
 			switch {
 			case len(f.traces) > 0 && len(args) > 0:
 				return fmt.Errorf("--trace and %q exclude each other", args[0])
-			case f.jobRanks < 0 || f.jobRanks > maxRanks:
-				return fmt.Errorf("-n %d: want between 1 and %d ranks", f.jobRanks, maxRanks)
 			case len(f.traces) == 0:
 				code, err = a.adviseWatch(cmd, &f, points, argv)
 			}

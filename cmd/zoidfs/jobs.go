@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/local"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/mounts"
 	"github.com/zoidfs/zoidfs/fs"
@@ -53,6 +56,9 @@ func (a *app) jobBeginCommand() *cobra.Command {
 		Args: needMount,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, pid := range pids {
+				if pid == 0 || pid > math.MaxInt32 || errors.Is(unix.Kill(int(pid), 0), unix.ESRCH) {
+					return fmt.Errorf("--pid %d: no such process", pid)
+				}
 				q.PIDs = append(q.PIDs, uint32(pid))
 			}
 			if q.Cgroup != "" {

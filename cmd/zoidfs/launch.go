@@ -39,6 +39,14 @@ type launchFlags struct {
 	supervisor bool
 }
 
+// checkRanks refuses a number of ranks that cannot be launched.
+func checkRanks(n int) error {
+	if n < 1 || n > maxRanks {
+		return fmt.Errorf("-n %d: want between 1 and %d ranks", n, maxRanks)
+	}
+	return nil
+}
+
 func (a *app) launchCommand() *cobra.Command {
 	var f launchFlags
 	cmd := &cobra.Command{
@@ -55,8 +63,8 @@ func (a *app) launchCommand() *cobra.Command {
 			if !cmd.Flags().Changed("ranks") {
 				return errors.New("-n RANKS is needed: the number of ranks")
 			}
-			if f.ranks < 1 || f.ranks > maxRanks {
-				return fmt.Errorf("-n %d: want between 1 and %d ranks", f.ranks, maxRanks)
+			if err := checkRanks(f.ranks); err != nil {
+				return err
 			}
 			if f.grace < 0 {
 				return fmt.Errorf("--grace %v is negative", f.grace)

@@ -73,11 +73,14 @@ func (w *watched) recordings(cmd *cobra.Command, points []string) ([]*local.Reco
 			return nil, 0, err
 		}
 	}
+	all, err := local.Recordings(cmd.Context(), w.output, f, points)
+	if err != nil {
+		return nil, 0, err
+	}
 	if err := os.MkdirAll(w.output, 0o777); err != nil {
 		return nil, 0, fmt.Errorf("--output: %w", err)
 	}
-	all, err := local.Recordings(w.output, f, points)
-	return all, limit, err
+	return all, limit, nil
 }
 
 // split tells mount points from a command line after "--".

@@ -66,9 +66,14 @@ func TestTraceStartAndStop(t *testing.T) {
 	r = zoidfs(t, "trace", "stop", mount)
 	require.Equal(t, "zoidfs trace stop: "+mount+" is not being traced\n", r.errOut)
 	require.Contains(t, ok(t, "trace", "show", traces), "write f [0,1)")
-	r = zoidfs(t, "trace", "start", "-o", mount, mount)
-	require.Equal(t, 1, r.code)
-	require.Contains(t, r.errOut, "it must lie outside of the mount")
+	within := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(mount, within))
+	for _, dir := range []string{mount, filepath.Join(mount, "new", "traces"), filepath.Join(within, "new")} {
+		r = zoidfs(t, "trace", "start", "-o", dir, mount)
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.errOut, "it must lie outside of the mount")
+	}
+	require.NoDirExists(t, filepath.Join(mount, "new"))
 }
 
 func TestTraceFilter(t *testing.T) {

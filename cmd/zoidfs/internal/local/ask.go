@@ -38,12 +38,17 @@ func MountStats(ctx context.Context, point string, reset bool) (counters.Stats, 
 		if n, err = unix.Getxattr(point, xattrStats, value); err != nil {
 			return err
 		}
-		if reset {
-			return unix.Setxattr(point, xattrStatsReset, []byte("1"), 0)
+		if !reset {
+			return nil
+		}
+		if err := unix.Setxattr(point, xattrStatsReset, []byte("1"), 0); err != nil {
+			return fmt.Errorf("root and who mounted it can reset what %s counts: %w", point, err)
 		}
 		return nil
 	})
 	switch {
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
+		return s, err
 	case errors.Is(err, syscall.ENODATA), errors.Is(err, syscall.EOPNOTSUPP):
 		return s, fmt.Errorf("%s is not the root of a zoidfs mount", point)
 	case err != nil:

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,15 +29,13 @@ type Recording struct {
 }
 
 // Recordings are the traces of the mounts of a system, or of the given mount
-// points, that files in dir would hold.
-func Recordings(dir string, f *cluster.File, points []string) ([]*Recording, error) {
+// points, that files in dir would hold. It need not be there yet.
+func Recordings(ctx context.Context, dir string, f *cluster.File, points []string) ([]*Recording, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real // the mount is not to look at what may lie on itself
-	}
+	dir = real(dir) // the mount is not to look at what may lie on itself
 	var out []*Recording
 	if f != nil {
 		for _, n := range f.Nodes {
@@ -55,7 +54,20 @@ func Recordings(dir string, f *cluster.File, points []string) ([]*Recording, err
 		name := host + strings.ReplaceAll(point, "/", "-") + TraceSuffix
 		out = append(out, &Recording{Point: point, File: filepath.Join(dir, name)})
 	}
+	for _, r := range out {
+		if strings.HasPrefix(r.File, r.Point+"/") {
+			return nil, cmp.Or(r.Look(ctx), r.failed(syscall.EINVAL))
+		}
+	}
 	return out, nil
+}
+
+// real is a path without symbolic links, as far as it is there.
+func real(path string) string {
+	if p, err := filepath.EvalSymlinks(path); err == nil || filepath.Dir(path) == path {
+		return cmp.Or(p, path)
+	}
+	return filepath.Join(real(filepath.Dir(path)), filepath.Base(path))
 }
 
 // Start begins the traces of all, or of none. Files of the same names, of

@@ -60,7 +60,7 @@ func Check(h History) Report {
 		f.checkCounters()
 		f.checkSizes()
 		if linear && len(c.Violations) == 0 {
-			f.checkRegisters()
+			f.checkUnits()
 			f.checkSizeOrder()
 		}
 	}

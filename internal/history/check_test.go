@@ -225,9 +225,10 @@ func TestCounters(t *testing.T) {
 }
 
 // TestLinearizability feeds what only the search for an order finds: pairs of
-// reads by different processes while a write runs.
+// reads by different processes while a write, or a truncation, runs.
 func TestLinearizability(t *testing.T) {
 	two := "P open x 1 creat; Q open x 1 rdonly; R open x 1 rdonly; S open x 1 rdwr; "
+	four := two + "P write 1 0 4 =1; "
 	for _, tt := range []struct {
 		name string
 		unit int64
@@ -238,22 +239,73 @@ func TestLinearizability(t *testing.T) {
 		{"back in time, another reader", 0, false, two + "P write 1 0 10 =1;| Q read 1 0 10 : 10x1; R read 1 0 10 : 10x0"},
 		{"half of a write, by bytes", 0, true, two + "P write 1 0 10 =1;| Q read 1 0 10 : 5x1 5x0"},
 		{"half of a write, by units", 16, false, two + "P write 1 0 10 =1;| Q read 1 0 10 : 5x1 5x0"},
-		{"half of a write in two units", 5, true, two + "P write 1 0 10 =1;| Q read 1 0 10 : 5x1 5x0"},
+		{"half of a write in two units", 5, true, four + "P truncate 1 10; P write 1 0 10 =2;| Q read 1 0 10 : 5x2 5x0"},
 		{"size back in time", 0, false, two + "P write 1 0 10 =1;| Q fstat 1 10; R fstat 1 0"},
 		{"part of a write by size", 0, true, two + "P write 1 0 10 =1;| Q fstat 1 4"},
 		{"part of a write by size, by units", 16, false, two + "P write 1 0 10 =1;| Q fstat 1 4"},
+
+		{"the old end", 16, true, four + "P write 1 0 10 =2;| Q read 1 0 12 : 4x1"},
+		{"the new end", 16, true, four + "P write 1 0 10 =2;| Q read 1 0 12 : 10x2"},
+		{"new bytes up to the old end", 16, false, four + "P write 1 0 10 =2;| Q read 1 0 12 : 4x2"},
+		{"new bytes up to the old end, by bytes", 0, true, four + "P write 1 0 10 =2;| Q read 1 0 12 : 4x2"},
+		{"old bytes up to the new end, where there are mappings", 16, true, "P open x 1 creat; Q open x 1 rdwr; P store 1 0 4 =1; P write 1 0 10 =2;| Q read 1 0 12 : 4x1 6x0"},
+		{"old bytes up to the new end", 16, false, four + "P write 1 0 10 =2;| Q read 1 0 12 : 4x1 6x0"},
+		{"a part of the new bytes", 16, false, four + "P write 1 0 10 =2;| Q read 1 0 12 : 7x2"},
+		{"the end goes back, by bytes read", 16, false, four + "P write 1 0 10 =2;| Q read 1 4 8 : 6x2; R read 1 4 8 : "},
+		{"the end goes back, by a size", 16, false, four + "P write 1 0 10 =2;| Q fstat 1 10; R read 1 0 12 : 4x1"},
+		{"the end goes back, by a read of what is not new", 16, false, four + "P write 1 8 2 =2;| Q read 1 0 8 : 4x1 4x0; R read 1 0 8 : 4x1"},
+		{"a hole shows before its end", 16, false, four + "P write 1 8 2 =2;| Q read 1 0 8 : 4x1 2x0"},
+		{"the first part is there", 5, true, four + "P write 1 0 10 =2;| Q read 1 0 12 : 5x2"},
+		{"the last part is there", 5, true, four + "P write 1 0 10 =2;| Q read 1 0 12 : 4x1 1x0 5x2"},
+		{"the first part, and the end of the last", 5, false, four + "P write 1 0 10 =2;| Q read 1 0 10 : 5x2 5x0"},
+		{"neither part, and the end of the first", 5, true, four + "P write 1 0 10 =2;| Q read 1 0 5 : 4x1 1x0"},
+		{"neither part, the end of the first, and no other", 5, false, four + "P write 1 0 5 =2;| Q read 1 0 5 : 4x1 1x0"},
+		{"a write behind the unit", 5, true, four + "P write 1 6 2 =2;| Q read 1 0 5 : 4x1 1x0"},
+		{"a write behind the unit, back", 5, false, four + "P write 1 6 2 =2;| Q read 1 0 5 : 4x1 1x0; R read 1 0 5 : 4x1"},
+
+		{"cut off", 16, true, two + "P write 1 0 10 =1; P truncate 1 4;| Q read 1 0 12 : 4x1"},
+		{"not yet cut off", 16, true, two + "P write 1 0 10 =1; P truncate 1 4;| Q read 1 0 12 : 10x1"},
+		{"cut off, and as long", 16, false, two + "P write 1 0 10 =1; P truncate 1 4;| Q read 1 0 12 : 4x1 6x0"},
+		{"cut off elsewhere", 16, false, two + "P write 1 0 10 =1; P truncate 1 4;| Q read 1 0 12 : 7x1"},
+		{"cut off, and not any more", 16, false, two + "P write 1 0 10 =1; P truncate 1 4;| Q fstat 1 4; R read 1 0 12 : 10x1"},
+		{"made longer", 16, true, four + "P truncate 1 8;| Q read 1 0 12 : 4x1 4x0"},
+		{"made longer in part", 16, false, four + "P truncate 1 8;| Q read 1 0 12 : 4x1 2x0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := parse(t, Strong, tt.text)
 			h.Atomic = tt.unit
-			// The write runs until the end.
-			h.Events[4].Return = h.Events[len(h.Events)-1].Return + 1
+			// What others overlap runs until the end.
+			before, _, _ := strings.Cut(tt.text, ";|")
+			h.Events[strings.Count(before, ";")].Return = h.Events[len(h.Events)-1].Return + 1
 			if got := Check(h).Violations; tt.ok {
 				require.Empty(t, got)
 			} else {
 				require.Len(t, got, 1)
 				require.Equal(t, Order, got[0].Reason)
 			}
+		})
+	}
+}
+
+// TestLongCalls: a call of more than one request takes effect request by request,
+// wherever the kernel cuts it.
+func TestLongCalls(t *testing.T) {
+	const long = 3 << 20
+	text := fmt.Sprintf("P open x 1 creat; Q open x 1 rdonly; R open x 1 rdonly; P write 1 0 %d =1;| ", long)
+	for _, tt := range []struct {
+		name, text string
+		ok         bool
+	}{
+		{"a part", "Q read 1 0 2000000 : 1000000x1; R fstat 1 2097152", true},
+		{"a part, and no more for a while", "Q read 1 0 500000 : 500000x1; R read 1 600000 10 : ", true},
+		{"a part, and what is behind it", "Q read 1 1200000 10 : 10x1; R read 1 0 10 : ", false},
+		{"back", "Q fstat 1 2097152; R read 1 0 2000000 : 1000000x1", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := parse(t, Strong, text+tt.text)
+			h.Atomic = 4 << 20
+			h.Events[3].Return = h.Events[len(h.Events)-1].Return + 1
+			require.Equal(t, tt.ok, len(Check(h).Violations) == 0, Check(h).Violations)
 		})
 	}
 }

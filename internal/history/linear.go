@@ -19,85 +19,6 @@ const searchTimeout = 30 * time.Second
 // calls are cut into several by the kernel, which may take effect one by one.
 const maxRequest = 1 << 20
 
-// registerModel is the model of pieces that are read and written by calls each
-// of which takes effect at once. The state has one byte a piece.
-func registerModel(pieces int) porcupine.Model {
-	return porcupine.Model{
-		Init: func() any { return string(make([]byte, pieces)) },
-		Step: func(state, in, _ any) (bool, any) {
-			next, a := []byte(state.(string)), in.(*registerCall)
-			for _, x := range a.see {
-				if next[x.piece] != x.value {
-					return false, state
-				}
-			}
-			for _, x := range a.set {
-				next[x.piece] = x.value
-			}
-			return true, string(next)
-		},
-		DescribeOperation: func(in, _ any) string { return in.(*registerCall).text },
-	}
-}
-
-// registerCall is one call on a register.
-type registerCall struct {
-	set, see []cell
-	text     string
-}
-
-type cell struct {
-	piece int
-	value uint8
-}
-
-// checkRegisters checks the bytes of the file for linearizability. A register is
-// one piece, or with an atomic unit all pieces of one unit.
-func (f *file) checkRegisters() {
-	pieces := f.pieces()
-	for len(pieces) > 0 {
-		n := 1
-		for f.Atomic > 0 && n < len(pieces) && pieces[n].Off/f.Atomic == pieces[0].Off/f.Atomic {
-			n++
-		}
-		f.checkRegister(pieces[:n])
-		pieces = pieces[n:]
-	}
-}
-
-func (f *file) checkRegister(pieces []Range) {
-	var ops []porcupine.Operation
-	for _, i := range slices.Concat(f.writes, f.reads) {
-		e := &f.Events[i]
-		whole := registerCall{text: e.String()}
-		for k, p := range pieces {
-			var one registerCall
-			switch {
-			case e.isRead() && covers(e.span(), p):
-				one.see = []cell{{k, e.at(p.Off)}}
-			case e.Op == Truncate && p.Off >= e.Len:
-				one.set = []cell{{k, 0}}
-			case e.isWrite() && covers(e.written(), p):
-				one.set = []cell{{k, e.Value}}
-			case e.Op == Sieve && covers(e.span(), p):
-				one.set = []cell{{k, e.at(p.Off)}}
-			default:
-				continue
-			}
-			if e.Len > maxRequest { // each piece by itself
-				one.text = whole.text
-				ops = append(ops, operation(e, &one))
-				continue
-			}
-			whole.see, whole.set = append(whole.see, one.see...), append(whole.set, one.set...)
-		}
-		if len(whole.see)+len(whole.set) > 0 {
-			ops = append(ops, operation(e, &whole))
-		}
-	}
-	f.requireOrder(registerModel(len(pieces)), ops, fmt.Sprintf("bytes [%d,%d) of file %d", pieces[0].Off, pieces[len(pieces)-1].end(), f.id))
-}
-
 // operation is an event as porcupine knows it. A call that failed may take
 // effect at any later time.
 func operation(e *Event, in any) porcupine.Operation {
@@ -164,10 +85,7 @@ func (f *file) checkSizeOrder() {
 			ops = append(ops, operation(e, sizeCall{Truncate, e.Len}))
 			continue
 		}
-		r := e.span()
-		if e.Errno == 0 {
-			r.Len = e.N
-		}
+		r := e.put()
 		for _, n := range slices.Compact(seen) {
 			part := f.Atomic == 0 || n%f.Atomic == 0 || (n-r.Off)%maxRequest == 0
 			if part && r.Off < n && n < r.end() {

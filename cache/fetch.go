@@ -13,14 +13,22 @@ type fetching struct {
 	exts    []extent.Extent // immutable; sorted, none touch
 	stale   set             // guarded by File.mu; not to be kept, nor joined
 	joiners int32           // guarded by File.mu; who will hold result
+	grown   uint64          // immutable; File.grown when it began
 	done    chan struct{}   // closed when result is there
 	result  *View           // what lies before the end of the file; nil if the fetch failed
 }
 
 // share is what a read has of a fetch.
 type share struct {
-	x    *fetching
-	exts []extent.Extent
+	x     *fetching
+	exts  []extent.Extent
+	older bool // the file has grown below since the fetch began
+}
+
+// whole reports whether the fetch, which has a result, has brought all of the share.
+func (s share) whole() bool {
+	got := s.x.result.exts
+	return len(got) > 0 && got[len(got)-1].End() >= s.exts[len(s.exts)-1].End()
 }
 
 // claimLocked divides missing into what others are fetching, whom it joins, and
@@ -36,7 +44,7 @@ func (f *File) claimLocked(missing []extent.Extent) (own share, joined []share) 
 		}
 		if len(theirs) > 0 {
 			x.joiners++
-			joined = append(joined, share{x, theirs})
+			joined = append(joined, share{x, theirs, x.grown != f.grown})
 			var rest []extent.Extent
 			for _, m := range missing {
 				rest = set(theirs).gaps(rest, m)
@@ -45,7 +53,7 @@ func (f *File) claimLocked(missing []extent.Extent) (own share, joined []share) 
 		}
 	}
 	if len(missing) > 0 {
-		own = share{&fetching{exts: missing, done: make(chan struct{})}, missing}
+		own = share{x: &fetching{exts: missing, grown: f.grown, done: make(chan struct{})}, exts: missing}
 		f.fetches = append(f.fetches, own.x)
 	}
 	return own, joined

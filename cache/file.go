@@ -27,6 +27,7 @@ type File struct {
 	flights []*View        // guarded by mu; taken and not done
 	air     set            // guarded by mu; the bytes of flights, discarded ones too
 	fetches []*fetching    // guarded by mu
+	grown   uint64         // guarded by mu; how often the file may have become longer below
 }
 
 // File returns a new, empty file, to be closed.
@@ -84,6 +85,15 @@ func (f *File) uncleanIndexLocked(index int64) int {
 func (f *File) countLocked(n int64) {
 	f.dirty += n
 	f.store.stats.dirty.Add(n)
+}
+
+// Grown tells that the file may have become longer below, by what others than Done
+// have put there. Reads that begin later do not rely on where earlier fetches find
+// its end.
+func (f *File) Grown() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.grown++
 }
 
 // staleLocked has fetches on their way not keep e: what they bring is older

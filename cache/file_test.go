@@ -382,3 +382,65 @@ func TestViewOutlivesTheStore(t *testing.T) {
 	v.Release()
 	require.Nil(t, s.memory)
 }
+
+// TestReadBesideAnOlderEnd: where the file ended for a fetch that began before it grew
+// is not where it ends for a Read that begins afterwards.
+func TestReadBesideAnOlderEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t, 64, 32)
+		answer := make(chan struct{})
+		fetches := 0
+		fetch := func(_ context.Context, exts []extent.Extent, bufs [][]byte) (int64, error) {
+			if fetches++; fetches == 1 {
+				<-answer
+				return 7, nil
+			}
+			return extent.Total(exts), nil
+		}
+		read := func() int {
+			v, err := f.Read(t.Context(), []extent.Extent{{Off: 0, Len: 100}}, fetch)
+			require.NoError(t, err)
+			defer v.Release()
+			return v.Len()
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { require.Equal(t, 7, read(), "the first, which began before") })
+		synctest.Wait()
+		mustWrite(t, f, 5000, 1, 10)
+		v := f.Take(extent.ToEnd(0), 4096)
+		f.Done(v, true)
+		v.Release()
+		wg.Go(func() { require.Equal(t, 100, read(), "one that began afterwards") })
+		synctest.Wait()
+		close(answer)
+		wg.Wait()
+		require.Equal(t, 2, fetches)
+	})
+}
+
+// TestWriteIsThereAtOnce: Take never meets a part of a write, also of one that waits for
+// room.
+func TestWriteIsThereAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t, 8, 2)
+		size := f.store.size
+		mustWrite(t, f, 0, 1, 10)
+		mustWrite(t, f, 5*size, 1, 10)
+		var wg sync.WaitGroup
+		wg.Go(func() { mustWrite(t, f, size-5, 2, 10) })
+		synctest.Wait()
+		for range 2 {
+			v := f.Take(extent.ToEnd(0), 100*size)
+			require.NotNil(t, v)
+			for _, e := range v.Extents() {
+				if end := (extent.Extent{Off: size - 5, Len: 10}); e.Overlaps(end) {
+					require.True(t, e.Contains(end), "%v", e)
+				}
+			}
+			f.Done(v, true)
+			v.Release()
+			synctest.Wait()
+		}
+		wg.Wait()
+	})
+}

@@ -117,6 +117,9 @@ func (f *File) Done(v *View, ok bool) {
 		f.air.remove(e)
 	}
 	f.flights = slices.DeleteFunc(f.flights, func(x *View) bool { return x == v })
+	if ok {
+		f.grown++
+	}
 	for _, e := range v.left {
 		f.walkLocked(e, func(b *block, part extent.Extent) { f.landedLocked(b, part, ok) })
 	}

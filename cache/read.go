@@ -84,7 +84,9 @@ func (f *File) peekLocked(exts ...extent.Extent) (v *View, missing []extent.Exte
 // fetched again. Only what fetch returned is kept, and only as far as there are
 // free blocks and nobody has written, dropped or discarded it meanwhile. If
 // fetch comes to the end of the file, the view ends there, or at the last byte
-// of exts that is known nonetheless, with zeros in between.
+// of exts that is known nonetheless, with zeros in between. A file that has grown
+// below since another Read began to fetch may not end any more where that finds the
+// end: then the Read looks again.
 func (f *File) Read(ctx context.Context, exts []extent.Extent, fetch Fetch) (*View, error) {
 	s := f.store
 	for {
@@ -118,8 +120,10 @@ func (f *File) Read(ctx context.Context, exts []extent.Extent, fetch Fetch) (*Vi
 
 // gather fetches own and waits for what others fetch. It returns the shares
 // whose fetches have a result, which the caller holds: all of them or, if
-// another's fetch failed, so that the caller has to look anew, none.
+// another's fetch failed, or came to an end of the file that may be none any more, so
+// that the caller has to look anew, none.
 func (f *File) gather(ctx context.Context, own share, joined []share, fetch Fetch) (got []share, err error) {
+	ended := false
 	if own.x != nil {
 		if err = f.run(ctx, own.x, fetch); err == nil {
 			got = append(got, own)
@@ -139,9 +143,10 @@ func (f *File) gather(ctx context.Context, own share, joined []share, fetch Fetc
 			f.quit(j.x)
 		case j.x.result != nil:
 			got = append(got, j)
+			ended = ended || j.older && !j.whole()
 		}
 	}
-	if all := len(joined); own.x != nil && len(got) == all+1 || own.x == nil && len(got) == all {
+	if all := len(joined); !ended && (own.x != nil && len(got) == all+1 || own.x == nil && len(got) == all) {
 		return got, nil
 	}
 	for _, g := range got {

@@ -53,9 +53,10 @@ func (s *Store) grab(dst []*block, least int, w *waiter) int {
 	}
 }
 
-// reserve takes one to len(dst) blocks with rights. It waits until there is one.
-func (s *Store) reserve(ctx context.Context, dst []*block) (int, error) {
-	if n := s.grab(dst, 1, nil); n > 0 {
+// reserve takes least to len(dst) blocks with rights. It waits until there are so
+// many.
+func (s *Store) reserve(ctx context.Context, dst []*block, least int) (int, error) {
+	if n := s.grab(dst, least, nil); n > 0 {
 		return n, nil
 	}
 	w := &waiter{ready: make(chan struct{}, 1)}
@@ -66,7 +67,7 @@ func (s *Store) reserve(ctx context.Context, dst []*block) (int, error) {
 	s.mu.Unlock()
 	defer s.leave(w)
 	for {
-		if n := s.grab(dst, 1, w); n > 0 {
+		if n := s.grab(dst, least, w); n > 0 {
 			return n, nil
 		}
 		s.press()

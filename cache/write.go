@@ -47,19 +47,26 @@ func (s *Store) blocksOf(e extent.Extent) int {
 
 // Write copies pieces, one after the other, to off, where they are dirty. It
 // waits for room, which comes from Take and Done and from views that are
-// released: whoever does that must not wait for the writer. If it fails because
-// ctx ended, a first part may have been written.
+// released: whoever does that must not wait for the writer. What touches no more
+// than batch+1 blocks is there at once or not at all, if so many may be dirty; of
+// more, Take may meet a first part, which may be all if it fails because ctx ended.
 func (f *File) Write(ctx context.Context, off int64, pieces [][]byte) error {
 	s := f.store
 	src := newSource(off, pieces)
-	var fresh [batch]*block
+	var fresh [batch + 1]*block
 	for src.rest.Len > 0 {
-		if done, err := f.writeInPlace(&src); err != nil {
-			return err
-		} else if done {
-			continue
+		n, least := s.blocksOf(src.rest), 1
+		whole := n <= min(len(fresh), s.maxUnclean)
+		if n == 1 || !whole {
+			if done, err := f.writeInPlace(&src); err != nil {
+				return err
+			} else if done {
+				continue
+			}
+		} else {
+			least = n
 		}
-		n, err := s.reserve(ctx, fresh[:min(batch, s.blocksOf(src.rest))])
+		n, err := s.reserve(ctx, fresh[:min(len(fresh), n)], least)
 		if err != nil {
 			s.settle()
 			return err

@@ -28,7 +28,7 @@ func (h *home) collect(ctx context.Context, w waiter, handle, by uint64, hurry b
 	}
 	asked := maps.Clone(i.writers)
 	h.mu.Unlock()
-	return h.collectFrom(ctx, w, handle, by, asked, hurry)
+	return h.collectFrom(ctx, w, handle, by, asked, hurry, false)
 }
 
 // settle asks the owners whose bytes PVFS2 did not show yet whether it does
@@ -40,17 +40,18 @@ func (h *home) settle(ctx context.Context, w waiter, handle uint64, hurry bool) 
 		for at := range i.ends {
 			asked[at] = i.writers[at]
 		}
-		clear(i.ends) // they say it again
 	}
 	h.mu.Unlock()
 	if len(asked) == 0 {
 		return nil
 	}
-	_, err := h.collectFrom(ctx, w, handle, 0, asked, hurry)
+	_, err := h.collectFrom(ctx, w, handle, 0, asked, hurry, true)
 	return err
 }
 
-func (h *home) collectFrom(ctx context.Context, w waiter, handle, by uint64, asked map[int]writer, hurry bool) (busy []int, err error) {
+// collectFrom is collect from the owners asked. What they say of how far their bytes
+// reach takes the place of what was known if anew.
+func (h *home) collectFrom(ctx context.Context, w waiter, handle, by uint64, asked map[int]writer, hurry, anew bool) (busy []int, err error) {
 	if hurry {
 		maps.DeleteFunc(asked, func(at int, _ writer) bool { return at != h.srv.self && !h.srv.peers[at].isUp() })
 	}
@@ -69,12 +70,17 @@ func (h *home) collectFrom(ctx context.Context, w waiter, handle, by uint64, ask
 	defer h.dropLocked(handle, i)
 	for _, at := range slices.Sorted(maps.Keys(got)) {
 		r := got[at]
+		if anew {
+			delete(i.ends, at)
+			h.srv.owner.grown(handle)
+		}
 		h.learnLocked(handle, i, at, r)
 		switch {
 		case r.Busy:
 			busy = append(busy, at)
 		case !r.Kept && i.writers[at] == asked[at]: // has not announced again meanwhile
 			delete(i.writers, at)
+			h.srv.owner.grown(handle)
 		}
 	}
 	return busy, err
@@ -185,6 +191,7 @@ func (h *home) overlay(a *pvfs.Attr) {
 	for at, end := range i.ends {
 		if end <= a.Size {
 			delete(i.ends, at)
+			h.srv.owner.grown(uint64(a.Handle))
 		}
 	}
 	for _, end := range i.ends {

@@ -142,6 +142,17 @@ func (o *owner) reach(handle uint64) int64 {
 	return f.reach()
 }
 
+// grown tells that PVFS2 may show more of a file than when reads of it began that are
+// under way.
+func (o *owner) grown(handle uint64) {
+	o.mu.Lock()
+	f := o.files[handle]
+	o.mu.Unlock()
+	if f != nil {
+		f.data.Grown()
+	}
+}
+
 // withZeros is pieces and n zeros.
 func withZeros(pieces [][]byte, n int64) [][]byte {
 	for n > 0 {

@@ -279,3 +279,31 @@ func TestFloor(t *testing.T) {
 	require.NoError(t, h.settle(t.Context(), background{}, s.file, false), "the owner has nothing")
 	require.EqualValues(t, 50, s.a.statLeased(s.file).Size)
 }
+
+// looking is the waiter of who asks peers, and looks meanwhile.
+type looking func()
+
+func (look looking) wait(fn func() error) error { look(); return fn() }
+
+// TestSettle: while an owner is asked how far its bytes reach, what is known of that
+// goes on counting: reads of other bytes look at it.
+func TestSettle(t *testing.T) {
+	s := newScene(t)
+	at := s.a.place.Home(s.file)
+	home := s.nodes[at]
+	far := int64(0)
+	for s.a.place.Owner(s.file, far) == at {
+		far += s.domain
+	}
+	require.NoError(t, s.b.write(s.file, far, []byte("x"), 0))
+	require.EqualValues(t, far+1, s.a.statLeased(s.file).Size)
+	before := home.quiet(s.file)
+	require.False(t, before.none)
+	looks := 0
+	require.NoError(t, home.home.settle(t.Context(), looking(func() {
+		looks++
+		require.Equal(t, before, home.quiet(s.file))
+	}), s.file, false))
+	require.Equal(t, 1, looks)
+	require.EqualValues(t, far+1, s.a.statLeased(s.file).Size)
+}

@@ -42,11 +42,13 @@ func (c *call) write() (reply *rpc.Frame, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { c.leave(f, a, wanted, reply) }()
 	if err := c.beginWrite(f, c.Flags&uint32(ionpb.Flag_KILL_PRIV) != 0); err != nil {
+		c.leave(f, a, nil, nil)
 		return nil, err
 	}
+	// Who collects must find a write at work, or what it may keep back from now on.
 	defer f.endWrite()
+	defer func() { c.leave(f, a, wanted, reply) }()
 	release, err := c.lockRange(c.ctx, f, s.hull, true)
 	if err != nil {
 		return nil, err
@@ -117,6 +119,7 @@ func (o *owner) writeThrough(w waiter, ctx context.Context, f *ownedFile, s spre
 		return 0, err
 	}
 	n, err := file.WriteExtents(ctx, s.exts, data)
+	f.data.Grown()
 	for _, e := range s.exts {
 		f.data.Drop(e)
 	}

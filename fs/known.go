@@ -33,6 +33,10 @@ type known struct {
 	opens  opens
 	rounds *rounds
 
+	// hides reports whether this mount is writing behind the size of an inode what its
+	// own programs do not see yet; nil: it does not write.
+	hides func(h uint64, size int64) bool
+
 	mu   sync.Mutex
 	lost map[uint64]time.Time // inodes that a lost write may change, until when; guarded by mu
 }
@@ -106,9 +110,9 @@ func (k *known) Quiet(h uint64) bool {
 }
 
 // Size implements holder.Attrs.
-func (k *known) Size(h uint64) (int64, bool) {
-	a, ok := k.kept.Attr(h)
-	return a.Size, ok
+func (k *known) Size(h uint64) (size int64, since uint64, ok bool) {
+	a, mark, ok := k.kept.AttrSince(h)
+	return a.Size, uint64(mark), ok
 }
 
 // mayHavePriv reports whether h may have setuid or setgid for a write to clear:
@@ -140,9 +144,16 @@ func (k *known) setAttr(a ionclient.Attr, since names.Mark) {
 	k.kept.SetAttr(a.Handle, a, leaseOf(a.Tenure), since)
 }
 
+// attrHere returns the attributes of h if they are known, and nobody can have seen
+// that the file is longer.
+func (k *known) attrHere(h uint64) (a ionclient.Attr, ok bool) {
+	a, ok = k.kept.Attr(h)
+	return a, ok && (k.hides == nil || !k.hides(h, a.Size))
+}
+
 // GetAttr returns the attributes of h.
 func (k *known) GetAttr(ctx context.Context, h uint64) (ionclient.Attr, error) {
-	if a, ok := k.kept.Attr(h); ok {
+	if a, ok := k.attrHere(h); ok {
 		return a, nil
 	}
 	return k.rounds.attrs.do(ctx, h)
@@ -150,7 +161,7 @@ func (k *known) GetAttr(ctx context.Context, h uint64) (ionclient.Attr, error) {
 
 // askAttr is GetAttr at the home of h, unless they have become known.
 func (k *known) askAttr(ctx context.Context, h uint64) (ionclient.Attr, error) {
-	if a, ok := k.kept.Attr(h); ok {
+	if a, ok := k.attrHere(h); ok {
 		return a, nil
 	}
 	since := k.kept.Now()
@@ -286,6 +297,7 @@ func (k *known) GetXattr(ctx context.Context, h uint64, name string) ([]byte, er
 // SetAttr changes attributes and returns them all.
 func (k *known) SetAttr(ctx context.Context, h uint64, set ionclient.SetAttr) (ionclient.Attr, error) {
 	return change(ctx, k, func(ctx context.Context) (ionclient.Attr, error) {
+		defer k.kept.Changing(h)()
 		since := k.kept.Now()
 		a, err := k.client.SetAttr(ctx, h, set)
 		if err != nil {

@@ -104,6 +104,7 @@ func (k *known) open(ctx context.Context, key openKey, n int) (ionclient.Attr, e
 // openCut opens a file and cuts it to nothing.
 func (k *known) openCut(ctx context.Context, h uint64, flags uint32, killPriv bool) (ionclient.Attr, error) {
 	return ionclient.Outlive(ctx, k.client, func(ctx context.Context) (ionclient.Attr, error) {
+		defer k.kept.Changing(h)()
 		since := k.kept.Now()
 		a, err := k.client.Open(ctx, h, flags, killPriv)
 		if err != nil {

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"syscall"
 
 	"github.com/zoidfs/zoidfs/cache/holder"
@@ -8,27 +9,35 @@ import (
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
-// getAttr asks for the attributes, as they are with what this node has written
-// and not published.
-func (n *node) getAttr(c *call) (ionclient.Attr, error) {
-	return holder.Overlaid(func() holder.Glimpse { return n.m.held.Glimpse(n.handle) },
-		func() (ionclient.Attr, error) { return n.m.known.GetAttr(c, n.handle) })
+// getAttr is mount.getAttr of the node.
+func (n *node) getAttr(c *call) (ionclient.Attr, error) { return n.m.getAttr(c, n.handle) }
+
+// setAttr is mount.setAttr of the node.
+func (n *node) setAttr(c *call, set ionclient.SetAttr) (ionclient.Attr, error) {
+	return n.m.setAttr(c, n.handle, set)
+}
+
+// getAttr asks for the attributes of an inode, as they are with what this node has
+// written and not published.
+func (m *mount) getAttr(ctx context.Context, h uint64) (ionclient.Attr, error) {
+	return holder.Overlaid(func() holder.Glimpse { return m.held.Glimpse(h) },
+		func() (ionclient.Attr, error) { return m.known.GetAttr(ctx, h) })
 }
 
 // setAttr changes attributes. What was written before is published before: its
 // time must not overtake one that is set, nor its bytes a truncation.
-func (n *node) setAttr(c *call, set ionclient.SetAttr) (a ionclient.Attr, err error) {
+func (m *mount) setAttr(ctx context.Context, h uint64, set ionclient.SetAttr) (a ionclient.Attr, err error) {
 	change := func() (err error) {
-		a, err = n.m.known.SetAttr(c, n.handle, set)
+		a, err = m.known.SetAttr(ctx, h, set)
 		return err
 	}
 	if set.Size != nil {
-		err = n.m.held.Truncate(c, n.handle, *set.Size, change)
-	} else if err = n.m.held.PublishAll(c, n.handle); err == nil {
+		err = m.held.Truncate(ctx, h, *set.Size, change)
+	} else if err = m.held.PublishAll(ctx, h); err == nil {
 		err = change()
 	}
 	if err == nil {
-		n.m.held.Glimpse(n.handle).Overlay(&a)
+		m.held.Glimpse(h).Overlay(&a)
 	}
 	return a, err
 }

@@ -51,8 +51,10 @@ func newRounds(k *known, journal *round.Journal, alone bool) *rounds {
 	return r
 }
 
-// syncWith has held carry out fsyncs.
-func (r *rounds) syncWith(held *holder.Holder) {
+// holdWith has k know of what held writes, and held carry out fsyncs.
+func (k *known) holdWith(held *holder.Holder) {
+	k.hides = held.Hides
+	r := k.rounds
 	r.syncs = newGate(r, opFsync, func(s syncKey) uint64 { return s.handle },
 		one[struct{}](func(ctx context.Context, key syncKey) (struct{}, error) {
 			return struct{}{}, held.Sync(ctx, key.handle, key.dataOnly)

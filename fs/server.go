@@ -68,7 +68,7 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	known.rounds.syncWith(held)
+	known.holdWith(held)
 	m := &mount{
 		client: opt.Client, known: known, held: held, log: opt.Logger, opts: opt, tracer: newTracer(),
 		journal: journal, guard: guard,

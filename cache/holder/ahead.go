@@ -160,7 +160,7 @@ func (f *File) withOthers(chunk extent.Extent, pieces []extent.Extent) []extent.
 // unless it is being fetched already, or somebody writes there. It does not
 // wait; a read that needs any of it does.
 func (f *File) prefetch(exts []extent.Extent, r right) {
-	if size, ok := f.h.attrs.Size(f.handle); ok {
+	if size, _, ok := f.h.attrs.Size(f.handle); ok {
 		exts = below(exts, max(size, f.glimpse().end))
 	}
 	if len(exts) == 0 {

@@ -29,6 +29,7 @@ type domain struct {
 	tenure  ionclient.Tenure
 	era     uint64    // guarded by mu
 	filled  time.Time // guarded by mu; when the oldest clean bytes came; zero: there are none
+	bared   uint64    // guarded by mu; how often bytes were published that no lease keeps others from changing
 	refused int       // guarded by mu; WRITEs that are not to ask for pieces
 	denied  bool      // guarded by mu; the last answer came without a right to keep it
 
@@ -69,6 +70,16 @@ func (d *domain) nowLocked() moment {
 		at.tenure = d.tenure
 	}
 	return at
+}
+
+// grounds is on what bytes that are known are the newest: while it stays the same, so
+// do they, or what others have written since waits for them to be published.
+type grounds struct{ era, bared uint64 }
+
+func (d *domain) grounds() grounds {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return grounds{d.era, d.bared}
 }
 
 // grantLocked takes note of what an answer to a request that began at that moment

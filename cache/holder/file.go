@@ -38,6 +38,7 @@ type File struct {
 	setID    bool                 // guarded by mu; setuid or setgid was seen, a write is to clear it
 	putting  int                  // guarded by mu; writes that may be about to make some
 	direct   []direct             // guarded by mu; of writes under way, what they do not keep back
+	appends  int                  // guarded by mu; under way
 	written  time.Time            // guarded by mu; the last write on this node
 	locked   time.Time            // guarded by mu; when a lock was last granted
 	version  uint64               // guarded by mu; of the attributes, at the last open

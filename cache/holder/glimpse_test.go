@@ -3,6 +3,7 @@ package holder
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -76,15 +77,15 @@ type growing struct {
 	grow  func()
 }
 
-func (g *growing) Size(uint64) (size int64, ok bool) {
+func (g *growing) Size(uint64) (size int64, since uint64, ok bool) {
 	g.looks++
 	if g.looks > 2 {
-		return 0, false
+		return 0, 0, false
 	}
 	if g.looks == 2 {
 		g.grow()
 	}
-	return g.size, true
+	return g.size, 0, true
 }
 
 // TestReadOfWhatGrows: a read that meets a write over the end of the file sees all
@@ -100,9 +101,18 @@ func TestReadOfWhatGrows(t *testing.T) {
 			defer w.close()
 			before, after := strings.Repeat("a", 7), strings.Repeat("b", 100)
 			x.write(0, before)
-			p.held.attrs = &growing{size: 7, grow: func() { w.write(0, after) }}
-			defer func() { p.held.attrs = unknown{} }()
-			require.Contains(t, []string{before, after}, x.read(0, 100))
+			var grown sync.WaitGroup
+			p.held.attrs = &growing{size: 7, grow: func() {
+				grown.Go(func() { w.write(0, after) })
+				if n != p { // where the read is in the way
+					grown.Wait()
+				}
+			}}
+			got := x.read(0, 100)
+			p.held.attrs = unknown{}
+			grown.Wait()
+			require.Contains(t, []string{before, after}, got)
+			require.Equal(t, after, x.read(0, 100))
 		})
 	}
 }

@@ -77,8 +77,8 @@ type Attrs interface {
 	// Quiet reports whether surely no other mount holds unpublished bytes.
 	Quiet(handle uint64) bool
 	// Size returns the size in bytes, if it is surely known: that of what is
-	// published, or more.
-	Size(handle uint64) (size int64, ok bool)
+	// published, or more. While since stays the same, no other mount has changed the file.
+	Size(handle uint64) (size int64, since uint64, ok bool)
 }
 
 // Holder keeps bytes of the files of one mount. It is the client's Keeper.
@@ -301,5 +301,5 @@ func (h *Holder) pruneLocked(n int) (drop []*File) {
 // unknown is the Attrs of a mount that keeps none.
 type unknown struct{}
 
-func (unknown) Quiet(uint64) bool         { return false }
-func (unknown) Size(uint64) (int64, bool) { return 0, false }
+func (unknown) Quiet(uint64) bool                 { return false }
+func (unknown) Size(uint64) (int64, uint64, bool) { return 0, 0, false }

@@ -395,6 +395,9 @@ func (d *domain) published(exts []extent.Extent, at moment, leased bool) {
 	d.f.mu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !leased || d.era != at.era {
+		d.bared++
+	}
 	if keep && d.era == at.era && d.mayKeepLocked(leased) {
 		d.filledLocked()
 		return

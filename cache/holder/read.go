@@ -103,60 +103,64 @@ func (h *Handle) recalls() bool {
 // read reads what is published of e, and what this node has written. It says
 // whether more was fetched because the ranks of the node read densely.
 //
-// The bytes and the end of the file must be of one moment. So where the end was
-// another one when the bytes were there, all of e is read: then the owner tells
-// the end with the bytes.
+// The bytes and the end of the file must be of one moment. So where this node had to
+// say where the file ends, and would say something else when the bytes are there, all
+// is read again, while no write of this node begins that could move the end.
 func (h *Handle) read(ctx context.Context, e extent.Extent) (out *Bytes, dense bool, err error) {
-	short := h.file.cut(e)
-	if short.Empty() {
-		return new(Bytes), false, nil
-	}
-	out, dense, err = h.readAll(ctx, short)
-	if err == nil && short != e && h.file.cut(e) != short {
+	out, dense, ok, err := h.tryRead(ctx, e, e)
+	for err == nil && !ok {
 		out.Release()
-		return h.readAll(ctx, e)
+		out, dense, ok, err = h.tryRead(ctx, e, extent.ToEnd(e.Off))
 	}
 	return out, dense, err
 }
 
-// readAll is read of what may reach behind the end of the file only if the node
-// does not know that.
-func (h *Handle) readAll(ctx context.Context, e extent.Extent) (out *Bytes, dense bool, err error) {
+// tryRead is read with writes of this node to alone, which contains e, kept out. It is
+// not ok if the bytes and the end may be of different moments.
+func (h *Handle) tryRead(ctx context.Context, e, alone extent.Extent) (out *Bytes, dense, ok bool, err error) {
 	f := h.file
-	out = new(Bytes)
-	hold, err := f.order.Lock(ctx, e, false)
+	hold, err := f.order.Lock(ctx, alone, false)
 	if err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	defer hold.Release()
+	before, short := f.cut(e)
+	out, filled := new(Bytes), false
+	if !short.Empty() {
+		if dense, filled, err = h.readAll(ctx, short, &before, out); err != nil {
+			out.Release()
+			return nil, false, false, err
+		}
+	}
+	if int64(out.n) == e.Len && !filled {
+		return out, dense, true, nil
+	}
+	after := f.sight()
+	if alone != e { // writes may wait
+		after.written = before.written
+	}
+	return out, dense, after.same(before, short != e), nil
+}
+
+// readAll reads e into out; filled tells that it ends in a hole before what is
+// unpublished. If something has to be asked for, before is from before that.
+func (h *Handle) readAll(ctx context.Context, e extent.Extent, before *sight, out *Bytes) (dense, filled bool, err error) {
+	f := h.file
 	v := f.known(e, h.right)
 	dense, late := h.fetchAround(e, v != nil)
 	if v != nil {
 		out.keep(v)
 		out.slices, out.n = slices.Clip(v.Slices()), v.Len()
-		return out, dense, nil
+		return dense, false, nil
 	}
-	if err := f.readParts(ctx, e, h.right, f.glimpse(), out); err != nil {
-		out.Release()
-		return nil, false, err
+	if *before == (sight{}) {
+		*before = f.sight()
 	}
-	if late {
+	filled, err = f.readParts(ctx, e, h.right, before.end, out)
+	if err == nil && late {
 		h.fetchChunks(e)
 	}
-	return out, dense, nil
-}
-
-// cut is e up to where the file ends, if that is known and lies in e; else all of
-// e.
-func (f *File) cut(e extent.Extent) extent.Extent {
-	if size, ok := f.h.attrs.Size(f.handle); !ok || e.End() <= size {
-		return e
-	}
-	end := f.glimpse().end // first: what is published meanwhile counts for the size
-	if size, ok := f.h.attrs.Size(f.handle); ok {
-		e.Len = max(0, min(e.Len, max(size, end)-e.Off))
-	}
-	return e
+	return dense, filled, err
 }
 
 // known is e if all of it is in the cache and may be used, and lies in one domain;
@@ -174,24 +178,23 @@ func (f *File) known(e extent.Extent, r right) *cache.View {
 	return v
 }
 
-// readParts reads e, as many requests as that takes, and puts out together;
-// before was taken before any of them.
-func (f *File) readParts(ctx context.Context, e extent.Extent, r right, before Glimpse, out *Bytes) error {
+// readParts reads e, as many requests as that takes, and puts out together; end is
+// where what is unpublished ended before any of them.
+func (f *File) readParts(ctx context.Context, e extent.Extent, r right, end int64, out *Bytes) (filled bool, err error) {
 	if chunkAt(e.Off, f.h.client.View().DomainSize).Contains(e) { // as most do, and this takes less memory
 		p, err := f.readPart(ctx, e, r, out)
-		if err == nil {
-			join(out, max(before.end, f.glimpse().end), p)
+		if err != nil {
+			return false, err
 		}
-		return err
+		return join(out, end, p), nil
 	}
 	exts := f.h.client.Split(e)
 	parts, errs := make([]part, len(exts)), make([]error, len(exts))
 	each(len(exts), func(i int) { parts[i], errs[i] = f.readPart(ctx, exts[i], r, out) })
-	err := cmp.Or(errs...)
-	if err == nil {
-		join(out, max(before.end, f.glimpse().end), parts...)
+	if err := cmp.Or(errs...); err != nil {
+		return false, err
 	}
-	return err
+	return join(out, end, parts...), nil
 }
 
 // readPart reads e, which one READ can carry, from the cache or its owner.
@@ -217,7 +220,7 @@ const maxPatience = 4
 func (f *File) gather(ctx context.Context, exts []extent.Extent, r right) (*cache.View, brought, error) {
 	d := f.domain(exts[0].Off)
 	for patience := maxPatience; ; patience-- {
-		known := d.begin().era
+		known := d.grounds()
 		if !d.mayUse(r) {
 			for _, e := range exts {
 				f.data.Drop(e)
@@ -236,7 +239,7 @@ func (f *File) gather(ctx context.Context, exts []extent.Extent, r right) (*cach
 			v.Release()
 			return nil, brought{}, err
 		}
-		if v.Len() > 0 && r == byLease && d.begin().era != known { // what was cached may be older than what came
+		if v.Len() > 0 && r == byLease && d.grounds() != known { // what was known may be older than what came
 			v.Release()
 			got.Release()
 			continue
@@ -302,12 +305,14 @@ func lay(e extent.Extent, v *cache.View, got brought) part {
 }
 
 // join puts parts together. One that is short ends at the end of what is
-// published; if this node has written further on, a hole lies there.
-func join(out *Bytes, end int64, parts ...part) {
+// published; if what this node has written ends further on, at end, a hole lies there,
+// which is filled.
+func join(out *Bytes, end int64, parts ...part) (filled bool) {
 	for _, p := range parts {
 		if hole := min(p.ext.End(), end) - p.end; hole > 0 {
 			p.slices = appendZeros(p.slices, hole)
 			p.end += hole
+			filled = true
 		}
 		if out.slices == nil {
 			out.slices = p.slices
@@ -319,4 +324,5 @@ func join(out *Bytes, end int64, parts ...part) {
 			break
 		}
 	}
+	return filled
 }

@@ -136,6 +136,13 @@ func total(pieces [][]byte) (n int64) {
 	return n
 }
 
+// appending counts appends under way, which others may see and this node does not.
+func (f *File) appending(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.appends += n
+}
+
 // Append writes p at the end of the file, and returns where that is and how much
 // of p was written; flags are as for Write. It is visible everywhere at once,
 // in every mode.
@@ -144,7 +151,9 @@ func (h *Handle) Append(ctx context.Context, p []byte, flags uint32) (off int64,
 	if err := f.publish(ctx, everything); err != nil {
 		return 0, 0, err
 	}
+	f.appending(1)
 	off, n, err = f.h.client.Append(ctx, f.handle, p, flags)
+	f.appending(-1)
 	if n > 0 {
 		// What lay there before, and was cut off since, must not show.
 		e := extent.Extent{Off: off, Len: int64(n)}

@@ -2,13 +2,36 @@ package names
 
 // Attr returns the attributes of an inode if they are known.
 func (c *Cache[A]) Attr(h uint64) (a A, ok bool) {
+	a, _, ok = c.AttrSince(h)
+	return a, ok
+}
+
+// AttrSince is Attr, and returns a moment since which no other mount has changed
+// them.
+func (c *Cache[A]) AttrSince(h uint64) (a A, since Mark, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := c.findLocked(h)
-	if i == nil || !valid(i.lease) {
-		return a, false
+	if i == nil || !valid(i.lease) || c.moving[h] > 0 {
+		return a, 0, false
 	}
-	return i.attr, true
+	return i.attr, i.since, true
+}
+
+// Changing is called before this mount sends a change of an inode's attributes, and
+// done when what has become of it was told. In between others may see it already, so
+// that nothing is known.
+func (c *Cache[A]) Changing(h uint64) (done func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.moving[h]++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.moving[h]--; c.moving[h] == 0 {
+			delete(c.moving, h)
+		}
+	}
 }
 
 func valid(l Lease) bool { return l != nil && l.Valid() }

@@ -106,6 +106,30 @@ func TestOwnChanges(t *testing.T) {
 	require.False(t, ok)
 }
 
+// TestChangesUnderWay: while a change by this mount is under way, which others may see
+// already, nothing is known, also not what comes meanwhile.
+func TestChangesUnderWay(t *testing.T) {
+	c := New[int](10)
+	l := newLease()
+	c.PutAttr(1, 10, l, c.Now())
+	done := c.Changing(1)
+	since := c.Now()
+	_, ok := c.Attr(1)
+	require.False(t, ok)
+	c.PutAttr(1, 11, l, c.Now())
+	_, ok = c.Attr(1)
+	require.False(t, ok)
+	again := c.Changing(1)
+	c.SetAttr(1, 20, l, since)
+	done()
+	_, ok = c.Attr(1)
+	require.False(t, ok)
+	again()
+	a, ok := c.Attr(1)
+	require.True(t, ok)
+	require.Equal(t, 20, a)
+}
+
 // TestFactsBeforeTheLease: what was asked for before there was a lease may have been
 // changed by others before it was given.
 func TestFactsBeforeTheLease(t *testing.T) {

@@ -322,3 +322,38 @@ func TestReplayGivesWayToWhatWasKeptBack(t *testing.T) {
 	b.reclaimed(0)
 	b.reads(h, 0, "bbAAbbbb")
 }
+
+// TestWriteOutlivesItsSession: a write that is at work when its session ends leaves
+// nothing behind that is kept for a replay by nobody.
+func TestWriteOutlivesItsSession(t *testing.T) {
+	s := startSystem(t, 2, 1, func(i int, o *Options) {
+		lazy(i, o)
+		o.WriteBack = 50 * time.Millisecond
+	})
+	m := s.mount(t)
+	h, _ := m.fileHomedAt(m.root, "f", 0)
+	call, end := s.asPeer(t, m, h)
+	require.NoError(t, call(ionpb.Op_FENCE, func(f *rpc.Frame) { f.Len = 10 }, nil))
+	n := s.nodes[0]
+	sess := n.sessions.get(m.links[0].session)
+	go m.write(h, 0, []byte("x"), 0) // it is not answered
+	until(t, "it waits for the fence", func() bool {
+		sess.mu.Lock()
+		defer sess.mu.Unlock()
+		return sess.running == 1
+	})
+	n.endSession(sess)
+	end()
+	f := n.owner.get(h)
+	defer n.owner.put(f)
+	until(t, "it is written", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.stamp != 0
+	})
+	until(t, "nobody is thought to keep it", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.unstable.none()
+	})
+}

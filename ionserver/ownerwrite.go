@@ -233,20 +233,29 @@ func (o *owner) reannounce(ctx context.Context, home int) {
 		f.collects++
 		f.killed = false
 		_, kept := f.leases.KeptBack(0)
-		owed := f.writers > 0 || f.stamp != f.collected || kept || dirty > 0
-		f.announced = owed
-		f.by = 0
+		owed, seen := f.writers > 0 || f.stamp != f.collected || kept || dirty > 0, f.collects
+		f.announced = false // until the home has heard it
 		f.mu.Unlock()
 		if owed {
-			conn, err := link.get(ctx)
-			if err == nil {
-				_, err = link.callOn(ctx, conn, rpc.Frame{Op: ionpb.Op_ANNOUNCE, Handle: f.handle},
-					&ionpb.AnnounceReq{From: o.srv.opt.Self}, nil)
-			}
+			err := link.announce(ctx, f.handle)
 			if err != nil {
 				o.srv.log.Debug("announce again", "handle", f.handle, "err", err)
 			}
+			f.mu.Lock()
+			if err == nil && f.collects == seen {
+				f.announced, f.by = true, 0
+			}
+			f.mu.Unlock()
 		}
 		o.put(f)
 	}
+}
+
+// announce tells a home once, on behalf of several mounts, that this node writes.
+func (p *peerLink) announce(ctx context.Context, handle uint64) error {
+	conn, err := p.get(ctx)
+	if err == nil {
+		_, err = p.callOn(ctx, conn, rpc.Frame{Op: ionpb.Op_ANNOUNCE, Handle: handle}, &ionpb.AnnounceReq{From: p.srv.opt.Self}, nil)
+	}
+	return err
 }

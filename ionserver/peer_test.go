@@ -194,6 +194,31 @@ func TestFenceEndsWithItsStream(t *testing.T) {
 	require.NoError(t, <-wrote)
 }
 
+// TestAnnouncedWhenHeard: an owner that could not tell a home of its writes does not
+// take it that the home knows.
+func TestAnnouncedWhenHeard(t *testing.T) {
+	s := startSystem(t, 2, 1, lazy)
+	m := s.mount(t)
+	h, _ := m.fileHomedAt(m.root, "f", 1)
+	off := m.offOwnedBy(h, 0)
+	require.NoError(t, m.write(h, off, []byte("x"), 0))
+	o := s.nodes[0].owner
+	f := o.get(h)
+	defer o.put(f)
+	announced := func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.announced
+	}
+	require.True(t, announced())
+	never, cancel := context.WithCancel(t.Context())
+	cancel()
+	o.reannounce(never, 1)
+	require.False(t, announced())
+	o.reannounce(t.Context(), 1)
+	require.True(t, announced())
+}
+
 // TestBytesOfAViewThatEnded: an I/O node whose view has been taken over writes nothing
 // back, and tells no mount that it need not retain what others are to get.
 func TestBytesOfAViewThatEnded(t *testing.T) {

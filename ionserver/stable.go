@@ -178,7 +178,10 @@ func (o *owner) informAll(ctx context.Context, f *ownedFile, to []uint64, m *ion
 	var g errgroup.Group
 	for _, id := range to {
 		sess := o.srv.sessions.get(id)
-		if sess == nil {
+		if sess == nil { // it ended while a write of it was at work, or does so just now
+			f.mu.Lock()
+			f.unstable.end(id)
+			f.mu.Unlock()
 			continue
 		}
 		g.Go(func() error {

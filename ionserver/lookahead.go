@@ -50,8 +50,11 @@ func (c *call) lookAhead(f *ownedFile, s spread) {
 		f.mu.Unlock()
 		switch {
 		case behind != nil:
-			<-landed
-			continue
+			select {
+			case <-landed:
+				continue
+			case <-c.ctx.Done(): // nobody may carry it out any more
+			}
 		case fetch == nil:
 		case known:
 			c.fetchLater(f, fetch)

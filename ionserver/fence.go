@@ -52,6 +52,7 @@ func (o *owner) fence(c *call, ctx context.Context, x fencing) (release func(), 
 		}
 		return sync.OnceFunc(func() {
 			if !shared {
+				f.data.Grown() // first: what PVFS2 shows no fetch relies on any more, nor on the floor
 				f.setFloor(0)
 			}
 			unlock()

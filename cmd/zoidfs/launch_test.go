@@ -108,10 +108,12 @@ func (s *system) children(pids []int) []int {
 	return kids
 }
 
+// startJob starts two ranks that run script; they are there, for waitForRanks,
+// when they call ready.
 func (s *system) startJob(script string) *exec.Cmd {
 	s.t.Helper()
 	cmd := exec.Command(os.Getenv(binEnv), "launch", "--dir", s.dir, "-n", "2", "--grace", "1s", "--",
-		"sh", "-c", `echo $$ >`+s.dir+`/pid.$ZOIDFS_RANK; `+script)
+		"sh", "-c", `ready() { echo $$ >`+s.dir+`/pid.$ZOIDFS_RANK; }; `+script)
 	require.NoError(s.t, cmd.Start())
 	return cmd
 }
@@ -130,15 +132,14 @@ func testLaunchSignals(t *testing.T, s *system) {
 		script string
 		code   int
 	}{
-		{"terminated", syscall.SIGTERM, `exec sleep 100`, 128 + 15},
-		{"handled", syscall.SIGUSR1, `trap 'exit 9' USR1; while :; do sleep 0.05; done`, 9},
-		{"ignored until killed", syscall.SIGINT, `trap "" INT TERM; while :; do sleep 0.05; done`, 128 + 9},
-		{"launch itself killed", syscall.SIGKILL, `sleep 100; true`, -1},
+		{"terminated", syscall.SIGTERM, `ready; exec sleep 100`, 128 + 15},
+		{"handled", syscall.SIGUSR1, `trap 'exit 9' USR1; ready; while :; do sleep 0.05; done`, 9},
+		{"ignored until killed", syscall.SIGINT, `trap "" INT TERM; ready; while :; do sleep 0.05; done`, 128 + 9},
+		{"launch itself killed", syscall.SIGKILL, `sleep 100 & ready; wait`, -1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cmd := s.startJob(tt.script)
 			pids := s.waitForRanks(2)
-			time.Sleep(50 * time.Millisecond) // the shells have yet to set their traps
 			kids := s.children(pids)
 			require.NoError(t, cmd.Process.Signal(tt.sig))
 			_ = cmd.Wait() // its status is looked at below

@@ -320,7 +320,7 @@ func withIDs(a, b []cluster.Server) []cluster.Server {
 }
 
 func testDownWithJob(t *testing.T, s *system) {
-	cmd := s.startJob(`exec 3>/zfs/held.$ZOIDFS_RANK; while echo x >&3; do sleep 0.1; done 2>/dev/null; exit 5`)
+	cmd := s.startJob(`ready; exec 3>/zfs/held.$ZOIDFS_RANK; while echo x >&3; do sleep 0.1; done 2>/dev/null; exit 5`)
 	pids := s.waitForRanks(2)
 	start := time.Now()
 	s.do("down")

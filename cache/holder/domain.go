@@ -28,7 +28,7 @@ type domain struct {
 	pieces  []extent.Extent // guarded by mu; under LEASE_PIECES; sorted, none touch
 	tenure  ionclient.Tenure
 	era     uint64    // guarded by mu
-	filled  time.Time // guarded by mu; when the oldest clean bytes came; zero: there are none
+	filled  time.Time // guarded by mu; when the oldest clean bytes were asked for, or sent; zero: there are none
 	bared   uint64    // guarded by mu; how often bytes were published that no lease keeps others from changing
 	refused int       // guarded by mu; WRITEs that are not to ask for pieces
 	denied  bool      // guarded by mu; the last answer came without a right to keep it
@@ -38,6 +38,7 @@ type domain struct {
 
 // moment is when a request began.
 type moment struct {
+	time   time.Time
 	era    uint64
 	tenure ionclient.Tenure // under which LEASE_DATA was held then; zero: it was not
 }
@@ -65,7 +66,7 @@ func (d *domain) begin() moment {
 }
 
 func (d *domain) nowLocked() moment {
-	at := moment{era: d.era}
+	at := moment{time: time.Now(), era: d.era}
 	if d.hasLocked(ionclient.LeaseData) {
 		at.tenure = d.tenure
 	}
@@ -87,7 +88,7 @@ func (d *domain) grounds() grounds {
 // held for writing.
 func (d *domain) grantLocked(at moment, g ionclient.Grant) bool {
 	if d.era != at.era || g.Leases == 0 {
-		return d.nowLocked() == at && at.tenure != ionclient.Tenure{}
+		return d.era == at.era && d.nowLocked().tenure == at.tenure && at.tenure != ionclient.Tenure{}
 	}
 	if g.Leases == ionclient.LeasePieces {
 		d.grantPiecesLocked(g)
@@ -172,7 +173,7 @@ func (d *domain) insert(at moment, r right, g ionclient.Grant, exts []extent.Ext
 		return
 	}
 	byExtent(exts, pieces, d.f.data.Insert)
-	d.filledLocked()
+	d.filledLocked(at)
 }
 
 // mayKeepLocked reports whether clean bytes may be added: under the lease, if there
@@ -181,9 +182,9 @@ func (d *domain) mayKeepLocked(leased bool) bool {
 	return leased || !d.hasLocked(ionclient.LeaseData)
 }
 
-func (d *domain) filledLocked() {
-	if d.filled.IsZero() {
-		d.filled = time.Now()
+func (d *domain) filledLocked(at moment) {
+	if d.filled.IsZero() || at.time.Before(d.filled) {
+		d.filled = at.time
 	}
 }
 

@@ -190,6 +190,25 @@ func TestAnswersThatOvertake(t *testing.T) {
 	require.False(t, w.file.data.Known(exts[0]), "revoked while it was on its way")
 }
 
+// TestAgeOfAnswers: how old bytes are counts from when they were asked for, however
+// late the answer comes.
+func TestAgeOfAnswers(t *testing.T) {
+	r := newRig(t, ionserver.Options{})
+	p := r.node(Options{Visibility: time.Hour})
+	f := p.open(p.file(), consistency.Eventual, syscall.O_RDONLY)
+	defer f.close()
+	d := f.file.domain(0)
+	insert := func(at moment) {
+		d.insert(at, byAge, ionclient.Grant{}, []extent.Extent{{Len: 3}}, [][]byte{[]byte("old")})
+	}
+	insert(d.begin())
+	require.True(t, d.mayUse(byAge))
+	late := d.begin()
+	late.time = late.time.Add(-share(time.Hour))
+	insert(late)
+	require.False(t, d.mayUse(byAge))
+}
+
 // TestDeferredErrors: each handle that was open reports a loss once, at its
 // next fsync or close.
 func TestDeferredErrors(t *testing.T) {

@@ -24,7 +24,7 @@ type right uint8
 const (
 	byLease   right = iota // nobody else has written since: LEASE_DATA is held
 	byAcquire              // they were fetched after the last open or lock
-	byAge                  // they were fetched not longer ago than half the visibility
+	byAge                  // they were fetched not longer ago than a share of the visibility
 )
 
 // right returns that of a handle. One that may write never takes less than a
@@ -49,10 +49,15 @@ func (r right) usable(leased bool, age, visibility time.Duration) bool {
 	case byAcquire:
 		return true
 	case byAge:
-		return age < visibility/2
+		return age < share(visibility)
 	}
 	return leased
 }
+
+// share is the part of the visibility for which a writer keeps bytes that it has
+// not published, and for which a reader uses what it has fetched. Of the quarter
+// that is left, half may pass until Run looks; the rest is for requests.
+func share(visibility time.Duration) time.Duration { return visibility / 8 * 3 }
 
 // asks is the leases that a READ asks for.
 func (r right) asks() uint32 {
@@ -94,7 +99,7 @@ func (m mode) revalidates(sealed bool) bool {
 // maxAge is how long unpublished bytes may stay so with nobody asking for them.
 func (m mode) maxAge(visibility time.Duration) time.Duration {
 	if m == eventual {
-		return min(visibility/2, writeBackAge)
+		return min(share(visibility), writeBackAge)
 	}
 	return writeBackAge
 }

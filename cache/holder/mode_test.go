@@ -29,7 +29,7 @@ func TestModes(t *testing.T) {
 		{consistency.Strong, false, false, byLease, data, write | ionclient.LeasePieces, false, false, 5 * time.Second},
 		{consistency.Commit, true, true, byLease, data, data, true, false, 5 * time.Second},
 		{consistency.Session, true, true, byAcquire, none, none, true, true, 5 * time.Second},
-		{consistency.Eventual, true, true, byAge, none, none, true, true, 2 * time.Second},
+		{consistency.Eventual, true, true, byAge, none, none, true, true, 1500 * time.Millisecond},
 		{consistency.Laminated, true, true, byLease, data, data, true, false, 5 * time.Second},
 	} {
 		t.Run(c.mode.String(), func(t *testing.T) {
@@ -76,8 +76,8 @@ func TestRights(t *testing.T) {
 		{byLease, true, time.Hour, true},
 		{byLease, false, 0, false},
 		{byAcquire, false, time.Hour, true},
-		{byAge, false, 1999 * time.Millisecond, true},
-		{byAge, true, 2 * time.Second, false},
+		{byAge, false, 1499 * time.Millisecond, true},
+		{byAge, true, 1500 * time.Millisecond, false},
 	} {
 		require.Equal(t, c.want, c.right.usable(c.leased, c.age, 4*time.Second), "%+v", c)
 	}

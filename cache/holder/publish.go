@@ -399,7 +399,7 @@ func (d *domain) published(exts []extent.Extent, at moment, leased bool) {
 		d.bared++
 	}
 	if keep && d.era == at.era && d.mayKeepLocked(leased) {
-		d.filledLocked()
+		d.filledLocked(at)
 		return
 	}
 	for _, e := range exts {

@@ -167,6 +167,7 @@ func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
 		if err != nil {
 			return pvfs.Attr{}, err
 		}
+		overlay := h.overlaying(handle)
 		a, err := h.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(handle))
 		fences.release()
 		if err != nil {
@@ -174,9 +175,27 @@ func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
 		}
 		if try == tries || h.announcements(handle) == before {
 			h.learnShape(a, asking, generation)
-			h.overlay(&a)
+			overlay(&a)
 			return h.dirs.learn(a, asking, time.Now()), nil
 		}
+	}
+}
+
+// overlaying is overlay of attributes for which PVFS2 is asked from now on. Another
+// look, which asks later, may find that PVFS2 shows how far an owner's bytes reach, and
+// have that forgotten, before this one has its answer.
+func (h *home) overlaying(handle uint64) func(a *pvfs.Attr) {
+	reached := int64(0)
+	h.mu.Lock()
+	if i := h.inodes[handle]; i != nil {
+		for _, end := range i.ends {
+			reached = max(reached, end)
+		}
+	}
+	h.mu.Unlock()
+	return func(a *pvfs.Attr) {
+		h.overlay(a)
+		a.Size = max(a.Size, reached)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
+	"github.com/zoidfs/zoidfs/pvfs"
 )
 
 func (m *mount) hold(h uint64) error { return m.atHome(ionpb.Op_HOLD, h, nil, nil) }
@@ -278,6 +279,27 @@ func TestFloor(t *testing.T) {
 	say(100)
 	require.NoError(t, h.settle(t.Context(), background{}, s.file, false), "the owner has nothing")
 	require.EqualValues(t, 50, s.a.statLeased(s.file).Size)
+}
+
+// TestLooksAtOnce: of two looks at a size, the one that asked the servers first knows of
+// bytes which they had not then, even if the other one has had them forgotten.
+func TestLooksAtOnce(t *testing.T) {
+	s := newScene(t)
+	at := s.a.place.Home(s.file)
+	h := s.nodes[at].home
+	h.mu.Lock()
+	h.learnLocked(s.file, h.inodeLocked(s.file), at, &ionpb.CollectResp{End: 100})
+	h.mu.Unlock()
+	first, second := h.overlaying(s.file), h.overlaying(s.file)
+	late := pvfs.Attr{Handle: pvfs.Handle(s.file), Size: 100}
+	second(&late)
+	early := pvfs.Attr{Handle: pvfs.Handle(s.file), Size: 50}
+	first(&early)
+	require.EqualValues(t, 100, early.Size)
+	h.overlay(&early)
+	again := pvfs.Attr{Handle: pvfs.Handle(s.file), Size: 50}
+	h.overlaying(s.file)(&again)
+	require.EqualValues(t, 50, again.Size, "it was forgotten")
 }
 
 // looking is the waiter of who asks peers, and looks meanwhile.

@@ -98,6 +98,18 @@ func (n *weakNode) WrapChild(_ context.Context, ops fusefs.InodeEmbedder) fusefs
 	return &weakNode{ops.(*fusefs.LoopbackNode), n.m}
 }
 
+// Rename publishes: what is renamed into its place is complete in every mode.
+func (n *weakNode) Rename(ctx context.Context, name string, to fusefs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
+	var st syscall.Stat_t
+	if err := syscall.Lstat(filepath.Join(n.RootData.Path, n.Path(nil), name), &st); err != nil {
+		return fusefs.ToErrno(err)
+	}
+	n.m.mu.Lock()
+	n.m.publishLocked(st.Ino)
+	n.m.mu.Unlock()
+	return n.LoopbackNode.Rename(ctx, name, to, newName, flags)
+}
+
 type weakHandle struct {
 	fusefs.FileHandle
 	m     *weakMount

@@ -246,14 +246,16 @@ func mpiSieving(t *testing.T, r *rig, lib *mpiLib, _ consistency.Mode) {
 	}
 }
 
-// mpiSizes leaves out MPI_MODE_APPEND with OMPIO, which hangs on every file
-// system when a job opens a file again that it has closed (Open MPI 4.1.4).
+// mpiSizes leaves out with OMPIO what fails on every file system (Open MPI 4.1.4):
+// MPI_MODE_APPEND hangs when a job opens a file again that it has closed, and
+// MPI_File_preallocate when a rank asks for the size after rank 0 has made the file
+// longer, for then it leaves before the others do.
 func mpiSizes(t *testing.T, r *rig, lib *mpiLib, mode consistency.Mode) {
-	appends := "0"
+	appends, reserves := "0", "0"
 	if lib.romio {
-		appends = "3"
+		appends, reserves = "3", "1"
 	}
-	lib.run(t, r, "sizes", "f", scaled(8), "5000", "", appends, mode.String())
+	lib.run(t, r, "sizes", "f", scaled(8), "5000", "", appends, mode.String(), reserves)
 }
 
 func mpiShared(t *testing.T, r *rig, lib *mpiLib, _ consistency.Mode) {

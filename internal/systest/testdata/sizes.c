@@ -1,7 +1,7 @@
 /*
- * sizes FILE ROUNDS LEN HINTS APPENDS MODE: what synchronises besides the data
- * itself. Sizes that are set and reserved; APPENDS opens at the end of the
- * file; then sync-barrier-sync, with one rank after the other as the writer
+ * sizes FILE ROUNDS LEN HINTS APPENDS MODE RESERVES: what synchronises besides
+ * the data itself. Sizes that are set and, if RESERVES is 1, reserved; APPENDS
+ * opens at the end of the file; then sync-barrier-sync, with one rank after the other as the writer
  * and readers that have the file open for reading alone, too. If MODE is
  * strong a barrier is enough.
  */
@@ -39,7 +39,7 @@ static void require_read(const char *what, MPI_File file, MPI_Offset off, MPI_Of
 }
 
 /* set_sizes cuts the file and lets it grow: what was cut comes back as zeros. */
-static void set_sizes(void)
+static void set_sizes(int reserves)
 {
 	MPI_Offset all = (MPI_Offset)size * len, cut = all / 2 + 1;
 
@@ -58,17 +58,21 @@ static void set_sizes(void)
 	MPI_Barrier(MPI_COMM_WORLD);
 	put(f, all + (MPI_Offset)rank * len, 2);
 	sync_all(f);
-	CHECK(MPI_File_preallocate(f, all));
-	CHECK(MPI_File_preallocate(f, 3 * all));
+	if (reserves) {
+		CHECK(MPI_File_preallocate(f, all));
+		CHECK(MPI_File_preallocate(f, 3 * all));
+	} else {
+		CHECK(MPI_File_set_size(f, 3 * all));
+	}
 	sync_all(f);
-	require_size("preallocated", 3 * all);
-	require_read("before the cut, preallocated", f, 0, cut, 1);
-	require_read("the grown part, preallocated", f, all, all, 2);
+	require_size("grown again", 3 * all);
+	require_read("before the cut, grown again", f, 0, cut, 1);
+	require_read("the grown part, grown again", f, all, all, 2);
 	MPI_Barrier(MPI_COMM_WORLD);
 	put(f, 2 * all + (MPI_Offset)far() * len, 3);
 	sync_all(f);
-	require_read("what was preallocated", f, 2 * all, all, 3);
-	require_size("preallocated and written", 3 * all);
+	require_read("what had grown again", f, 2 * all, all, 3);
+	require_size("grown again and written", 3 * all);
 	MPI_Barrier(MPI_COMM_WORLD);
 }
 
@@ -137,7 +141,7 @@ int main(int argc, char **argv)
 	hints = argv[4];
 	buf = malloc((size_t)4 * size * len);
 	open_with(&f, name, MPI_MODE_CREATE | MPI_MODE_RDWR, hints);
-	set_sizes();
+	set_sizes(atoi(argv[7]));
 	if (atoi(argv[5]) > 0)
 		append(atoi(argv[5]));
 	synchronise(atoi(argv[2]), strcmp(argv[6], "strong") == 0);

@@ -2,6 +2,7 @@ package ionserver
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -52,16 +53,13 @@ func (h *home) settle(ctx context.Context, w waiter, handle uint64, hurry bool) 
 // collectFrom is collect from the owners asked. What they say of how far their bytes
 // reach takes the place of what was known if anew.
 func (h *home) collectFrom(ctx context.Context, w waiter, handle, by uint64, asked map[int]writer, hurry, anew bool) (busy []int, err error) {
-	if hurry {
-		maps.DeleteFunc(asked, func(at int, _ writer) bool { return at != h.srv.self && !h.srv.peers[at].isUp() })
-	}
 	got := make(map[int]*ionpb.CollectResp)
 	if _, ok := asked[h.srv.self]; ok {
 		got[h.srv.self] = h.srv.owner.collect(handle, by)
 	}
 	if len(asked) > len(got) {
 		err = w.wait(func() error {
-			return h.ask(ctx, handle, by, slices.Collect(maps.Keys(asked)), got)
+			return h.ask(ctx, handle, by, slices.Collect(maps.Keys(asked)), got, hurry)
 		})
 	}
 	h.mu.Lock()
@@ -105,8 +103,9 @@ func reachesLocked(i *inode, at int, end int64) {
 	}
 }
 
-// ask collects from peers at the same time, into got.
-func (h *home) ask(ctx context.Context, handle, by uint64, from []int, got map[int]*ionpb.CollectResp) error {
+// ask collects from peers at the same time, into got; with hurry, not from those that
+// are away, or go away meanwhile, as they do when all I/O nodes stop.
+func (h *home) ask(ctx context.Context, handle, by uint64, from []int, got map[int]*ionpb.CollectResp, hurry bool) error {
 	var g errgroup.Group
 	var mu sync.Mutex
 	for _, at := range from {
@@ -115,7 +114,15 @@ func (h *home) ask(ctx context.Context, handle, by uint64, from []int, got map[i
 		}
 		g.Go(func() error {
 			r := new(ionpb.CollectResp)
-			if err := h.srv.peers[at].call(ctx, rpc.Frame{Op: ionpb.Op_COLLECT, Handle: handle}, &ionpb.SessionReq{Session: by}, r); err != nil {
+			call := h.srv.peers[at].call
+			if hurry {
+				call = h.srv.peers[at].once
+			}
+			err := call(ctx, rpc.Frame{Op: ionpb.Op_COLLECT, Handle: handle}, &ionpb.SessionReq{Session: by}, r)
+			switch {
+			case hurry && errors.Is(err, rpc.ErrBroken):
+				return nil
+			case err != nil:
 				return err
 			}
 			mu.Lock()

@@ -45,7 +45,7 @@ func TestWriteWaitsForItsHome(t *testing.T) {
 	h, _ := m.fileHomedAt(m.root, "f", 1)
 	off := m.offOwnedBy(h, 0)
 	s.stop(1)
-	until(t, "the loss is noticed", func() bool { return !s.nodes[0].peers[1].isUp() })
+	until(t, "the loss is noticed", func() bool { up, _ := s.nodes[0].peers[1].state(); return !up })
 	wrote := make(chan error, 1)
 	go func() { wrote <- m.write(h, off, []byte("patience"), 0) }()
 	select {

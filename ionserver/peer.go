@@ -151,11 +151,6 @@ func (p *peerLink) state() (up bool, err error) {
 	return p.conn != nil, p.err
 }
 
-func (p *peerLink) isUp() bool {
-	up, _ := p.state()
-	return up
-}
-
 // get waits until the link is up.
 func (p *peerLink) get(ctx context.Context) (*rpc.Conn, error) {
 	for {
@@ -194,6 +189,19 @@ func (p *peerLink) call(ctx context.Context, f rpc.Frame, req, resp proto.Messag
 			return fmt.Errorf("peer %s: %w", p.addr, err)
 		}
 	}
+}
+
+// once sends a request once, if the link is up; else, or if it goes down before the
+// answer, the error is rpc.ErrBroken.
+func (p *peerLink) once(ctx context.Context, f rpc.Frame, req, resp proto.Message) error {
+	p.mu.Lock()
+	conn := p.conn
+	p.mu.Unlock()
+	if conn == nil {
+		return rpc.ErrBroken
+	}
+	_, err := p.callOn(ctx, conn, f, req, resp)
+	return err
 }
 
 // callOn sends a request once, on this stream.

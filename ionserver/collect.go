@@ -120,7 +120,7 @@ func (h *home) ask(ctx context.Context, handle, by uint64, from []int, got map[i
 			}
 			err := call(ctx, rpc.Frame{Op: ionpb.Op_COLLECT, Handle: handle}, &ionpb.SessionReq{Session: by}, r)
 			switch {
-			case hurry && errors.Is(err, rpc.ErrBroken):
+			case errors.Is(err, rpc.ErrBroken): // of once; call goes on
 				return nil
 			case err != nil:
 				return err

@@ -133,22 +133,16 @@ func (c *call) peerReach() (*rpc.Frame, error) {
 
 // reach is the end of the bytes of a file here that PVFS2 may not show.
 func (o *owner) reach(handle uint64) int64 {
-	o.mu.Lock()
-	f := o.files[handle]
-	o.mu.Unlock()
-	if f == nil {
-		return 0
+	if f := o.peek(handle); f != nil {
+		return f.reach()
 	}
-	return f.reach()
+	return 0
 }
 
 // grown tells that PVFS2 may show more of a file than when reads of it began that are
 // under way.
 func (o *owner) grown(handle uint64) {
-	o.mu.Lock()
-	f := o.files[handle]
-	o.mu.Unlock()
-	if f != nil {
+	if f := o.peek(handle); f != nil {
 		f.data.Grown()
 	}
 }

@@ -114,7 +114,14 @@ func (o *owner) get(handle uint64) *ownedFile {
 	return f
 }
 
-// known is the file, to be put back, or nil if nothing is known of it.
+// peek is the file, which may be forgotten meanwhile, or nil if nothing is known of it.
+func (o *owner) peek(handle uint64) *ownedFile {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.files[handle]
+}
+
+// known is peek at a file that is not forgotten until it is put back.
 func (o *owner) known(handle uint64) *ownedFile {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -199,9 +199,7 @@ func (f *ownedFile) wrote(now time.Time, session uint64, unstable bool) int64 {
 // now on the next one is announced again, unless writes are at work or may be
 // kept back.
 func (o *owner) collect(handle, mount uint64) *ionpb.CollectResp {
-	o.mu.Lock()
-	f := o.files[handle]
-	o.mu.Unlock()
+	f := o.peek(handle)
 	if f == nil {
 		return &ionpb.CollectResp{}
 	}
@@ -220,7 +218,7 @@ func (o *owner) collect(handle, mount uint64) *ionpb.CollectResp {
 }
 
 // reannounce tells a home, which may have restarted, about writes that it may
-// know nothing of.
+// know nothing of: on behalf of several mounts. The link to it has just come up.
 func (o *owner) reannounce(ctx context.Context, home int) {
 	link := o.srv.peers[home]
 	for _, f := range o.all() {
@@ -237,7 +235,7 @@ func (o *owner) reannounce(ctx context.Context, home int) {
 		f.announced = false // until the home has heard it
 		f.mu.Unlock()
 		if owed {
-			err := link.announce(ctx, f.handle)
+			err := link.once(ctx, rpc.Frame{Op: ionpb.Op_ANNOUNCE, Handle: f.handle}, &ionpb.AnnounceReq{From: o.srv.opt.Self}, nil)
 			if err != nil {
 				o.srv.log.Debug("announce again", "handle", f.handle, "err", err)
 			}
@@ -249,13 +247,4 @@ func (o *owner) reannounce(ctx context.Context, home int) {
 		}
 		o.put(f)
 	}
-}
-
-// announce tells a home once, on behalf of several mounts, that this node writes.
-func (p *peerLink) announce(ctx context.Context, handle uint64) error {
-	conn, err := p.get(ctx)
-	if err == nil {
-		_, err = p.callOn(ctx, conn, rpc.Frame{Op: ionpb.Op_ANNOUNCE, Handle: handle}, &ionpb.AnnounceReq{From: p.srv.opt.Self}, nil)
-	}
-	return err
 }

@@ -96,9 +96,7 @@ func (h *home) elsewhere(handle uint64) bool {
 // laidOut is the file if its layout is surely what it was when it was learned, or
 // what this owner has made of it; else nil.
 func (o *owner) laidOut(handle uint64) *pvfs.File {
-	o.mu.Lock()
-	f := o.files[handle]
-	o.mu.Unlock()
+	f := o.peek(handle)
 	if f == nil {
 		return nil
 	}

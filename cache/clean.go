@@ -75,10 +75,10 @@ func (s *Store) changed(r *row, more int) {
 		r.place = nowhere
 	}
 	switch {
-	case r.clean == 0 && r.place == recent:
-		s.recent.remove(r)
-		r.place = nowhere
 	case r.clean == 0:
+		if r.place == recent {
+			s.recent.remove(r)
+		}
 		r.place = nowhere
 	case r.place == nowhere:
 		r.place = recent

@@ -31,12 +31,7 @@ func (b between) Value(key any) any {
 // readAround is read with do in the middle.
 func (f *fd) readAround(off int64, n int, do func()) string {
 	f.t.Helper()
-	b, err := f.Read(between{context.Background(), new(sync.Once), do}, off, n)
-	require.NoError(f.t, err)
-	defer b.Release()
-	p := make([]byte, b.Len())
-	b.CopyTo(p)
-	return string(p)
+	return f.readIn(between{context.Background(), new(sync.Once), do}, off, n)
 }
 
 // TestReadOfWhatIsBeingPublished: a read that finds bytes of its own node, which another

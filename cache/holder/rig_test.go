@@ -278,7 +278,11 @@ func (f *fd) write(off int64, s string) {
 
 func (f *fd) read(off int64, n int) string {
 	f.t.Helper()
-	ctx := collective.WithCaller(context.Background(), collective.Caller{Member: f.rank})
+	return f.readIn(collective.WithCaller(context.Background(), collective.Caller{Member: f.rank}), off, n)
+}
+
+func (f *fd) readIn(ctx context.Context, off int64, n int) string {
+	f.t.Helper()
 	b, err := f.Read(ctx, off, n)
 	require.NoError(f.t, err)
 	defer b.Release()

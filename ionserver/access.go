@@ -135,10 +135,10 @@ func (c *call) payload(s spread) ([][]byte, error) {
 }
 
 // lockRange takes the range lock of ext, without a worker if it has to wait.
-func (c *call) lockRange(ctx context.Context, f *ownedFile, ext extent.Extent, exclusive bool) (release func(), err error) {
-	hold, err := f.ranges.Lock(c.srv.ended, ext, exclusive)
+func (o *owner) lockRange(w waiter, ctx context.Context, f *ownedFile, ext extent.Extent, exclusive bool) (release func(), err error) {
+	hold, err := f.ranges.Lock(o.srv.ended, ext, exclusive)
 	if err != nil {
-		err = c.wait(func() error {
+		err = w.wait(func() error {
 			hold, err = f.ranges.Lock(ctx, ext, exclusive)
 			return err
 		})

@@ -35,7 +35,7 @@ func (o *owner) fence(c *call, ctx context.Context, x fencing) (release func(), 
 		if err := c.awaitLeases(ctx, f, x.ext, !shared, session); err != nil {
 			return nil, err
 		}
-		unlock, err := c.lockRange(ctx, f, x.ext, !shared)
+		unlock, err := o.lockRange(c, ctx, f, x.ext, !shared)
 		if err != nil {
 			return nil, err
 		}

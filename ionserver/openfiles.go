@@ -334,16 +334,7 @@ func (h *home) destroyOrphan(ctx context.Context, w waiter, handle uint64) error
 	i.gone = true
 	linked := i.linked
 	h.mu.Unlock()
-	resume, err := h.srv.owner.abandon(w, ctx, handle)
-	if err != nil {
-		return err
-	}
-	defer resume()
-	destroy := func() error { return h.srv.pvfs.Destroy(ctx, pvfs.Handle(handle)) }
-	if f := h.laidOut(handle); f != nil {
-		destroy = func() error { return f.Destroy(ctx) }
-	}
-	if err := destroy(); err != nil && errno.Of(err) != syscall.ENOENT {
+	if err := h.destroy(ctx, w, handle); err != nil {
 		return err
 	}
 	h.dirs.change(handle, true)()
@@ -359,6 +350,36 @@ func (h *home) destroyOrphan(ctx context.Context, w waiter, handle uint64) error
 	defer h.mu.Unlock()
 	delete(h.inodes, handle)
 	return nil
+}
+
+// destroy destroys an inode that is gone, with all datafiles that it has or may be
+// given meanwhile. Nobody here is at work on it then, and no other owner begins to
+// write; one that has announced before may be at work, and is not waited for, since
+// it may be away.
+func (h *home) destroy(ctx context.Context, w waiter, handle uint64) error {
+	release, err := lockKey(w, ctx, &h.ops, handle, true)
+	if err != nil {
+		return err
+	}
+	defer release()
+	resume, err := h.srv.owner.abandon(w, ctx, handle)
+	if err != nil {
+		return err
+	}
+	defer resume()
+	f := h.laidOut(handle)
+	switch {
+	case h.elsewhere(handle) && (f == nil || f.Layout().Stuffed):
+		err = h.srv.pvfs.DestroyGrowing(ctx, pvfs.Handle(handle))
+	case f != nil:
+		err = f.Destroy(ctx)
+	default:
+		err = h.srv.pvfs.Destroy(ctx, pvfs.Handle(handle))
+	}
+	if errno.Of(err) == syscall.ENOENT {
+		return nil
+	}
+	return err
 }
 
 // retryOrphans destroys orphans that have lingered, and those whose last close

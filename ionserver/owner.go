@@ -161,20 +161,23 @@ func (o *owner) all() (out []*ownedFile) {
 }
 
 // abandon drops what is unstable of a file that is about to be destroyed, and
-// waits until none of it is on its way: a write could give a stuffed file datafiles
+// waits until nothing of it is being written: a write could give a stuffed file datafiles
 // that nobody would remove. None begins before resume is called.
 func (o *owner) abandon(w waiter, ctx context.Context, handle uint64) (resume func(), err error) {
-	f := o.known(handle)
-	if f == nil {
-		return func() {}, nil
-	}
-	leave, err := f.takeBack(w, ctx)
+	f := o.get(handle)
+	release, err := o.lockRange(w, ctx, f, extent.ToEnd(0), true)
 	if err != nil {
 		o.put(f)
 		return nil, err
 	}
+	leave, err := f.takeBack(w, ctx)
+	if err != nil {
+		release()
+		o.put(f)
+		return nil, err
+	}
 	f.data.Discard(extent.ToEnd(0))
-	return func() { leave(); o.put(f) }, nil
+	return func() { leave(); release(); o.put(f) }, nil
 }
 
 // forget drops what is known of a file that was destroyed: its handle may come

@@ -54,7 +54,7 @@ var errKeptBack = errors.New("ionserver: writes are kept back")
 // readLocked reads under the range lock.
 func (c *call) readLocked(f *ownedFile, s spread) (*rpc.Frame, error) {
 	o := c.srv.owner
-	release, err := c.lockRange(c.ctx, f, s.hull, false)
+	release, err := o.lockRange(c, c.ctx, f, s.hull, false)
 	if err != nil {
 		return nil, err
 	}

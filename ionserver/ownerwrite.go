@@ -49,7 +49,7 @@ func (c *call) write() (reply *rpc.Frame, err error) {
 	// Who collects must find a write at work, or what it may keep back from now on.
 	defer f.endWrite()
 	defer func() { c.leave(f, a, wanted, reply) }()
-	release, err := c.lockRange(c.ctx, f, s.hull, true)
+	release, err := o.lockRange(c, c.ctx, f, s.hull, true)
 	if err != nil {
 		return nil, err
 	}

@@ -106,7 +106,7 @@ func (c *call) replay() (*rpc.Frame, error) {
 		return nil, err
 	}
 	defer f.endWrite()
-	release, err := c.lockRange(c.ctx, f, s.hull, true)
+	release, err := o.lockRange(c, c.ctx, f, s.hull, true)
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func (h *home) checkUnsealed(ctx context.Context, handle uint64) error {
 }
 
 // ifUnsealed runs fn under h.mu, at a moment when the content of the inode may
-// change; else it fails.
+// change; else it fails, as when the inode is being destroyed.
 func (h *home) ifUnsealed(ctx context.Context, handle uint64, fn func(i *inode)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -70,7 +70,10 @@ func (h *home) ifUnsealed(ctx context.Context, handle uint64, fn func(i *inode))
 			i.seal = s
 		}
 	}
-	if i.sealLocked() == sealed {
+	switch {
+	case i.gone:
+		return errno.New("ionserver: removed", syscall.ESTALE)
+	case i.sealLocked() == sealed:
 		return errSealed
 	}
 	fn(i)

@@ -27,6 +27,29 @@ func (c *Client) Destroy(ctx context.Context, h Handle) error {
 	})
 }
 
+// DestroyGrowing is Destroy of a file that others may be writing to. It gives a stuffed
+// file all its datafiles before: who comes later can give it no more of them.
+func (c *Client) DestroyGrowing(ctx context.Context, h Handle) error {
+	return c.detached(ctx, func(ctx context.Context) error {
+		w, err := c.getattr(ctx, h, attrMask)
+		if err != nil {
+			return err
+		}
+		a, err := fromWire(h, &w)
+		if err != nil {
+			return err
+		}
+		if a.Layout != nil && a.Layout.Stuffed {
+			p, err := c.File(a).unstuff(ctx)
+			if err != nil {
+				return err
+			}
+			a.Layout = &p.Layout
+		}
+		return c.destroy(ctx, &a)
+	})
+}
+
 // Destroy is Client.Destroy of the file, as far as f knows where its data are: one
 // request if one server has them all. That it is gone already is no error.
 func (f *File) Destroy(ctx context.Context) error {

@@ -168,6 +168,29 @@ func (s *suite) testRemove(t *testing.T) {
 		}
 		require.NoError(t, f.Destroy(ctx), "again")
 	}
+	s.testRemoveGrowing(t)
+}
+
+// testRemoveGrowing: a file that is not known to stay small goes with all datafiles
+// that anybody could have given it before.
+func (s *suite) testRemoveGrowing(t *testing.T) {
+	ctx := s.ctx(t)
+	for _, size := range []int{1, 300000} {
+		name, a := s.create(t, pvfs.CreateOptions{})
+		f := s.c.File(a)
+		_, err := f.WriteAt(ctx, [][]byte{make([]byte, size)}, 0)
+		require.NoError(t, err)
+		_, err = s.c.Unlink(ctx, s.dir, name)
+		require.NoError(t, err)
+		require.NoError(t, s.c.DestroyGrowing(ctx, a.Handle))
+		for _, h := range append(f.Layout().DFiles, a.Handle) {
+			_, err := s.c.GetAttr(ctx, h)
+			require.ErrorIs(t, err, syscall.ENOENT)
+		}
+		_, err = s.c.File(a).WriteAt(ctx, [][]byte{make([]byte, 300000)}, 0)
+		require.ErrorIs(t, err, syscall.ENOENT, "it cannot grow any more")
+		require.ErrorIs(t, s.c.DestroyGrowing(ctx, a.Handle), syscall.ENOENT)
+	}
 }
 
 // testFlush flushes what servers know of objects of every type, which must all

@@ -87,6 +87,7 @@ func peerOperations() map[ionpb.Op]operation {
 		ionpb.Op_REACH:        {classPeer, (*call).peerReach},
 		ionpb.Op_DISTURB:      {classPeer, (*call).peerDisturb},
 		ionpb.Op_ADOPT:        {classPeer, (*call).peerAdopt},
+		ionpb.Op_OWED:         {classPeer, (*call).peerOwed},
 	}
 }
 
@@ -161,7 +162,7 @@ func wholeFile(op ionpb.Op) bool {
 // handleless reports whether op is about no inode, or about several.
 func handleless(op ionpb.Op) bool {
 	switch op {
-	case ionpb.Op_STATFS, ionpb.Op_UNFENCE, ionpb.Op_NAME_UNLOCK, ionpb.Op_FORGET:
+	case ionpb.Op_STATFS, ionpb.Op_UNFENCE, ionpb.Op_NAME_UNLOCK, ionpb.Op_FORGET, ionpb.Op_OWED:
 		return true
 	}
 	return false

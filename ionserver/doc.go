@@ -27,7 +27,8 @@
 //
 // The home learns the time of the last write, and how far unstable bytes reach,
 // by collecting from the owners that have announced; they announce again before
-// the next write. A write without a kill flag that follows others costs no
+// the next write. A home that has started again asks the owners which files these
+// are, OWED, before its grace ends. A write without a kill flag that follows others costs no
 // message.
 //
 // # Write-behind

@@ -14,14 +14,16 @@ import (
 // before open, lock and write again what it has forgotten; under a new view, the
 // mounts that any node of the view before had, as inodes and domains may have
 // come from each of them. Meanwhile nobody is told what this node may not know:
-// other requests wait. It ends when all of them have said that they are done, or
-// with the lease that they would have had.
+// other requests wait. It ends when all of them have said that they are done, and the
+// other I/O nodes that can be reached what they owe this home, or with the lease that
+// the mounts would have had.
 type grace struct {
 	end  time.Time     // immutable once serving
 	over chan struct{} // closed at the end, or before end by the last mount
 
 	mu       sync.Mutex
 	expected map[uint64]trace // guarded by mu; sessions of earlier lives
+	peers    map[int]bool     // guarded by mu; to be asked yet
 	ended    bool             // guarded by mu; over is closed
 }
 
@@ -31,22 +33,37 @@ type trace struct {
 	before bool // of the view before, with whichever node
 }
 
-func newGrace() *grace { return &grace{over: make(chan struct{}), expected: make(map[uint64]trace)} }
+func newGrace() *grace {
+	return &grace{over: make(chan struct{}), expected: make(map[uint64]trace), peers: make(map[int]bool)}
+}
 
 // expect adds a session of an earlier life, before anything is served.
 func (g *grace) expect(session uint64, t trace) { g.expected[session] = t }
 
-// begin says when it ends at the latest. Without sessions to wait for it is
-// over at once.
-func (g *grace) begin(end time.Time) {
+// begin says when it ends at the latest, and which peers are to be asked before. Without
+// sessions to wait for it is over at once: no mount has had anything here.
+func (g *grace) begin(end time.Time, peers []int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.end = end
+	for _, at := range peers {
+		if len(g.expected) > 0 {
+			g.peers[at] = true
+		}
+	}
+	g.checkLocked()
+}
+
+// asked takes note that a peer has told what it owes, or cannot be reached.
+func (g *grace) asked(peer int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.peers, peer)
 	g.checkLocked()
 }
 
 func (g *grace) checkLocked() {
-	if len(g.expected) == 0 && !g.ended {
+	if len(g.expected)+len(g.peers) == 0 && !g.ended {
 		g.ended = true
 		close(g.over)
 	}
@@ -110,7 +127,7 @@ func (c *call) waitsForGrace() bool {
 	switch c.Op {
 	case ionpb.Op_REPLAY, ionpb.Op_CLOSE, ionpb.Op_HOLD, ionpb.Op_STATFS, ionpb.Op_LOCK,
 		ionpb.Op_ANNOUNCE, ionpb.Op_UNFENCE, ionpb.Op_NAME_LOCK, ionpb.Op_NAME_UNLOCK, ionpb.Op_FORGET, ionpb.Op_ORPHAN,
-		ionpb.Op_ADOPT:
+		ionpb.Op_ADOPT, ionpb.Op_OWED:
 		return false
 	case ionpb.Op_WRITE:
 		return c.Flags&uint32(ionpb.Flag_RECALLED) == 0

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
@@ -134,6 +136,29 @@ func (h *home) announce(c *call, handle uint64, from int, by uint64, kill bool) 
 		return h.clearPriv(c, handle)
 	}
 	return nil
+}
+
+// written takes note of what an owner has told that it owes this home, as of writes
+// that several mounts have announced.
+func (h *home) written(ctx context.Context, handles []uint64, from int) error {
+	var g errgroup.Group
+	g.SetLimit(8)
+	for _, handle := range handles {
+		h.srv.owner.spreads(handle)
+		h.mu.Lock()
+		i := h.inodeLocked(handle)
+		i.announce++
+		i.writers[from] = writer{i.announce, 0}
+		h.mu.Unlock()
+		g.Go(func() error {
+			end, err := h.alter(ctx, background{}, handle, 0, attrLease)
+			if err == nil {
+				end()
+			}
+			return err
+		})
+	}
+	return g.Wait()
 }
 
 // clearPriv takes setuid and setgid away.

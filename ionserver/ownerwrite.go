@@ -217,34 +217,23 @@ func (o *owner) collect(handle, mount uint64) *ionpb.CollectResp {
 	}
 }
 
-// reannounce tells a home, which may have restarted, about writes that it may
-// know nothing of: on behalf of several mounts. The link to it has just come up.
-func (o *owner) reannounce(ctx context.Context, home int) {
-	link := o.srv.peers[home]
+// owed is the files of a home, which may have started again and forgotten them, that
+// are written to here, or of which it may not know all that was written. The next
+// write to each is announced again.
+func (o *owner) owed(home int) (handles []uint64) {
 	for _, f := range o.all() {
-		if o.srv.placement.Home(f.handle) != home {
-			o.put(f)
-			continue
-		}
-		dirty, _, _ := f.data.Dirty()
-		f.mu.Lock()
-		f.collects++
-		f.killed = false
-		_, kept := f.leases.KeptBack(0)
-		owed, seen := f.writers > 0 || f.stamp != f.collected || kept || dirty > 0, f.collects
-		f.announced = false // until the home has heard it
-		f.mu.Unlock()
-		if owed {
-			err := link.once(ctx, rpc.Frame{Op: ionpb.Op_ANNOUNCE, Handle: f.handle}, &ionpb.AnnounceReq{From: o.srv.opt.Self}, nil)
-			if err != nil {
-				o.srv.log.Debug("announce again", "handle", f.handle, "err", err)
-			}
+		if o.srv.placement.Home(f.handle) == home {
+			dirty, _, _ := f.data.Dirty()
 			f.mu.Lock()
-			if err == nil && f.collects == seen {
-				f.announced, f.by = true, 0
+			f.collects++
+			f.killed, f.announced = false, false
+			_, kept := f.leases.KeptBack(0)
+			if f.writers > 0 || f.stamp != f.collected || kept || dirty > 0 {
+				handles = append(handles, f.handle)
 			}
 			f.mu.Unlock()
 		}
 		o.put(f)
 	}
+	return handles
 }

@@ -45,7 +45,8 @@ func newPeerLink(s *Server, index int, addr string) *peerLink {
 // run keeps the link up until ctx ends.
 func (p *peerLink) run(ctx context.Context) error {
 	for backoff := peerBackoff; ctx.Err() == nil; backoff = min(2*backoff, peerBackoffMax) {
-		conn, err := p.dial(ctx)
+		conn, err := p.connect(ctx)
+		p.srv.grace.asked(p.index)
 		if err != nil {
 			p.set(nil, err)
 			select {
@@ -57,12 +58,28 @@ func (p *peerLink) run(ctx context.Context) error {
 		backoff = peerBackoff
 		p.set(conn, nil)
 		p.srv.log.Debug("peer connected", "peer", p.addr)
-		p.srv.owner.reannounce(ctx, p.index)
 		p.attend(ctx, conn)
 		p.set(nil, rpc.ErrBroken)
 		conn.Close()
 	}
 	return nil
+}
+
+// connect dials, and learns from the peer what this home may have forgotten.
+func (p *peerLink) connect(ctx context.Context) (*rpc.Conn, error) {
+	conn, err := p.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var owed ionpb.HandleList
+	if _, err = p.callOn(ctx, conn, rpc.Frame{Op: ionpb.Op_OWED}, nil, &owed); err == nil {
+		err = p.srv.home.written(ctx, owed.Handles, p.index)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("peer %s: %w", p.addr, err)
+	}
+	return conn, nil
 }
 
 // attend tells the peer of destroyed objects now and then, until the stream
@@ -97,8 +114,7 @@ func (p *peerLink) forget(handle uint64) {
 }
 
 // tellGone tells the peer of the objects destroyed since it was last told. If
-// the stream breaks, what it missed is announced again on the next one, found
-// gone and forgotten.
+// the stream breaks, it finds out by itself what is gone.
 func (p *peerLink) tellGone(ctx context.Context, conn *rpc.Conn) {
 	p.mu.Lock()
 	gone := p.gone
@@ -107,7 +123,7 @@ func (p *peerLink) tellGone(ctx context.Context, conn *rpc.Conn) {
 	if len(gone) == 0 {
 		return
 	}
-	if _, err := p.callOn(ctx, conn, rpc.Frame{Op: ionpb.Op_FORGET}, &ionpb.ForgetReq{Handles: gone}, nil); err != nil {
+	if _, err := p.callOn(ctx, conn, rpc.Frame{Op: ionpb.Op_FORGET}, &ionpb.HandleList{Handles: gone}, nil); err != nil {
 		p.srv.log.Debug("peer not told of destroyed objects", "peer", p.addr, "err", err)
 	}
 }
@@ -346,6 +362,11 @@ func (c *call) peerAnnounce() (*rpc.Frame, error) {
 	return okay(nil)
 }
 
+// peerOwed answers OWED.
+func (c *call) peerOwed() (*rpc.Frame, error) {
+	return okay(&ionpb.HandleList{Handles: c.srv.owner.owed(c.from())})
+}
+
 func (c *call) peerCollect() (*rpc.Frame, error) {
 	var m ionpb.SessionReq
 	if err := c.Decode(&m); err != nil {
@@ -458,7 +479,7 @@ func (c *call) peerOrphan() (*rpc.Frame, error) {
 }
 
 func (c *call) peerForget() (*rpc.Frame, error) {
-	var m ionpb.ForgetReq
+	var m ionpb.HandleList
 	if err := c.Decode(&m); err != nil {
 		return nil, err
 	}

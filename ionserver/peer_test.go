@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -194,9 +195,9 @@ func TestFenceEndsWithItsStream(t *testing.T) {
 	require.NoError(t, <-wrote)
 }
 
-// TestAnnouncedWhenHeard: an owner that could not tell a home of its writes does not
-// take it that the home knows.
-func TestAnnouncedWhenHeard(t *testing.T) {
+// TestAnnouncedToANewLife: an owner tells a home that may have started again what it
+// owes it, and does not take it that the home has heard it.
+func TestAnnouncedToANewLife(t *testing.T) {
 	s := startSystem(t, 2, 1, lazy)
 	m := s.mount(t)
 	h, _ := m.fileHomedAt(m.root, "f", 1)
@@ -211,12 +212,45 @@ func TestAnnouncedWhenHeard(t *testing.T) {
 		return f.announced
 	}
 	require.True(t, announced())
-	never, cancel := context.WithCancel(t.Context())
-	cancel()
-	o.reannounce(never, 1)
+	require.Equal(t, []uint64{h}, o.owed(1))
 	require.False(t, announced())
-	o.reannounce(t.Context(), 1)
+	require.NoError(t, m.write(h, off, []byte("x"), 0))
 	require.True(t, announced())
+	require.Empty(t, o.owed(0))
+}
+
+// TestWritersOutliveTheHome: a home that was killed knows how far other owners' bytes
+// reach before it tells anybody, though they have not found out that it is back.
+func TestWritersOutliveTheHome(t *testing.T) {
+	var cutOff atomic.Bool
+	edit := func(i int, o *Options) {
+		lazy(i, o)
+		o.PeerDialer = func(ctx context.Context, addr string) (net.Conn, error) {
+			if i == 0 && cutOff.Load() {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return new(net.Dialer).DialContext(ctx, "tcp", addr)
+		}
+	}
+	s := startSystem(t, 2, 1, edit)
+	m := s.mount(t)
+	h, _ := m.fileHomedAt(m.root, "f", 1)
+	off := m.offOwnedBy(h, 0)
+	_, err := m.open(h, 0)
+	require.NoError(t, err)
+	require.NoError(t, m.write(h, off, []byte("x"), 0))
+	cutOff.Store(true)
+	s.crash(1)
+	s.restart(1, edit)
+	require.NotEmpty(t, m.resume(1, true).Reclaims)
+	m.reclaimed(1)
+	a, err := m.stat(h)
+	require.NoError(t, err)
+	require.Equal(t, off+1, a.Size)
+	got, err := m.read(h, 0, 10) // this home owns it
+	require.NoError(t, err)
+	require.Equal(t, make([]byte, 10), got)
 }
 
 // TestBytesOfAViewThatEnded: an I/O node whose view has been taken over writes nothing

@@ -348,7 +348,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.loadLeftovers(ctx); err != nil {
 		return fmt.Errorf("ionserver: what an earlier run left: %w", err)
 	}
-	s.grace.begin(time.Now().Add(s.opt.Lease))
+	s.grace.begin(time.Now().Add(s.opt.Lease), slices.DeleteFunc(s.everybody(), func(at int) bool { return at == s.self }))
 	return nil
 }
 

@@ -114,7 +114,7 @@ const (
 	Op_ORPHAN      Op = 66 // R SessionReq -> OrphanResp; at the home of handle
 	Op_NAME_LOCK   Op = 67 // NameLockReq -> NameLockResp; handle is the directory
 	Op_NAME_UNLOCK Op = 68 // TokenReq ->
-	Op_FORGET      Op = 69 // ForgetReq -> ; at every owner
+	Op_FORGET      Op = 69 // HandleList -> ; at every owner
 	// Every byte of the file at this owner reaches the PVFS2 servers, and
 	// exclusive leases of others than the session in the body end before.
 	Op_WRITE_BACK Op = 70 // SessionReq -> CollectResp; at an owner
@@ -128,6 +128,12 @@ const (
 	// The home of handle takes over what is known of a file just made, and counts
 	// it as open. It may be asked twice. Leases are those that CREATE asks for.
 	Op_ADOPT Op = 73 // AdoptReq -> AdoptResp; at the home of handle
+	// What a home that has started again must know: the files of the caller's that are
+	// written to at this owner, or whose last write is not saved.
+	Op_OWED Op = 76 // -> HandleList; at an owner
+	// The modification times of files of this home, as far as this owner's writes go,
+	// are at the PVFS2 servers before the answer.
+	Op_TIMES Op = 77 // TimesReq -> HandleList: those of which this is not so
 )
 
 // Enum value maps for Op.
@@ -189,6 +195,8 @@ var (
 		72: "REACH",
 		71: "DISTURB",
 		73: "ADOPT",
+		76: "OWED",
+		77: "TIMES",
 	}
 	Op_value = map[string]int32{
 		"INVALID":      0,
@@ -247,6 +255,8 @@ var (
 		"REACH":        72,
 		"DISTURB":      71,
 		"ADOPT":        73,
+		"OWED":         76,
+		"TIMES":        77,
 	}
 )
 
@@ -4124,28 +4134,27 @@ func (x *AdoptResp) GetAttr() *Attr {
 	return nil
 }
 
-// ForgetReq tells owners of objects that their home has destroyed.
-type ForgetReq struct {
+type HandleList struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Handles       []uint64               `protobuf:"fixed64,1,rep,packed,name=handles,proto3" json:"handles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *ForgetReq) Reset() {
-	*x = ForgetReq{}
+func (x *HandleList) Reset() {
+	*x = HandleList{}
 	mi := &file_ion_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *ForgetReq) String() string {
+func (x *HandleList) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*ForgetReq) ProtoMessage() {}
+func (*HandleList) ProtoMessage() {}
 
-func (x *ForgetReq) ProtoReflect() protoreflect.Message {
+func (x *HandleList) ProtoReflect() protoreflect.Message {
 	mi := &file_ion_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -4157,14 +4166,66 @@ func (x *ForgetReq) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use ForgetReq.ProtoReflect.Descriptor instead.
-func (*ForgetReq) Descriptor() ([]byte, []int) {
+// Deprecated: Use HandleList.ProtoReflect.Descriptor instead.
+func (*HandleList) Descriptor() ([]byte, []int) {
 	return file_ion_proto_rawDescGZIP(), []int{51}
 }
 
-func (x *ForgetReq) GetHandles() []uint64 {
+func (x *HandleList) GetHandles() []uint64 {
 	if x != nil {
 		return x.Handles
+	}
+	return nil
+}
+
+type TimesReq struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Handles       []uint64               `protobuf:"fixed64,1,rep,packed,name=handles,proto3" json:"handles,omitempty"`
+	Stamps        []uint64               `protobuf:"fixed64,2,rep,packed,name=stamps,proto3" json:"stamps,omitempty"` // of the last write to each of them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimesReq) Reset() {
+	*x = TimesReq{}
+	mi := &file_ion_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimesReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimesReq) ProtoMessage() {}
+
+func (x *TimesReq) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimesReq.ProtoReflect.Descriptor instead.
+func (*TimesReq) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *TimesReq) GetHandles() []uint64 {
+	if x != nil {
+		return x.Handles
+	}
+	return nil
+}
+
+func (x *TimesReq) GetStamps() []uint64 {
+	if x != nil {
+		return x.Stamps
 	}
 	return nil
 }
@@ -4182,7 +4243,7 @@ type NameLockReq struct {
 
 func (x *NameLockReq) Reset() {
 	*x = NameLockReq{}
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4194,7 +4255,7 @@ func (x *NameLockReq) String() string {
 func (*NameLockReq) ProtoMessage() {}
 
 func (x *NameLockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4207,7 +4268,7 @@ func (x *NameLockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockReq.ProtoReflect.Descriptor instead.
 func (*NameLockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{52}
+	return file_ion_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *NameLockReq) GetName() []byte {
@@ -4240,7 +4301,7 @@ type NameLockResp struct {
 
 func (x *NameLockResp) Reset() {
 	*x = NameLockResp{}
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4252,7 +4313,7 @@ func (x *NameLockResp) String() string {
 func (*NameLockResp) ProtoMessage() {}
 
 func (x *NameLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4265,7 +4326,7 @@ func (x *NameLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockResp.ProtoReflect.Descriptor instead.
 func (*NameLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{53}
+	return file_ion_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *NameLockResp) GetToken() uint64 {
@@ -4288,7 +4349,7 @@ type StatsReq struct {
 
 func (x *StatsReq) Reset() {
 	*x = StatsReq{}
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4300,7 +4361,7 @@ func (x *StatsReq) String() string {
 func (*StatsReq) ProtoMessage() {}
 
 func (x *StatsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4313,7 +4374,7 @@ func (x *StatsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsReq.ProtoReflect.Descriptor instead.
 func (*StatsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{54}
+	return file_ion_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *StatsReq) GetReset_() bool {
@@ -4352,7 +4413,7 @@ type StatsResp struct {
 
 func (x *StatsResp) Reset() {
 	*x = StatsResp{}
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4364,7 +4425,7 @@ func (x *StatsResp) String() string {
 func (*StatsResp) ProtoMessage() {}
 
 func (x *StatsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4377,7 +4438,7 @@ func (x *StatsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResp.ProtoReflect.Descriptor instead.
 func (*StatsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{55}
+	return file_ion_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *StatsResp) GetRpcRequests() map[string]uint64 {
@@ -4446,7 +4507,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4458,7 +4519,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4471,7 +4532,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{56}
+	return file_ion_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *JobStatus) GetId() uint64 {
@@ -4541,7 +4602,7 @@ type RoundsReq struct {
 
 func (x *RoundsReq) Reset() {
 	*x = RoundsReq{}
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4553,7 +4614,7 @@ func (x *RoundsReq) String() string {
 func (*RoundsReq) ProtoMessage() {}
 
 func (x *RoundsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4566,7 +4627,7 @@ func (x *RoundsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsReq.ProtoReflect.Descriptor instead.
 func (*RoundsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{57}
+	return file_ion_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RoundsReq) GetHandle() uint64 {
@@ -4592,7 +4653,7 @@ type RoundsResp struct {
 
 func (x *RoundsResp) Reset() {
 	*x = RoundsResp{}
-	mi := &file_ion_proto_msgTypes[58]
+	mi := &file_ion_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4604,7 +4665,7 @@ func (x *RoundsResp) String() string {
 func (*RoundsResp) ProtoMessage() {}
 
 func (x *RoundsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[58]
+	mi := &file_ion_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4617,7 +4678,7 @@ func (x *RoundsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsResp.ProtoReflect.Descriptor instead.
 func (*RoundsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{58}
+	return file_ion_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RoundsResp) GetRecords() []byte {
@@ -4635,7 +4696,7 @@ type StatusReq struct {
 
 func (x *StatusReq) Reset() {
 	*x = StatusReq{}
-	mi := &file_ion_proto_msgTypes[59]
+	mi := &file_ion_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4647,7 +4708,7 @@ func (x *StatusReq) String() string {
 func (*StatusReq) ProtoMessage() {}
 
 func (x *StatusReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[59]
+	mi := &file_ion_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4660,7 +4721,7 @@ func (x *StatusReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReq.ProtoReflect.Descriptor instead.
 func (*StatusReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{59}
+	return file_ion_proto_rawDescGZIP(), []int{60}
 }
 
 type StatusResp struct {
@@ -4687,7 +4748,7 @@ type StatusResp struct {
 
 func (x *StatusResp) Reset() {
 	*x = StatusResp{}
-	mi := &file_ion_proto_msgTypes[60]
+	mi := &file_ion_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4699,7 +4760,7 @@ func (x *StatusResp) String() string {
 func (*StatusResp) ProtoMessage() {}
 
 func (x *StatusResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[60]
+	mi := &file_ion_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4712,7 +4773,7 @@ func (x *StatusResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResp.ProtoReflect.Descriptor instead.
 func (*StatusResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{60}
+	return file_ion_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *StatusResp) GetAddress() string {
@@ -4845,7 +4906,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_ion_proto_msgTypes[61]
+	mi := &file_ion_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4857,7 +4918,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[61]
+	mi := &file_ion_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4870,7 +4931,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{61}
+	return file_ion_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *SessionStatus) GetSession() uint64 {
@@ -4954,7 +5015,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_ion_proto_msgTypes[62]
+	mi := &file_ion_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4966,7 +5027,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[62]
+	mi := &file_ion_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4979,7 +5040,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{62}
+	return file_ion_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PeerStatus) GetAddress() string {
@@ -5015,7 +5076,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_ion_proto_msgTypes[63]
+	mi := &file_ion_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5027,7 +5088,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[63]
+	mi := &file_ion_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5040,7 +5101,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{63}
+	return file_ion_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ServerStatus) GetAlias() string {
@@ -5358,9 +5419,13 @@ const file_ion_proto_rawDesc = "" +
 	"\x0ecb_buffer_size\x18\x05 \x01(\x03R\fcbBufferSize\"J\n" +
 	"\tAdoptResp\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12#\n" +
-	"\x04attr\x18\x02 \x01(\v2\x0f.zoidfs.v1.AttrR\x04attr\"%\n" +
-	"\tForgetReq\x12\x18\n" +
-	"\ahandles\x18\x01 \x03(\x06R\ahandles\"U\n" +
+	"\x04attr\x18\x02 \x01(\v2\x0f.zoidfs.v1.AttrR\x04attr\"&\n" +
+	"\n" +
+	"HandleList\x12\x18\n" +
+	"\ahandles\x18\x01 \x03(\x06R\ahandles\"<\n" +
+	"\bTimesReq\x12\x18\n" +
+	"\ahandles\x18\x01 \x03(\x06R\ahandles\x12\x16\n" +
+	"\x06stamps\x18\x02 \x03(\x06R\x06stamps\"U\n" +
 	"\vNameLockReq\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x1c\n" +
 	"\texclusive\x18\x02 \x01(\bR\texclusive\x12\x14\n" +
@@ -5444,7 +5509,7 @@ const file_ion_proto_rawDesc = "" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*\xdd\x05\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*\xf2\x05\n" +
 	"\x02Op\x12\v\n" +
 	"\aINVALID\x10\x00\x12\t\n" +
 	"\x05HELLO\x10\x01\x12\b\n" +
@@ -5519,7 +5584,9 @@ const file_ion_proto_rawDesc = "" +
 	"WRITE_BACK\x10F\x12\t\n" +
 	"\x05REACH\x10H\x12\v\n" +
 	"\aDISTURB\x10G\x12\t\n" +
-	"\x05ADOPT\x10I\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xd7\x02\n" +
+	"\x05ADOPT\x10I\x12\b\n" +
+	"\x04OWED\x10L\x12\t\n" +
+	"\x05TIMES\x10M\"\x04\b \x10 \"\x04\b$\x10$*\x05FLUSH*\vUNLOCKOWNER*\xd7\x02\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tKILL_PRIV\x10\x01\x12\b\n" +
@@ -5587,7 +5654,7 @@ func file_ion_proto_rawDescGZIP() []byte {
 }
 
 var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_ion_proto_goTypes = []any{
 	(Op)(0),               // 0: zoidfs.v1.Op
 	(Flag)(0),             // 1: zoidfs.v1.Flag
@@ -5645,21 +5712,22 @@ var file_ion_proto_goTypes = []any{
 	(*OrphanResp)(nil),    // 53: zoidfs.v1.OrphanResp
 	(*AdoptReq)(nil),      // 54: zoidfs.v1.AdoptReq
 	(*AdoptResp)(nil),     // 55: zoidfs.v1.AdoptResp
-	(*ForgetReq)(nil),     // 56: zoidfs.v1.ForgetReq
-	(*NameLockReq)(nil),   // 57: zoidfs.v1.NameLockReq
-	(*NameLockResp)(nil),  // 58: zoidfs.v1.NameLockResp
-	(*StatsReq)(nil),      // 59: zoidfs.v1.StatsReq
-	(*StatsResp)(nil),     // 60: zoidfs.v1.StatsResp
-	(*JobStatus)(nil),     // 61: zoidfs.v1.JobStatus
-	(*RoundsReq)(nil),     // 62: zoidfs.v1.RoundsReq
-	(*RoundsResp)(nil),    // 63: zoidfs.v1.RoundsResp
-	(*StatusReq)(nil),     // 64: zoidfs.v1.StatusReq
-	(*StatusResp)(nil),    // 65: zoidfs.v1.StatusResp
-	(*SessionStatus)(nil), // 66: zoidfs.v1.SessionStatus
-	(*PeerStatus)(nil),    // 67: zoidfs.v1.PeerStatus
-	(*ServerStatus)(nil),  // 68: zoidfs.v1.ServerStatus
-	nil,                   // 69: zoidfs.v1.StatsResp.RpcRequestsEntry
-	nil,                   // 70: zoidfs.v1.StatsResp.PvfsRequestsEntry
+	(*HandleList)(nil),    // 56: zoidfs.v1.HandleList
+	(*TimesReq)(nil),      // 57: zoidfs.v1.TimesReq
+	(*NameLockReq)(nil),   // 58: zoidfs.v1.NameLockReq
+	(*NameLockResp)(nil),  // 59: zoidfs.v1.NameLockResp
+	(*StatsReq)(nil),      // 60: zoidfs.v1.StatsReq
+	(*StatsResp)(nil),     // 61: zoidfs.v1.StatsResp
+	(*JobStatus)(nil),     // 62: zoidfs.v1.JobStatus
+	(*RoundsReq)(nil),     // 63: zoidfs.v1.RoundsReq
+	(*RoundsResp)(nil),    // 64: zoidfs.v1.RoundsResp
+	(*StatusReq)(nil),     // 65: zoidfs.v1.StatusReq
+	(*StatusResp)(nil),    // 66: zoidfs.v1.StatusResp
+	(*SessionStatus)(nil), // 67: zoidfs.v1.SessionStatus
+	(*PeerStatus)(nil),    // 68: zoidfs.v1.PeerStatus
+	(*ServerStatus)(nil),  // 69: zoidfs.v1.ServerStatus
+	nil,                   // 70: zoidfs.v1.StatsResp.RpcRequestsEntry
+	nil,                   // 71: zoidfs.v1.StatsResp.PvfsRequestsEntry
 }
 var file_ion_proto_depIdxs = []int32{
 	6,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
@@ -5680,21 +5748,21 @@ var file_ion_proto_depIdxs = []int32{
 	8,  // 15: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
 	3,  // 16: zoidfs.v1.AdoptReq.consistency:type_name -> zoidfs.v1.Consistency
 	14, // 17: zoidfs.v1.AdoptResp.attr:type_name -> zoidfs.v1.Attr
-	69, // 18: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	70, // 19: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
-	61, // 20: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
+	70, // 18: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	71, // 19: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	62, // 20: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
 	8,  // 21: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	66, // 22: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	67, // 23: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	68, // 24: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	67, // 22: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	68, // 23: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	69, // 24: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
 	5,  // 25: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	59, // 26: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	64, // 27: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
-	62, // 28: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
+	60, // 26: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	65, // 27: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	63, // 28: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
 	5,  // 29: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	60, // 30: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	65, // 31: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
-	63, // 32: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
+	61, // 30: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	66, // 31: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	64, // 32: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
 	29, // [29:33] is the sub-list for method output_type
 	25, // [25:29] is the sub-list for method input_type
 	25, // [25:25] is the sub-list for extension type_name
@@ -5715,7 +5783,7 @@ func file_ion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ion_proto_rawDesc), len(file_ion_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   66,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

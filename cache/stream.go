@@ -22,7 +22,10 @@ const (
 // It is pure, and not safe for concurrent use. The zero value reads nothing
 // ahead, for its Limit is 0.
 type Stream struct {
-	Limit int64 // the most bytes to read ahead of the reader
+	Limit int64 // the most bytes to read ahead of the reader, but for what Unit adds
+	// Once so many are read ahead of a sequence they end at a multiple of Unit, so
+	// that who reads the same a little later has nothing to add. 0: anywhere.
+	Unit int64
 
 	last   extent.Extent // the last read that was part of the pattern
 	stride int64         // from the one before to it; 0 if there was none
@@ -125,9 +128,12 @@ func (s *Stream) aheadUp() []extent.Extent {
 	if s.front-end > s.window/2 || s.window <= 0 {
 		return nil
 	}
-	e := extent.Extent{Off: s.front, Len: min(s.window, math.MaxInt64-end) + end - s.front}
-	s.front = e.End()
-	return nonEmpty(e)
+	front := s.front
+	s.front = end + min(s.window, math.MaxInt64-end)
+	if over := s.over(); over > 0 && s.front <= math.MaxInt64-s.Unit {
+		s.front += s.Unit - over
+	}
+	return nonEmpty(extent.Extent{Off: front, Len: s.front - front})
 }
 
 func (s *Stream) aheadDown() []extent.Extent {
@@ -136,10 +142,18 @@ func (s *Stream) aheadDown() []extent.Extent {
 	if begin-s.front > s.window/2 {
 		return nil
 	}
-	off := max(0, begin-s.window)
-	e := extent.Extent{Off: off, Len: s.front - off}
-	s.front = off
-	return nonEmpty(e)
+	front := s.front
+	s.front = max(0, begin-s.window)
+	s.front -= s.over()
+	return nonEmpty(extent.Extent{Off: s.front, Len: front - s.front})
+}
+
+// over is how far front is behind a multiple of Unit, if it is to be one.
+func (s *Stream) over() int64 {
+	if s.Unit == 0 || s.window < s.Unit {
+		return 0
+	}
+	return s.front % s.Unit
 }
 
 // aheadStrided counts the window in bytes read, not in bytes passed by.

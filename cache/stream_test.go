@@ -94,6 +94,38 @@ func TestStreamWindow(t *testing.T) {
 	require.Zero(t, s.window, "a read elsewhere closes the window")
 }
 
+// TestStreamUnit: what several readers of one sequence have read ahead between them
+// is whole units, however their reads are mixed.
+func TestStreamUnit(t *testing.T) {
+	const limit, unit, step = 8 << 20, 2 << 20, 64 * kib
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, down := range []bool{false, true} {
+		var readers [8]Stream
+		var at [8]int64
+		all, requests := set{}, 0
+		for range 8 * 512 {
+			i := rnd.IntN(len(readers))
+			e := extent.Extent{Off: at[i], Len: step}
+			if down {
+				e.Off = 1<<30 - step - at[i]
+			}
+			at[i] += step
+			readers[i].Limit, readers[i].Unit = limit, unit
+			for _, a := range readers[i].Next(e) {
+				for _, m := range all.gaps(nil, a) {
+					all.add(m)
+					if at[i] > 2*limit {
+						requests++
+						require.Zero(t, m.Off%unit, "%v", m)
+						require.Zero(t, m.End()%unit, "%v", m)
+					}
+				}
+			}
+		}
+		require.NotZero(t, requests)
+	}
+}
+
 func TestStreamReadsNothingAhead(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, c := range []struct {

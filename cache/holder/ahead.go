@@ -1,10 +1,10 @@
 package holder
 
 import (
+	"math"
 	"slices"
 	"sync"
 
-	"github.com/zoidfs/zoidfs/cache"
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/extent"
 )
@@ -12,13 +12,14 @@ import (
 const (
 	minAhead      = 128 << 10 // what is read ahead in one piece needs no others
 	maxAheadBytes = 8 << 20   // how far is read ahead at most
+	maxAheadRead  = 2 << 20   // what one READ ahead is of
 )
 
 // readers is how all handles of this node read a file together.
 type readers struct {
 	mu      sync.Mutex         // innermost
 	pattern collective.Pattern // guarded by mu
-	sweep   cache.Stream       // guarded by mu; of chunks that are read whole, one after the other
+	sweep   sweep              // guarded by mu
 	at      extent.Extent      // guarded by mu; the chunk that was looked at last
 	dense   bool               // guarded by mu; it is, or what was read last beside it
 	end     int64              // guarded by mu; the file ended there when it was opened, or was found to; 0: not known
@@ -26,10 +27,10 @@ type readers struct {
 
 // fetchAround is told of each read of a handle, and whether all of e is known,
 // before anything is asked for. Where small pieces are read densely, by whichever
-// handles, it has whole chunks fetched: those of e, for which the read is to wait,
-// and those that will be next. Where races are told the owner is to see first what
-// the program reads, and no more: if late is true, the chunks of e are to be fetched
-// when it was read.
+// handles, it has whole parts of domains fetched: those of e, for which the read is
+// to wait, and those that will be next. Where races are told the owner is to see
+// first what the program reads, and no more: if late is true, the parts of e are to
+// be fetched when it was read.
 func (h *Handle) fetchAround(e extent.Extent, known bool) (dense, late bool) {
 	f, size := h.file, h.file.h.client.View().DomainSize
 	if f.h.opt.NoCollective {
@@ -41,20 +42,20 @@ func (h *Handle) fetchAround(e extent.Extent, known bool) (dense, late bool) {
 	}
 	late = !known && f.h.opt.Race != nil
 	if !known && !late {
-		h.fetchChunks(e)
+		h.fetchParts(e)
 	}
 	h.fetchAhead(next)
 	return true, late
 }
 
-// fetchChunks has the chunks of e in the cache soon.
-func (h *Handle) fetchChunks(e extent.Extent) {
+// fetchParts has the parts of domains that e lies in in the cache soon.
+func (h *Handle) fetchParts(e extent.Extent) {
 	f := h.file
-	chunksOf(e, f.h.client.View().DomainSize, func(chunk, _ extent.Extent) { f.prefetch([]extent.Extent{chunk}, h.right) })
+	partsOf(e, f.h.client.View().DomainSize, maxAheadRead, func(part, _ extent.Extent) { f.prefetch([]extent.Extent{part}, h.right) })
 }
 
 // add takes note of a read in a chunk, and reports whether that is read densely,
-// and which chunks will be next, if they should be fetched now. What is known
+// and what will be next, if it should be fetched now. What is known
 // already needs no second look.
 func (r *readers) add(who uint64, e, chunk extent.Extent, known bool, limit int64) (dense bool, next []extent.Extent) {
 	r.mu.Lock()
@@ -69,10 +70,34 @@ func (r *readers) add(who uint64, e, chunk extent.Extent, known bool, limit int6
 	moved := r.at != chunk
 	r.at, r.dense = chunk, r.pattern.Dense(e)
 	if r.dense && moved {
-		r.sweep.Limit = limit
-		next = r.sweep.Next(chunk)
+		next = r.sweep.next(chunk, known, limit)
 	}
 	return r.dense, next
+}
+
+// sweep is what is read ahead of the handles that read a file densely: they go
+// upwards together, but those behind may be far behind the first.
+type sweep struct {
+	front int64 // it ends there
+}
+
+// next returns what to read ahead, so many bytes at most, now that chunk is read
+// densely. It begins anew where a chunk is passed by, or one behind is not known:
+// then it is read again.
+func (s *sweep) next(chunk extent.Extent, known bool, limit int64) []extent.Extent {
+	end := chunk.End()
+	if chunk.Off > s.front || !known && end <= s.front-limit-maxAheadRead {
+		s.front = end
+	}
+	from := max(s.front, end)
+	if from-end > limit/2 || end > math.MaxInt64-limit-maxAheadRead {
+		return nil
+	}
+	s.front = end + limit
+	if limit >= maxAheadRead { // as cache.Stream does
+		s.front = (s.front + maxAheadRead - 1) / maxAheadRead * maxAheadRead
+	}
+	return []extent.Extent{{Off: from, Len: s.front - from}}
 }
 
 // ends takes note of where the file was found to end; 0: it was not.
@@ -112,51 +137,52 @@ func (h *Handle) readAhead(e extent.Extent) {
 		return
 	}
 	h.streamMu.Lock()
-	h.stream.Limit = f.h.aheadLimit()
+	h.stream.Limit, h.stream.Unit = f.h.aheadLimit(), maxAheadRead
 	next := h.stream.Next(e)
 	h.streamMu.Unlock()
 	h.fetchAhead(next)
 }
 
-// fetchAhead has exts in the cache soon, with one READ a chunk: together with
-// what other handles are about to read there, if these are pieces.
+// fetchAhead has exts in the cache soon, with one READ for each maxAheadRead of a
+// domain: together with what other handles are about to read there, if these are
+// pieces.
 func (h *Handle) fetchAhead(exts []extent.Extent) {
 	f := h.file
-	var parts []extent.Extent // of at
+	var pieces []extent.Extent // of at
 	at := extent.Extent{Off: -1}
 	start := func() {
-		if len(parts) > 0 {
-			f.prefetch(f.withOthers(at, parts), h.right)
+		if len(pieces) > 0 {
+			f.prefetch(f.withOthers(at, pieces), h.right)
 		}
 	}
 	for _, e := range f.readers.within(exts) {
-		chunksOf(e, f.h.client.View().DomainSize, func(chunk, part extent.Extent) {
-			if chunk != at || f.h.opt.NoCollective {
+		partsOf(e, f.h.client.View().DomainSize, maxAheadRead, func(part, in extent.Extent) {
+			if part != at || f.h.opt.NoCollective {
 				start()
-				at, parts = chunk, nil
+				at, pieces = part, nil
 			}
-			parts = append(parts, part)
+			pieces = append(pieces, in)
 		})
 	}
 	start()
 }
 
-// withOthers is pieces, which lie in one chunk in any order, and what any handle
-// is about to read behind the first of them in the chunk.
-func (f *File) withOthers(chunk extent.Extent, pieces []extent.Extent) []extent.Extent {
+// withOthers is pieces, which lie in one part of a domain in any order, and what
+// any handle is about to read behind the first of them in the part.
+func (f *File) withOthers(part extent.Extent, pieces []extent.Extent) []extent.Extent {
 	if f.h.opt.NoCollective || len(pieces) == 1 && pieces[0].Len >= minAhead {
 		return pieces
 	}
 	pieces = extent.Normalize(pieces)
-	chunk.Off, chunk.Len = pieces[0].Off, chunk.End()-pieces[0].Off
+	part.Off, part.Len = pieces[0].Off, part.End()-pieces[0].Off
 	r := &f.readers
 	r.mu.Lock()
-	others := r.pattern.Ahead(chunk)
+	others := r.pattern.Ahead(part)
 	r.mu.Unlock()
 	return extent.Normalize(append(pieces, others...))
 }
 
-// prefetch begins to fetch what is not known of exts, which lie in one chunk,
+// prefetch begins to fetch what is not known of exts, which one READ can carry,
 // unless it is being fetched already, or somebody writes there. It does not
 // wait; a read that needs any of it does.
 func (f *File) prefetch(exts []extent.Extent, r right) {

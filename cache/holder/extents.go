@@ -13,22 +13,29 @@ func domainAt(off, size int64) extent.Extent {
 	return extent.Extent{Off: off - off%size, Len: size}
 }
 
-// chunkAt is the chunk of off: domains of that size are cut, from their start,
-// into parts of maxChunk.
-func chunkAt(off, size int64) extent.Extent {
+// partAt is the part of off: domains of that size are cut, from their start,
+// into parts of at most n.
+func partAt(off, size, n int64) extent.Extent {
 	d := domainAt(off, size)
-	start := d.Off + (off-d.Off)/maxChunk*maxChunk
-	return extent.Extent{Off: start, Len: min(maxChunk, d.End()-start)}
+	start := d.Off + (off-d.Off)/n*n
+	return extent.Extent{Off: start, Len: min(n, d.End()-start)}
+}
+
+// chunkAt is the chunk of off: the part of maxChunk.
+func chunkAt(off, size int64) extent.Extent { return partAt(off, size, maxChunk) }
+
+// partsOf calls f for each part of n that e touches, with what of e lies in it.
+func partsOf(e extent.Extent, size, n int64, f func(part, in extent.Extent)) {
+	for off := e.Off; off < e.End(); {
+		p := partAt(off, size, n)
+		f(p, p.Intersect(e))
+		off = p.End()
+	}
 }
 
 // chunksOf calls f for each chunk that e touches, with the part of e in it.
 func chunksOf(e extent.Extent, size int64, f func(chunk, part extent.Extent)) {
-	for off := e.Off; off < e.End(); {
-		c := chunkAt(off, size)
-		part := c.Intersect(e)
-		f(c, part)
-		off = c.End()
-	}
+	partsOf(e, size, maxChunk, f)
 }
 
 // run is an extent of a View.

@@ -158,7 +158,7 @@ func (h *Handle) readAll(ctx context.Context, e extent.Extent, before *sight, ou
 	}
 	filled, err = f.readParts(ctx, e, h.right, before.end, out)
 	if err == nil && late {
-		h.fetchChunks(e)
+		h.fetchParts(e)
 	}
 	return dense, filled, err
 }

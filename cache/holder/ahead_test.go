@@ -1,0 +1,69 @@
+package holder
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/zoidfs/zoidfs/internal/extent"
+)
+
+// TestSweep: however far apart readers of one file are, what they have read ahead
+// between them is each part of it once, in order, and soon enough.
+func TestSweep(t *testing.T) {
+	const chunks, limit = 256, 8 * mib
+	for seed := range uint64(20) {
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		for _, start := range []int64{0, 1 << 40} {
+			var s sweep
+			known := make([]bool, chunks+2*limit/mib)
+			at := make([]int, 16) // chunks that each reader has read
+			missed, requests := 0, 0
+			for done := 0; done < len(at); {
+				i := rnd.IntN(len(at))
+				if at[i] == chunks {
+					continue
+				}
+				n := at[i]
+				if at[i]++; at[i] == chunks {
+					done++
+				}
+				chunk := extent.Extent{Off: start + int64(n)*mib, Len: mib}
+				next := s.next(chunk, known[n], limit)
+				if !known[n] {
+					known[n] = true
+					missed++
+				}
+				for _, e := range next {
+					requests++
+					for k := (e.Off - start) / mib; k < (e.End()-start)/mib; k++ {
+						require.False(t, known[k], "seed %d: chunk %d is asked for again", seed, k)
+						known[k] = true
+					}
+					require.Zero(t, e.End()%maxAheadRead)
+					require.LessOrEqual(t, e.End()-chunk.End(), int64(limit+maxAheadRead))
+				}
+			}
+			require.Equal(t, 1, missed, "seed %d", seed)
+			require.LessOrEqual(t, requests, chunks/int(limit/mib)*2, "seed %d", seed)
+		}
+	}
+}
+
+// TestSweepAgain: a file that is read again, and is not known any more, is read
+// ahead again; one that is known is not.
+func TestSweepAgain(t *testing.T) {
+	const limit = 4 * mib
+	var s sweep
+	for n := range int64(64) {
+		s.next(extent.Extent{Off: n * mib, Len: mib}, true, limit)
+	}
+	first := extent.Extent{Len: mib}
+	require.Empty(t, s.next(first, true, limit))
+	require.Equal(t, []extent.Extent{{Off: mib, Len: 5 * mib}}, s.next(first, false, limit))
+	last := extent.Extent{Off: math.MaxInt64 - mib, Len: mib}
+	require.Empty(t, s.next(last, false, limit))
+	require.Equal(t, []extent.Extent{{Off: mib, Len: mib / 2}}, new(sweep).next(first, false, mib/2), "a small cache")
+}

@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"github.com/zoidfs/zoidfs/internal/bench/program"
+	"github.com/zoidfs/zoidfs/internal/bench/yardstick"
 )
 
 // roleEnv is set in the processes that this program starts of itself, to the
@@ -58,9 +59,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case "names":
 		return runNames(args, os.Stdin, out)
 	case "loopback":
-		return runLoopback(ctx, args, out)
+		return yardstick.Loopback(ctx, args[0], args[1], out)
 	case "null":
-		return runNull(ctx, args, out)
+		return yardstick.Null(ctx, args[0], out)
 	case "ion":
 		return runMemoryION(ctx, args, out)
 	case "system":

@@ -11,7 +11,8 @@
 //
 // There are two systems of two I/O nodes and four embedded servers each, one
 // with --collective=off. Where pvfs2fuse is given, two mounts of it are on the
-// servers of the first one. The last table is of one process alone, with the
+// servers of the first one. Two mounts of a file system that does nothing show what
+// FUSE leaves to gain. The last table is of one process alone, with the
 // engine on and off: what it costs those who have no use for it.
 //
 // Every round measures each variant in turn, the tables have medians.
@@ -28,6 +29,7 @@ import (
 	"time"
 
 	"github.com/zoidfs/zoidfs/internal/bench/program"
+	"github.com/zoidfs/zoidfs/internal/bench/yardstick"
 )
 
 func main() { program.Main(run) }
@@ -70,6 +72,9 @@ func parse(args []string) (*config, error) {
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
+	if dir := os.Getenv(nullEnv); dir != "" {
+		return yardstick.Null(ctx, dir, out)
+	}
 	c, err := parse(args)
 	if err != nil {
 		return err

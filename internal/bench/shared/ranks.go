@@ -66,24 +66,27 @@ type variant struct {
 	client string
 	mode   consistency.Mode // of zoidfs
 	lib    library
-	how    string // posix, mpiio
+	how    string // posix, blind, mpiio
 
 	write, read []float64 // MiB/s
 }
 
 func (v *variant) String() string {
 	name := v.client + "/" + v.call()
-	if v.client == fuse {
+	if !v.ours() {
 		return name
 	}
 	return name + " " + v.mode.String()
 }
 
+// ours tells that the client is zoidfs.
+func (v *variant) ours() bool { return v.client == on || v.client == off }
+
 func (v *variant) call() string {
-	if v.how == "posix" {
-		return "POSIX"
+	if v.how == "mpiio" {
+		return v.lib.io
 	}
-	return v.lib.io
+	return "POSIX"
 }
 
 // variants are those that can be measured: the calls of POSIX by ranks of the
@@ -108,6 +111,7 @@ func (c *config) variants(x *systems, libs []library) []*variant {
 	if x.mounts[fuse] != nil {
 		add(variant{client: fuse, lib: libs[0], how: "posix"})
 	}
+	add(variant{client: null, lib: libs[0], how: "blind"})
 	return all
 }
 
@@ -140,7 +144,7 @@ func printRates(all []*variant, out io.Writer) error {
 			return "-"
 		}
 		mode := v.mode.String()
-		if v.client == fuse {
+		if !v.ours() {
 			mode = "-"
 		}
 		fmt.Fprintf(tab, "%s\t%s\t%s", v.client, mode, v.call())
@@ -157,12 +161,15 @@ func printRates(all []*variant, out io.Writer) error {
 // ranks come, for with pvfs2fuse those that make it at once fail.
 func (c *config) job(ctx context.Context, x *systems, v *variant) error {
 	mounts := x.mounts[v.client]
+	if v.client == null { // in which there is no directory, and every file
+		return c.measureJob(ctx, v, mounts, "")
+	}
 	name := fmt.Sprint("job", time.Now().UnixNano()) // pvfs2fuse remembers what a name has meant
 	dir := filepath.Join(mounts[0], name)
 	if err := os.Mkdir(dir, 0o777); err != nil {
 		return err
 	}
-	if v.client != fuse {
+	if v.ours() {
 		if _, err := program.Command(ctx, nil, c.zoidfs, "consistency", "set", dir, v.mode.String()); err != nil {
 			return err
 		}
@@ -170,8 +177,16 @@ func (c *config) job(ctx context.Context, x *systems, v *variant) error {
 	if err := createFile(filepath.Join(dir, "file")); err != nil {
 		return err
 	}
+	if err := c.measureJob(ctx, v, mounts, name); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// measureJob has the ranks write the file of the directory, and read it.
+func (c *config) measureJob(ctx context.Context, v *variant, mounts []string, dir string) error {
 	for _, what := range []string{"write", "read"} {
-		rate, err := c.launch(ctx, v, mounts, name, what)
+		rate, err := c.launch(ctx, v, mounts, dir, what)
 		if err != nil {
 			return err
 		}
@@ -181,7 +196,7 @@ func (c *config) job(ctx context.Context, x *systems, v *variant) error {
 			v.read = append(v.read, rate)
 		}
 	}
-	return os.RemoveAll(dir)
+	return nil
 }
 
 var seconds = regexp.MustCompile(`(?m)^seconds ([0-9.]+)$`)

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"github.com/zoidfs/zoidfs/internal/bench/program"
@@ -14,7 +16,12 @@ const (
 	on   = "zoidfs"
 	off  = "zoidfs, engine off"
 	fuse = "pvfs2fuse"
+	null = "null FUSE"
 )
+
+// nullEnv is set in the processes that this program starts of itself to serve a
+// null file system, to the mount point.
+const nullEnv = "ZOIDFS_SHARED_NULL"
 
 // systems is everything that runs.
 type systems struct {
@@ -32,10 +39,41 @@ func (c *config) start(ctx context.Context) (*systems, error) {
 	if _, err := c.up(ctx, x, off, "off"); err != nil {
 		return x, err
 	}
+	if err := c.mountNull(x); err != nil {
+		return x, err
+	}
 	if c.ctools == "" {
 		return x, nil
 	}
 	return x, c.mountFuse(ctx, x, url)
+}
+
+// mountNull mounts a null file system on each node, each with a process of its own.
+func (c *config) mountNull(x *systems) error {
+	for node := range nodes {
+		dir := filepath.Join(c.dir, fmt.Sprint("null", node))
+		if err := os.Mkdir(dir, 0o777); err != nil {
+			return err
+		}
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), nullEnv+"="+dir)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		x.ends.Add(func() error {
+			_ = cmd.Process.Signal(os.Interrupt)
+			return cmd.Wait()
+		})
+		if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+			return fmt.Errorf("the null file system: %w", err)
+		}
+		x.mounts[null] = append(x.mounts[null], dir)
+	}
+	return nil
 }
 
 // up starts a system, and returns where its servers are.

@@ -2,7 +2,8 @@
  * ranks FILE HOW WHAT BYTES: the ranks of a job write a file of BYTES together,
  * or read and compare what the rank half a job away wrote, in interleaved pieces
  * of 4 KiB. HOW is "posix", each piece with a call of its own, or "mpiio", all
- * pieces of a rank with one collective call. Rank 0 prints the seconds from
+ * pieces of a rank with one collective call; "blind" is "posix" on a file system
+ * that forgets, where nothing is compared. Rank 0 prints the seconds from
  * before the first open to after the last close. Ranks that wait for the others
  * sleep: there are more of them than processors, which those that work need.
  */
@@ -98,10 +99,10 @@ int main(int argc, char **argv)
 		memcpy(buf, want, pieces * PIECE);
 	meet();
 	double begin = MPI_Wtime();
-	(strcmp(argv[2], "posix") == 0 ? posix : mpiio)(argv[1], writes, who, buf, pieces);
+	(strcmp(argv[2], "mpiio") == 0 ? mpiio : posix)(argv[1], writes, who, buf, pieces);
 	meet();
 	double took = MPI_Wtime() - begin;
-	if (memcmp(buf, want, pieces * PIECE) != 0) {
+	if (strcmp(argv[2], "blind") != 0 && memcmp(buf, want, pieces * PIECE) != 0) {
 		fprintf(stderr, "rank %d read other bytes than were written\n", rank);
 		MPI_Abort(MPI_COMM_WORLD, 1);
 	}

@@ -1,8 +1,8 @@
-package main
+// Package yardstick serves the file systems that zoidfs is measured against.
+package yardstick
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -32,19 +32,23 @@ func mountOptions(name string) fuse.MountOptions {
 	}
 }
 
-// runLoopback serves go-fuse's loopback: args are the folder and the mount
-// point. The kernel may not pass data through, so the daemon sees all of it.
-func runLoopback(ctx context.Context, args []string, out io.Writer) error {
-	if len(args) != 2 {
-		return errors.New("loopback: want FOLDER MOUNTPOINT")
-	}
-	root, err := fusefs.NewLoopbackRoot(args[0])
+// Loopback serves go-fuse's loopback of folder until ctx ends, and prints "ready"
+// when it does. The kernel may not pass data through, so the daemon sees all of it.
+func Loopback(ctx context.Context, folder, mountpoint string, out io.Writer) error {
+	root, err := fusefs.NewLoopbackRoot(folder)
 	if err != nil {
 		return err
 	}
 	opt := &fusefs.Options{MountOptions: mountOptions("bench-loopback")}
 	opt.DisabledCapabilities |= fuse.CAP_PASSTHROUGH
-	return serve(ctx, args[1], root, opt, out)
+	return serve(ctx, mountpoint, root, opt, out)
+}
+
+// Null serves a file system that does nothing, on go-fuse's node API with direct
+// I/O, until ctx ends, and prints "ready" when it does. Every name in it is a file
+// of 1 TiB that forgets what is written and reads as what the buffers hold.
+func Null(ctx context.Context, mountpoint string, out io.Writer) error {
+	return serve(ctx, mountpoint, &nullRoot{}, &fusefs.Options{MountOptions: mountOptions("bench-null")}, out)
 }
 
 // serve mounts and serves until ctx ends, then unmounts.
@@ -65,8 +69,6 @@ func serve(ctx context.Context, mountpoint string, root fusefs.InodeEmbedder, op
 	return nil
 }
 
-// nullRoot is a directory in which every name is a file of nullSize bytes that
-// forgets what is written and reads as zeros.
 type nullRoot struct{ fusefs.Inode }
 
 type nullFile struct{ fusefs.Inode }
@@ -80,14 +82,6 @@ var (
 	_ fusefs.NodeReader   = (*nullFile)(nil)
 	_ fusefs.NodeWriter   = (*nullFile)(nil)
 )
-
-// runNull serves a null file system: args are the mount point.
-func runNull(ctx context.Context, args []string, out io.Writer) error {
-	if len(args) != 1 {
-		return errors.New("null: want MOUNTPOINT")
-	}
-	return serve(ctx, args[0], &nullRoot{}, &fusefs.Options{MountOptions: mountOptions("bench-null")}, out)
-}
 
 func nullAttr(out *fuse.Attr) { out.Mode, out.Size, out.Nlink = syscall.S_IFREG|0o644, nullSize, 1 }
 

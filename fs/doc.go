@@ -27,7 +27,8 @@
 //
 // The kernel, not this package, holds pages of files that are mapped or read
 // by sendfile(2) and splice(2). They are dropped when a file is opened and
-// when it is mapped, and mapped pages are written back whole, at msync(2),
+// when it is mapped, and soon after the right to keep them has ended (pages.go).
+// Mapped pages are written back whole, before they are dropped and at msync(2),
 // munmap(2), fsync(2) or close(2): two nodes that store into one page of a
 // mapping must agree on turns. Two more things follow from the kernel's own
 // copy of the file size: an asynchronous read (io_uring, libaio), sendfile(2),
@@ -45,6 +46,7 @@
 //
 // Everything here is safe for concurrent use. The only locks are leaves:
 // calls.mu, lockOwners.mu, openModes.mu, mount.mu, known.mu, opens.mu,
-// secondTries.mu, tracer.mu, recording.mu, people.mu and dirHandle.mu; none is held during a call to an
+// secondTries.mu, tracer.mu, recording.mu, people.mu, pages.mu, under which openModes.mu may
+// be taken, and dirHandle.mu; none is held during a call to an
 // I/O node except dirHandle.mu, under which a directory is read.
 package fs

@@ -126,10 +126,21 @@ func (r *readResult) Bytes(p []byte) ([]byte, fuse.Status) {
 	return p[:r.data().CopyTo(p)], fuse.OK
 }
 
-func (n *node) Read(ctx context.Context, fh fusefs.FileHandle, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+// Read reads at an offset as unpackRead takes it.
+func (n *node) Read(ctx context.Context, fh fusefs.FileHandle, dest []byte, packed int64) (fuse.ReadResult, syscall.Errno) {
 	c := n.m.beginOn(ctx, opRead, fh)
 	defer c.end()
-	data, err := fh.(*openFile).Read(c, off, len(dest))
+	off, fills := unpackRead(packed)
+	f := fh.(*openFile)
+	if sealed, _ := f.Sealed(); fills && !sealed {
+		res, err := n.readPages(c, f, off, len(dest))
+		if err != nil {
+			return nil, n.failGone(c, opRead, err)
+		}
+		n.m.countRead(c, res.Size())
+		return res, 0
+	}
+	data, err := f.Read(c, off, len(dest))
 	if err != nil {
 		return nil, n.failGone(c, opRead, err)
 	}
@@ -157,6 +168,7 @@ func (n *node) Write(ctx context.Context, fh fusefs.FileHandle, data []byte, pac
 	if f.atEnd {
 		off, done, err = fh.(*openFile).Append(c, data, flags)
 		c.placedAt(off)
+		n.m.pages.stale(n.handle) // the kernel takes another place for the end, perhaps
 	} else {
 		err = fh.(*openFile).Write(c, off, data, flags)
 	}

@@ -42,6 +42,13 @@ func (o *openModes) drop(handle uint64, mode consistency.Mode) {
 	}
 }
 
+// any reports whether a file is open.
+func (o *openModes) any(handle uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.files[handle]) > 0
+}
+
 func (o *openModes) of(handle uint64) map[consistency.Mode]int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -66,6 +73,7 @@ func (m *mount) opened(c *call, name string, a *ionclient.Attr, mayWrite bool) *
 
 func (m *mount) closed(handle uint64, f *openFile) {
 	m.open.drop(handle, f.Mode())
+	m.pages.closed(handle)
 	m.client.ClosedBy(handle, f.job)
 	if f.writes {
 		f.process.Writing(-1)

@@ -42,6 +42,7 @@ type mount struct {
 	calls  calls
 	stats  stats
 	open   openModes
+	pages  *pages
 	opens  atomic.Uint64 // numbers open files
 	tracer *tracer
 	guard  *guard

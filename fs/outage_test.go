@@ -1,14 +1,19 @@
 package fs
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/internal/consistency"
 )
 
 // TestOutageIsAPause stops the I/O nodes under a process: what it asks for
@@ -42,6 +47,55 @@ func TestOutageIsAPause(t *testing.T) {
 	require.Equal(t, "before after", w.read(fd, 0, 100))
 }
 
+// TestKilledWhileDropping kills a mount that has the kernel drop pages, for which
+// the kernel waits until a page is read that the I/O nodes, which are away, should send.
+func TestKilledWhileDropping(t *testing.T) {
+	const size = 64 << 20
+	r := newRig(t, 1)
+	m := r.startMount(t, mountArgs{Consistency: consistency.Eventual})
+	path := filepath.Join(m.Mountpoint(), filepath.Base(r.dirs[0]), "f")
+	w := startWorker(t)
+	require.NoError(t, os.WriteFile(path, []byte("some"), 0o644))
+	require.NoError(t, os.Truncate(path, size))
+	fd := w.mapFile(path, size, unix.O_RDONLY, unix.MAP_PRIVATE)
+	require.Equal(t, "some", w.load(fd, 0, 4))
+	for i := range r.ions.addrs {
+		r.ions.stop(i)
+	}
+	w.start(request{Op: "mget", FD: fd, Off: size / 2, Len: 1})
+	tasks := fmt.Sprintf("/proc/%d/task/*/stat", m.cmd.Process.Pid)
+	eventually(t, func() bool {
+		files, _ := filepath.Glob(tasks)
+		return slices.ContainsFunc(files, func(f string) bool {
+			b, _ := os.ReadFile(f)
+			_, state, _ := strings.Cut(string(b), ") ")
+			return strings.HasPrefix(state, "D")
+		})
+	}, "a thread waits for the page")
+	w.kill() // or it would die of SIGBUS
+	m.killed(t)
+	require.NoError(t, unmount(t.Context(), m.Mountpoint(), true))
+	for i := range r.ions.addrs {
+		r.ions.start(i)
+	}
+}
+
+// killed kills the mount process, which dies and leaves nothing that cannot be removed.
+func (m *mountProc) killed(t *testing.T) {
+	t.Helper()
+	require.NoError(t, m.cmd.Process.Kill())
+	done := make(chan error, 1)
+	go func() { done <- m.stop() }()
+	select {
+	case err := <-done:
+		require.Error(t, err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("the process does not die")
+	}
+	_, err := os.Stat(m.Mountpoint())
+	require.ErrorIs(t, err, syscall.ENOTCONN)
+}
+
 // TestKilledWhileFlushing kills a mount that hangs in its last flush because
 // the I/O nodes are away: it dies, and leaves nothing that cannot be removed.
 func TestKilledWhileFlushing(t *testing.T) {
@@ -57,17 +111,7 @@ func TestKilledWhileFlushing(t *testing.T) {
 	}
 	m.stdin.Close()
 	time.Sleep(300 * time.Millisecond)
-	require.NoError(t, m.cmd.Process.Kill())
-	done := make(chan error, 1)
-	go func() { done <- m.stop() }()
-	select {
-	case err := <-done:
-		require.Error(t, err)
-	case <-time.After(10 * time.Second):
-		t.Fatal("the process does not die")
-	}
-	_, err := os.Stat(m.Mountpoint())
-	require.ErrorIs(t, err, syscall.ENOTCONN)
+	m.killed(t)
 	require.NoError(t, unmount(t.Context(), m.Mountpoint(), true))
 	for i := range r.ions.addrs {
 		r.ions.start(i)

@@ -17,6 +17,8 @@ import (
 //     clear setuid: fcntl(2) can change the first two after open. The node
 //     API hands down the offset alone, so these bits travel in its unused
 //     high bits, see packWrite.
+//   - READ says whether it fills pages of the kernel's. That travels as readFill
+//     in its offset.
 //   - OPEN with O_TRUNC says apart from the open flags whether setuid must be
 //     cleared. It travels as openKillPriv in the flags.
 //   - FLUSH names the lock owner whose descriptor is being closed, and RELEASE
@@ -27,6 +29,7 @@ import (
 // Source: include/uapi/linux/fuse.h, fs/fuse/file.c of Linux 6.18.
 type rawFS struct {
 	fuse.RawFileSystem // go-fuse's bridge to our nodes
+	pages              *pages
 	owners             lockOwners
 	writingBack        atomic.Int64 // writes of mapped pages in progress
 }
@@ -36,6 +39,26 @@ const fuseReleaseFlockUnlock = 1 << 1
 
 // openKillPriv joins the open flags handed to node.Open; no O_ flag uses it.
 const openKillPriv = 1 << 31
+
+// readFill joins the offset handed to node.Read if the READ fills pages. The kernel
+// names a lock owner in all others.
+const readFill = 1 << 63
+
+// Read is also where the kernel's number of a file of which it has pages is learnt.
+func (r *rawFS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	if in.ReadFlags&fuse.READ_LOCKOWNER != 0 {
+		return r.RawFileSystem.Read(cancel, in, buf)
+	}
+	in.Offset |= readFill
+	res, status := r.RawFileSystem.Read(cancel, in, buf)
+	if p, ok := res.(*pageResult); ok {
+		p.fill.of(in.NodeId)
+	}
+	return res, status
+}
+
+// unpackRead separates readFill from the offset.
+func unpackRead(v int64) (off int64, fills bool) { return v & math.MaxInt64, v < 0 }
 
 // The bits that packWrite puts above the offset of a write.
 const (
@@ -92,6 +115,9 @@ func (r *rawFS) Writev(cancel <-chan struct{}, in *fuse.WriteIn, data [][]byte) 
 }
 
 func (r *rawFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if r.pages.drops(in.Pid) {
+		return openDrop(out)
+	}
 	in.Flags &^= openKillPriv
 	if in.Mode&fuse.OPEN_KILL_SUIDGID != 0 {
 		in.Flags |= openKillPriv
@@ -119,6 +145,9 @@ func (r *rawFS) noteLock(in *fuse.LkIn) {
 
 // Flush is sent for each close(2), from each process.
 func (r *rawFS) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	if in.Fh == dropHandle {
+		return fuse.OK
+	}
 	status := r.RawFileSystem.Flush(cancel, in)
 	if r.owners.take(in.NodeId, in.LockOwner) {
 		r.unlock(cancel, in.InHeader, in.Fh, in.LockOwner, 0)
@@ -130,6 +159,9 @@ func (r *rawFS) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 // still has locks through it then is no process, whose close we would have
 // seen in Flush, but the open file description itself.
 func (r *rawFS) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
+	if in.Fh == dropHandle {
+		return
+	}
 	if in.ReleaseFlags&fuseReleaseFlockUnlock != 0 {
 		r.unlock(cancel, in.InHeader, in.Fh, in.LockOwner, fuse.LK_FLOCK)
 	}

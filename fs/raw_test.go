@@ -72,7 +72,7 @@ func lkIn(node, fh, owner uint64, typ, flags uint32) *fuse.LkIn {
 
 func TestCloseDropsLocks(t *testing.T) {
 	rec := &recorder{}
-	raw := &rawFS{RawFileSystem: rec}
+	raw := &rawFS{RawFileSystem: rec, pages: newPages("", nil, new(openModes))}
 	flush := func(node, fh, owner uint64) int {
 		rec.unlocked = nil
 		raw.Flush(nil, &fuse.FlushIn{InHeader: fuse.InHeader{NodeId: node}, Fh: fh, LockOwner: owner})
@@ -118,7 +118,7 @@ func TestCloseDropsLocks(t *testing.T) {
 
 func TestRawWriteAndOpen(t *testing.T) {
 	rec := &recorder{}
-	raw := &rawFS{RawFileSystem: rec}
+	raw := &rawFS{RawFileSystem: rec, pages: newPages("", nil, new(openModes))}
 	_, st := raw.Writev(nil, &fuse.WriteIn{Offset: maxOffset, Size: 1}, nil)
 	require.Equal(t, fuse.Status(syscall.EFBIG), st)
 	n, st := raw.Writev(nil, &fuse.WriteIn{Offset: 5, Size: 3, Flags: syscall.O_APPEND}, nil)

@@ -64,16 +64,19 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 	if opt.Guard != GuardOff {
 		hold.Race = guard.race
 	}
+	m := &mount{
+		client: opt.Client, known: known, log: opt.Logger, opts: opt, tracer: newTracer(),
+		journal: journal, guard: guard,
+	}
+	guard.m = m
+	m.pages = newPages(point, opt.Logger, &m.open)
+	hold.Stale = m.pages.stale
 	held, err := holder.New(opt.Client, known, hold)
 	if err != nil {
 		return nil, err
 	}
 	known.holdWith(held)
-	m := &mount{
-		client: opt.Client, known: known, held: held, log: opt.Logger, opts: opt, tracer: newTracer(),
-		journal: journal, guard: guard,
-	}
-	guard.m = m
+	m.held = held
 	if m.ranks, err = m.newRanks(); err != nil {
 		held.Close()
 		return nil, err
@@ -98,7 +101,7 @@ func newServer(m *mount) *Server {
 		RootStableAttr:  &fusefs.StableAttr{Ino: root},
 		Logger:          fuseLogger(m.log),
 	})
-	return &Server{m: m, raw: &rawFS{RawFileSystem: bridge}}
+	return &Server{m: m, raw: &rawFS{RawFileSystem: bridge, pages: m.pages}}
 }
 
 func (m *mount) mountOptions() *fuse.MountOptions {
@@ -180,6 +183,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return s.m.calls.run(life) })
 	g.Go(func() error { return s.m.held.Run(life) })
+	g.Go(func() error { return s.m.pages.run(life) })
 	g.Go(func() error { return s.m.tracer.run(life) })
 	g.Go(func() error { return s.m.guard.run(life) })
 	g.Go(func() error { return s.m.endSecondTries(life) })
@@ -255,7 +259,7 @@ func (s *Server) unmount(life context.Context) error {
 // without the device, and is not used for anything afterwards.
 func (s *Server) flushPages() error {
 	runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
-	if err := unshareDevice(); err != nil {
+	if err := unshareFiles(); err != nil {
 		return err
 	}
 	fd, err := unix.Open(s.Mountpoint(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -281,10 +285,10 @@ func (s *Server) flushPages() error {
 	return nil
 }
 
-// unshareDevice gives the calling thread a copy of the process's file table
-// without FUSE devices. All else stays, as the Go runtime needs its own files
-// in every thread.
-func unshareDevice() error {
+// unshareFiles gives the calling thread a copy of the process's file table with
+// nothing but what the Go runtime needs in every thread, and the standard files.
+// What the process closes is closed then, whatever the thread waits for.
+func unshareFiles() error {
 	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
@@ -294,12 +298,13 @@ func unshareDevice() error {
 		return err
 	}
 	for _, f := range fds {
-		if to, err := os.Readlink(table + "/" + f.Name()); err != nil || to != "/dev/fuse" {
-			continue
-		}
 		fd, err := strconv.Atoi(f.Name())
 		if err != nil {
 			return err
+		}
+		switch to, err := os.Readlink(table + "/" + f.Name()); {
+		case err != nil || fd <= 2 || to == "anon_inode:[eventpoll]" || to == "anon_inode:[eventfd]":
+			continue
 		}
 		if err := unix.Close(fd); err != nil {
 			return err

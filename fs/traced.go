@@ -187,9 +187,10 @@ func (t *traced) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uin
 	return fh, keep, e
 }
 
-func (t *traced) Read(ctx context.Context, fh fusefs.FileHandle, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+func (t *traced) Read(ctx context.Context, fh fusefs.FileHandle, dest []byte, packed int64) (fuse.ReadResult, syscall.Errno) {
+	off, _ := unpackRead(packed)
 	c := t.trace(ctx, trace.Read).by(fh).bytes(off, int64(len(dest)))
-	r, e := t.node.Read(ctx, fh, dest, off)
+	r, e := t.node.Read(ctx, fh, dest, packed)
 	n := 0
 	if r != nil {
 		n = r.Size()

@@ -121,6 +121,9 @@ func (d *domain) dropLocked() {
 
 // renounce gives leases up.
 func (d *domain) renounce(leases uint32) {
+	if leases&ionclient.LeaseData != 0 {
+		defer d.f.h.stale(d.f.handle)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.era++
@@ -163,17 +166,17 @@ func (d *domain) mayUse(r right) bool {
 }
 
 // insert caches what a READ that began at that moment has brought, if there is a
-// right to.
-func (d *domain) insert(at moment, r right, g ionclient.Grant, exts []extent.Extent, pieces [][]byte) {
+// right to, and reports whether that is LEASE_DATA.
+func (d *domain) insert(at moment, r right, g ionclient.Grant, exts []extent.Extent, pieces [][]byte) (leased bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	leased := d.grantLocked(at, g)
+	leased = d.grantLocked(at, g)
 	d.denied = d.era != at.era || !leased && r == byLease
-	if d.denied || !d.mayKeepLocked(leased) {
-		return
+	if !d.denied && d.mayKeepLocked(leased) {
+		byExtent(exts, pieces, d.f.data.Insert)
+		d.filledLocked(at)
 	}
-	byExtent(exts, pieces, d.f.data.Insert)
-	d.filledLocked(at)
+	return leased
 }
 
 // mayKeepLocked reports whether clean bytes may be added: under the lease, if there

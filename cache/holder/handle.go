@@ -72,6 +72,33 @@ func (h *Handle) Sealed() (sealed, keep bool) {
 	return h.mode == laminated && h.right == byAcquire, h.cached
 }
 
+// looseTime is how long bytes for which there is no right to keep them may be kept
+// where they cannot be asked for with each access.
+const looseTime = 50 * time.Millisecond
+
+// KeepUntil returns until when b, which a Read of n bytes at off that was called at
+// that time has returned, may be kept by who is told by Options.Stale; zero: until then.
+func (h *Handle) KeepUntil(b *Bytes, off int64, n int, called time.Time) time.Time {
+	switch h.right {
+	case byLease:
+		last := h.file.domain(off + int64(max(b.n, 1)) - 1)
+		if b.loose || b.n == 0 || last.ext.End() < off+int64(n) { // nothing tells when there is more
+			return called.Add(looseTime)
+		}
+	case byAge:
+		oldest := called
+		for _, d := range h.file.within(extent.Extent{Off: off, Len: int64(n)}) {
+			d.mu.RLock()
+			if !d.filled.IsZero() && d.filled.Before(oldest) {
+				oldest = d.filled
+			}
+			d.mu.RUnlock()
+		}
+		return oldest.Add(share(h.file.h.opt.Visibility))
+	}
+	return time.Time{}
+}
+
 // report returns a deferred error that this handle has not reported yet.
 func (h *Handle) report() error {
 	f := h.file
@@ -205,8 +232,12 @@ func (h *Holder) Acquired(handle uint64) {
 	if f := h.known(handle); f != nil {
 		f.mu.Lock()
 		f.locked = time.Now()
+		lenient := f.lenient > 0
 		f.mu.Unlock()
 		f.acquire()
+		if lenient {
+			h.stale(handle)
+		}
 	}
 }
 

@@ -38,6 +38,11 @@ type Options struct {
 	// other mounts. Its error is that of the read, or of the next fsync or close
 	// after the write.
 	Race func(handle uint64, r ionclient.Race) error
+
+	// Stale, if not nil, is told when what was read of a file may not be kept any
+	// more: when LEASE_DATA on some of it has ended, others have cut the file, or a
+	// lock was taken. An I/O node may wait until it returns.
+	Stale func(handle uint64)
 }
 
 // Validate names the field that makes no sense.
@@ -231,6 +236,13 @@ func (h *Holder) spawn(f func()) bool {
 	}
 	h.group.Go(f)
 	return true
+}
+
+// stale tells that what was read of a file may not be kept any more.
+func (h *Holder) stale(handle uint64) {
+	if h.opt.Stale != nil {
+		h.opt.Stale(handle)
+	}
 }
 
 // known returns the file, or nil if nothing is kept of it.

@@ -19,6 +19,7 @@ type Bytes struct {
 	n      int
 
 	mu    sync.Mutex
+	loose bool                      // guarded by mu; some came without LEASE_DATA
 	under []interface{ Release() }  // guarded by mu; what the slices lie in
 	few   [2]interface{ Release() } // memory of under, if that is enough
 }
@@ -208,6 +209,11 @@ func (f *File) readPart(ctx context.Context, e extent.Extent, r right, out *Byte
 		return part{ext: e, end: e.End(), slices: slices.Clip(v.Slices())}, nil
 	}
 	out.keep(got)
+	if !got.leased {
+		out.mu.Lock()
+		out.loose = true
+		out.mu.Unlock()
+	}
 	return lay(e, v, got), nil
 }
 
@@ -253,6 +259,7 @@ type brought struct {
 	ionclient.Data
 	exts   []extent.Extent
 	pieces [][]byte // of Data
+	leased bool     // it may be kept under LEASE_DATA
 }
 
 // end is where the file ends, or something behind exts if it does not end there.
@@ -279,8 +286,8 @@ func (d *domain) fetch(ctx context.Context, x *fetch, at moment, r right) (broug
 		data.Release()
 		return brought{}, err
 	}
-	got := brought{data, x.exts, data.Slices()}
-	d.insert(at, r, g, x.exts, got.pieces)
+	got := brought{Data: data, exts: x.exts, pieces: data.Slices()}
+	got.leased = d.insert(at, r, g, x.exts, got.pieces)
 	return got, nil
 }
 

@@ -59,7 +59,7 @@ func (c *call) append() (*rpc.Frame, error) {
 // began; writes that are at work may count or not.
 func (c *call) size() (int64, error) {
 	h := c.srv.home
-	if _, err := h.collect(c.ctx, c, c.Handle, 0, false); err != nil {
+	if _, err := h.collect(c.ctx, c, c.Handle, 0); err != nil {
 		return 0, err
 	}
 	a, err := c.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(c.Handle))

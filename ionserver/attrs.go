@@ -194,7 +194,7 @@ func (c *call) change(m *ionpb.SetAttrReq) error {
 	// What was written before this call must not show a later time
 	// afterwards; and whoever writes from now on asks again whether there is
 	// something to clear.
-	if _, err := h.collect(c.ctx, c, c.Handle, 0, false); err != nil {
+	if err := h.collectTimes(c.ctx, c, c.Handle, question{timed: set.Mtime != nil}); err != nil {
 		return err
 	}
 	if m.Mode != nil || m.KillSuid {
@@ -237,7 +237,7 @@ func (h *home) changed(handle uint64, mode, mtime bool) {
 		i.noPriv, i.seal = false, sealUnknown
 	}
 	if mtime {
-		i.mtime, i.saved = 0, 0
+		i.mtime, i.saved, i.again = 0, 0, false
 		h.dropLocked(handle, i)
 	}
 }
@@ -297,7 +297,7 @@ func (c *call) trySize(size int64) error {
 		return err
 	}
 	before := h.announcements(c.Handle)
-	busy, err := h.collect(c.ctx, c, c.Handle, 0, false)
+	busy, err := h.collect(c.ctx, c, c.Handle, 0)
 	if err != nil {
 		return err
 	}

@@ -18,9 +18,8 @@ import (
 
 // collect asks the owners that announced writes for the time of the last one.
 // It returns those that are still writing, or where others than the mount by
-// may keep writes back. With hurry, owners that cannot be
-// reached at once are left for later.
-func (h *home) collect(ctx context.Context, w waiter, handle, by uint64, hurry bool) (busy []int, err error) {
+// may keep writes back.
+func (h *home) collect(ctx context.Context, w waiter, handle, by uint64) (busy []int, err error) {
 	h.mu.Lock()
 	i := h.inodes[handle]
 	if i == nil || len(i.writers) == 0 {
@@ -29,7 +28,33 @@ func (h *home) collect(ctx context.Context, w waiter, handle, by uint64, hurry b
 	}
 	asked := maps.Clone(i.writers)
 	h.mu.Unlock()
-	return h.collectFrom(ctx, w, handle, by, asked, hurry, false)
+	return h.collectFrom(ctx, w, handle, asked, question{by: by})
+}
+
+// collectTimes asks all owners that may have written what has a time that is not saved.
+func (h *home) collectTimes(ctx context.Context, w waiter, handle uint64, q question) error {
+	h.mu.Lock()
+	asked := make(map[int]writer)
+	if i := h.inodes[handle]; i != nil {
+		maps.Copy(asked, i.writers)
+		for at := range i.unaware {
+			asked[at] = i.writers[at]
+		}
+	}
+	h.mu.Unlock()
+	if len(asked) == 0 {
+		return nil
+	}
+	_, err := h.collectFrom(ctx, w, handle, asked, q)
+	return err
+}
+
+// question is how owners are asked.
+type question struct {
+	by    uint64 // the mount on whose behalf; 0: nobody's
+	hurry bool   // who cannot be reached at once is not waited for
+	anew  bool   // what they say of how far their bytes reach takes the place of what was known
+	timed bool   // they need not tell the time of what they have written again, since another one is being set
 }
 
 // settle asks the owners whose bytes PVFS2 did not show yet whether it does
@@ -46,20 +71,19 @@ func (h *home) settle(ctx context.Context, w waiter, handle uint64, hurry bool) 
 	if len(asked) == 0 {
 		return nil
 	}
-	_, err := h.collectFrom(ctx, w, handle, 0, asked, hurry, true)
+	_, err := h.collectFrom(ctx, w, handle, asked, question{hurry: hurry, anew: true})
 	return err
 }
 
-// collectFrom is collect from the owners asked. What they say of how far their bytes
-// reach takes the place of what was known if anew.
-func (h *home) collectFrom(ctx context.Context, w waiter, handle, by uint64, asked map[int]writer, hurry, anew bool) (busy []int, err error) {
+// collectFrom is collect from the owners asked.
+func (h *home) collectFrom(ctx context.Context, w waiter, handle uint64, asked map[int]writer, q question) (busy []int, err error) {
 	got := make(map[int]*ionpb.CollectResp)
 	if _, ok := asked[h.srv.self]; ok {
-		got[h.srv.self] = h.srv.owner.collect(handle, by)
+		got[h.srv.self] = h.srv.owner.collect(handle, q.by, q.timed)
 	}
 	if len(asked) > len(got) {
 		err = w.wait(func() error {
-			return h.ask(ctx, handle, by, slices.Collect(maps.Keys(asked)), got, hurry)
+			return h.ask(ctx, handle, asked, got, q)
 		})
 	}
 	h.mu.Lock()
@@ -68,7 +92,7 @@ func (h *home) collectFrom(ctx context.Context, w waiter, handle, by uint64, ask
 	defer h.dropLocked(handle, i)
 	for _, at := range slices.Sorted(maps.Keys(got)) {
 		r := got[at]
-		if anew {
+		if q.anew {
 			delete(i.ends, at)
 			h.srv.owner.grown(handle)
 		}
@@ -86,12 +110,22 @@ func (h *home) collectFrom(ctx context.Context, w waiter, handle, by uint64, ask
 
 // learnLocked takes over what an owner said.
 func (h *home) learnLocked(handle uint64, i *inode, at int, r *ionpb.CollectResp) {
-	if r.Stamp > i.stamps[at] {
-		i.stamps[at] = r.Stamp
-		i.mtime = max(i.mtime, r.Stamp/int64(time.Second))
-		h.versions.changed(handle)
+	if r.Stamp == 0 {
+		delete(i.unaware, at)
+	} else {
+		i.unaware[at] = true
+		h.stampedLocked(handle, i, at, r.Stamp)
 	}
 	reachesLocked(i, at, r.End)
+}
+
+// stampedLocked takes note of the last write at an owner.
+func (h *home) stampedLocked(handle uint64, i *inode, at int, stamp int64) {
+	if stamp > i.stamps[at] {
+		i.stamps[at] = stamp
+		i.mtime = max(i.mtime, stamp/int64(time.Second))
+		h.versions.changed(handle)
+	}
 }
 
 // reachesLocked takes note of how far an owner's bytes reach. What was known
@@ -103,22 +137,23 @@ func reachesLocked(i *inode, at int, end int64) {
 	}
 }
 
-// ask collects from peers at the same time, into got; with hurry, not from those that
-// are away, or go away meanwhile, as they do when all I/O nodes stop.
-func (h *home) ask(ctx context.Context, handle, by uint64, from []int, got map[int]*ionpb.CollectResp, hurry bool) error {
+// ask collects from peers at the same time, into got; not from those that are away, or
+// go away meanwhile, if there is a hurry, as when all I/O nodes stop, or if they have
+// announced nothing.
+func (h *home) ask(ctx context.Context, handle uint64, from map[int]writer, got map[int]*ionpb.CollectResp, q question) error {
 	var g errgroup.Group
 	var mu sync.Mutex
-	for _, at := range from {
+	for at, announced := range from {
 		if at == h.srv.self {
 			continue
 		}
 		g.Go(func() error {
 			r := new(ionpb.CollectResp)
 			call := h.srv.peers[at].call
-			if hurry {
+			if q.hurry || announced == (writer{}) {
 				call = h.srv.peers[at].once
 			}
-			err := call(ctx, rpc.Frame{Op: ionpb.Op_COLLECT, Handle: handle}, &ionpb.SessionReq{Session: by}, r)
+			err := call(ctx, rpc.Frame{Op: ionpb.Op_COLLECT, Handle: handle}, &ionpb.CollectReq{Session: q.by, Timed: q.timed}, r)
 			switch {
 			case errors.Is(err, rpc.ErrBroken): // of once; call goes on
 				return nil
@@ -163,7 +198,7 @@ func (h *home) attr(c *call, handle uint64) (pvfs.Attr, error) {
 	for try := 1; ; try++ {
 		asking, generation := h.dirs.ask(handle), h.srv.pvfs.Generation()
 		before := h.announcements(handle)
-		busy, err := h.collect(c.ctx, c, handle, c.mount(), false)
+		busy, err := h.collect(c.ctx, c, handle, c.mount())
 		if err != nil {
 			return pvfs.Attr{}, err
 		}
@@ -224,7 +259,11 @@ func (h *home) overlay(a *pvfs.Attr) {
 		a.Size = max(a.Size, end)
 	}
 	if i.mtime != 0 {
-		a.Mtime, a.Ctime = i.mtime, max(a.Ctime, i.mtime)
+		mtime := i.mtime
+		if i.again {
+			mtime = max(mtime, a.Mtime)
+		}
+		a.Mtime, a.Ctime = mtime, max(a.Ctime, mtime)
 	}
 	h.dropLocked(uint64(a.Handle), i)
 }

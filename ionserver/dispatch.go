@@ -88,6 +88,7 @@ func peerOperations() map[ionpb.Op]operation {
 		ionpb.Op_DISTURB:      {classPeer, (*call).peerDisturb},
 		ionpb.Op_ADOPT:        {classPeer, (*call).peerAdopt},
 		ionpb.Op_OWED:         {classPeer, (*call).peerOwed},
+		ionpb.Op_TIMES:        {classPeer, (*call).peerTimes},
 	}
 }
 
@@ -162,7 +163,7 @@ func wholeFile(op ionpb.Op) bool {
 // handleless reports whether op is about no inode, or about several.
 func handleless(op ionpb.Op) bool {
 	switch op {
-	case ionpb.Op_STATFS, ionpb.Op_UNFENCE, ionpb.Op_NAME_UNLOCK, ionpb.Op_FORGET, ionpb.Op_OWED:
+	case ionpb.Op_STATFS, ionpb.Op_UNFENCE, ionpb.Op_NAME_UNLOCK, ionpb.Op_FORGET, ionpb.Op_OWED, ionpb.Op_TIMES:
 		return true
 	}
 	return false

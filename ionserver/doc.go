@@ -28,7 +28,8 @@
 // The home learns the time of the last write, and how far unstable bytes reach,
 // by collecting from the owners that have announced; they announce again before
 // the next write. A home that has started again asks the owners which files these
-// are, OWED, before its grace ends. A write without a kill flag that follows others costs no
+// are, OWED, before its grace ends. Owners also tell, TIMES, until the time is saved, see
+// owner.tellTimes. A write without a kill flag that follows others costs no
 // message.
 //
 // # Write-behind
@@ -171,8 +172,8 @@
 // Until all have, for the length of a lease at most, it is in its grace: what
 // mounts may be about to reclaim is neither told nor changed, and orphans stay.
 // What a crash of a node can lose: what was unstable there and written by a
-// mount that is gone as well; modification times of the last seconds; and
-// space, if it happens between taking an entry away and destroying what it
+// mount that is gone as well; the time of a truncation or an append of the last
+// seconds; and space, if it happens between taking an entry away and destroying what it
 // named. A reply lost in a crash makes a mount ask again for what was done
 // already: it says so, IN_DOUBT, and a name that is taken may be its own work, see
 // ownWork. What it appends it was told the place of, see record.

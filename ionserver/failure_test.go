@@ -384,7 +384,7 @@ func TestNothingIsKept(t *testing.T) {
 				t.Logf("inode %x: %+v", h, *i)
 			}
 			for h, f := range n.owner.files {
-				t.Logf("file %x: refs %d stamp %d collected %d", h, f.refs, f.stamp, f.collected)
+				t.Logf("file %x: refs %d stamp %d timed %d", h, f.refs, f.stamp, f.timed)
 			}
 		}
 	})

@@ -127,7 +127,7 @@ func (c *call) waitsForGrace() bool {
 	switch c.Op {
 	case ionpb.Op_REPLAY, ionpb.Op_CLOSE, ionpb.Op_HOLD, ionpb.Op_STATFS, ionpb.Op_LOCK,
 		ionpb.Op_ANNOUNCE, ionpb.Op_UNFENCE, ionpb.Op_NAME_LOCK, ionpb.Op_NAME_UNLOCK, ionpb.Op_FORGET, ionpb.Op_ORPHAN,
-		ionpb.Op_ADOPT, ionpb.Op_OWED:
+		ionpb.Op_ADOPT, ionpb.Op_OWED, ionpb.Op_TIMES:
 		return false
 	case ionpb.Op_WRITE:
 		return c.Flags&uint32(ionpb.Flag_RECALLED) == 0

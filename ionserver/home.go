@@ -58,13 +58,15 @@ type inode struct {
 	gone     bool                // is being destroyed: cannot be opened any more
 	writers  map[int]writer      // owners that announced writes
 	announce uint64              // announcements so far
-	stamps   map[int]int64       // last stamp collected from each owner
+	stamps   map[int]int64       // last stamp heard from each owner
+	unaware  map[int]bool        // owners that may not know that the time of their last write is seen to
 	ends     map[int]int64       // of the bytes at each owner that PVFS2 may not show yet; none 0
 	tail     int64               // where the last append ended; 0: not known
 	seal     seal                // as far as known
 	shut     bool                // is being sealed
 	pins     int                 // who needs that it is not forgotten
 	mtime    int64               // s; of the last write, not yet saved; 0: PVFS2 knows best
+	again    bool                // an owner has told of writes that an earlier life may have seen to
 	saved    int64               // s; the time that PVFS2 has, for mtime and, at least, for ctime; 0: not known
 	noPriv   bool                // is known to have neither setuid nor setgid with group execute
 	modes    uint64              // changes of permission bits so far
@@ -95,6 +97,7 @@ func (h *home) inodeLocked(handle uint64) *inode {
 		i = &inode{
 			opens: make(map[uint64]openOf), holds: make(map[*session]uint64),
 			writers: make(map[int]writer), stamps: make(map[int]int64), ends: make(map[int]int64),
+			unaware: make(map[int]bool),
 		}
 		h.inodes[handle] = i
 	}
@@ -103,7 +106,7 @@ func (h *home) inodeLocked(handle uint64) *inode {
 
 // dropLocked forgets an inode that holds nothing.
 func (h *home) dropLocked(handle uint64, i *inode) {
-	used := len(i.opens)+len(i.holds)+len(i.writers)+len(i.ends)+i.pins > 0 || i.shut || i.mtime != 0
+	used := len(i.opens)+len(i.holds)+len(i.writers)+len(i.unaware)+len(i.ends)+i.pins > 0 || i.shut || i.mtime != 0
 	if !used && !i.orphan && !i.gone && h.inodes[handle] == i {
 		delete(h.inodes, handle)
 	}
@@ -149,6 +152,7 @@ func (h *home) written(ctx context.Context, handles []uint64, from int) error {
 		i := h.inodeLocked(handle)
 		i.announce++
 		i.writers[from] = writer{i.announce, 0}
+		i.again = true
 		h.mu.Unlock()
 		g.Go(func() error {
 			end, err := h.alter(ctx, background{}, handle, 0, attrLease)

@@ -75,7 +75,7 @@ type ownedFile struct {
 	collects  uint64     // guarded by mu; how often the home came
 	stamp     int64      // guarded by mu; time of the last write in ns, ever growing; 0: none
 	failed    int64      // guarded by mu; what stamp was when the write-back failed that the mounts know of; 0: the last one did not
-	collected int64      // guarded by mu; the stamp that the home has seen
+	timed     int64      // guarded by mu; up to this stamp the home has nothing more to do with the times of writes
 
 	floor     int64                    // guarded by mu; the file ends there or behind, while it is being cut
 	leases    leaseTable               // guarded by mu
@@ -206,7 +206,7 @@ func (s *Server) destroyed(handle uint64) {
 }
 
 // expire forgets files that nobody uses or has leases of, and whose last write
-// was collected and is at the PVFS2 servers.
+// is at the PVFS2 servers, with its time.
 func (o *owner) expire(now time.Time) {
 	var closed []*ownedFile
 	o.mu.Lock()
@@ -216,7 +216,7 @@ func (o *owner) expire(now time.Time) {
 		}
 		f.mu.Lock()
 		f.layout = nil
-		if dirty, _, _ := f.data.Dirty(); dirty == 0 && f.stamp == f.collected && f.unstable.none() && f.leases.Idle(now) {
+		if dirty, _, _ := f.data.Dirty(); dirty == 0 && f.stamp == f.timed && f.unstable.none() && f.leases.Idle(now) {
 			delete(o.files, h)
 			closed = append(closed, f)
 		}

@@ -197,8 +197,8 @@ func (f *ownedFile) wrote(now time.Time, session uint64, unstable bool) int64 {
 
 // collect tells the home, on behalf of a mount, about the last write. From
 // now on the next one is announced again, unless writes are at work or may be
-// kept back.
-func (o *owner) collect(handle, mount uint64) *ionpb.CollectResp {
+// kept back. With timed the home has nothing more to do with the times of those so far.
+func (o *owner) collect(handle, mount uint64, timed bool) *ionpb.CollectResp {
 	f := o.peek(handle)
 	if f == nil {
 		return &ionpb.CollectResp{}
@@ -208,11 +208,17 @@ func (o *owner) collect(handle, mount uint64) *ionpb.CollectResp {
 	end := f.reachLocked() // with everything that has a stamp
 	f.collects++
 	f.killed = false
-	f.collected = f.stamp
+	stamp := f.stamp
+	if stamp <= f.timed {
+		stamp = 0
+	}
+	if timed {
+		f.timed = f.stamp
+	}
 	byOthers, byAny := f.leases.KeptBack(o.srv.sessions.of(mount))
 	f.announced = (f.writers > 0 || byAny) && f.announced
 	return &ionpb.CollectResp{
-		Wrote: f.stamp != 0, Mtime: f.stamp / int64(time.Second), Stamp: f.stamp,
+		Wrote: f.stamp != 0, Mtime: f.stamp / int64(time.Second), Stamp: stamp,
 		Busy: f.writers > 0 || byOthers, Kept: byAny, End: end,
 	}
 }
@@ -228,7 +234,7 @@ func (o *owner) owed(home int) (handles []uint64) {
 			f.collects++
 			f.killed, f.announced = false, false
 			_, kept := f.leases.KeptBack(0)
-			if f.writers > 0 || f.stamp != f.collected || kept || dirty > 0 {
+			if f.writers > 0 || f.stamp != f.timed || kept || dirty > 0 {
 				handles = append(handles, f.handle)
 			}
 			f.mu.Unlock()

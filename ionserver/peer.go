@@ -35,6 +35,7 @@ type peerLink struct {
 	err     error         // guarded by mu; why there is none
 	changed chan struct{} // guarded by mu; closed when conn changes
 	gone    []uint64      // guarded by mu; destroyed objects that it is not told of yet
+	told    bool          // guarded by mu; has told once what it owes this home
 }
 
 func newPeerLink(s *Server, index int, addr string) *peerLink {
@@ -79,7 +80,17 @@ func (p *peerLink) connect(ctx context.Context) (*rpc.Conn, error) {
 		conn.Close()
 		return nil, fmt.Errorf("peer %s: %w", p.addr, err)
 	}
+	p.mu.Lock()
+	p.told = true
+	p.mu.Unlock()
 	return conn, nil
+}
+
+// hasTold reports whether what the peer owes this home is known.
+func (p *peerLink) hasTold() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.told
 }
 
 // attend tells the peer of destroyed objects now and then, until the stream
@@ -368,11 +379,11 @@ func (c *call) peerOwed() (*rpc.Frame, error) {
 }
 
 func (c *call) peerCollect() (*rpc.Frame, error) {
-	var m ionpb.SessionReq
+	var m ionpb.CollectReq
 	if err := c.Decode(&m); err != nil {
 		return nil, err
 	}
-	return okay(c.srv.owner.collect(c.Handle, m.Session))
+	return okay(c.srv.owner.collect(c.Handle, m.Session, m.Timed))
 }
 
 func (c *call) peerWriteBack() (*rpc.Frame, error) {

@@ -26,7 +26,7 @@ func (h *home) persistAll(ctx context.Context, timeout time.Duration) {
 	h.mu.Lock()
 	var todo []uint64
 	for handle, i := range h.inodes {
-		if (i.mtime != 0 || len(i.writers)+len(i.ends) > 0) && !i.gone {
+		if (i.mtime != 0 || len(i.writers)+len(i.unaware)+len(i.ends) > 0) && !i.gone {
 			todo = append(todo, handle)
 		}
 		h.dropLocked(handle, i)
@@ -46,24 +46,55 @@ type unsaved struct {
 
 // persistSome is persistAll for a few files.
 func (h *home) persistSome(ctx context.Context, handles []uint64) {
+	h.saveTimes(ctx, handles, func(handle uint64) (int64, error) {
+		return h.gather(ctx, background{}, handle, true)
+	}, func(handle uint64, err error) { h.notSaved(ctx, handle, err) })
+}
+
+// saveTimes saves modification times, which due returns: 0 if there is nothing to be
+// saved. It is asked with the file's place in ops held, exclusively. done is told of each file.
+func (h *home) saveTimes(ctx context.Context, handles []uint64, due func(handle uint64) (int64, error), done func(handle uint64, err error)) {
 	var mu sync.Mutex
 	at := make(map[int64][]unsaved) // by modification time
-	eachHandle(handles, func(handle uint64) {
-		release, ok := h.ops.TryLock(handle, true)
-		if !ok { // it must not be waited for with the places of others
-			h.notSaved(ctx, handle, h.save(ctx, background{}, handle, true))
-			return
-		}
-		mtime, err := h.gather(ctx, background{}, handle, true)
+	var busy []uint64
+	add := func(handle uint64, release func()) {
+		mtime, err := due(handle)
 		if err != nil || mtime == 0 {
 			release()
-			h.notSaved(ctx, handle, err)
+			done(handle, err)
 			return
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		at[mtime] = append(at[mtime], unsaved{handle, release})
+	}
+	eachHandle(handles, func(handle uint64) {
+		if release, ok := h.ops.TryLock(handle, true); ok {
+			add(handle, release)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		busy = append(busy, handle)
 	})
+	h.saveDue(ctx, at, done)
+	eachHandle(busy, func(handle uint64) { // none is waited for with the places of others
+		release, err := h.ops.Lock(ctx, handle, true)
+		if err != nil {
+			done(handle, err)
+			return
+		}
+		mtime, err := due(handle)
+		if err == nil && mtime != 0 {
+			err = h.saveOne(ctx, handle, mtime)
+		}
+		release()
+		done(handle, err)
+	})
+}
+
+// saveDue is saveTimes for files that are known to need it.
+func (h *home) saveDue(ctx context.Context, at map[int64][]unsaved, done func(handle uint64, err error)) {
 	var g errgroup.Group
 	for mtime, files := range at {
 		g.Go(func() error {
@@ -74,7 +105,7 @@ func (h *home) persistSome(ctx context.Context, handles []uint64) {
 			h.srv.pvfs.SetMtimes(ctx, hs, mtime, func(i int, err error) {
 				err = h.saved(files[i].handle, mtime, err)
 				files[i].release()
-				h.notSaved(ctx, files[i].handle, err)
+				done(files[i].handle, err)
 			})
 			return nil
 		})
@@ -111,26 +142,50 @@ func (h *home) save(ctx context.Context, w waiter, handle uint64, hurry bool) er
 	if err != nil || mtime == 0 {
 		return err
 	}
-	err = h.srv.pvfs.SetAttr(ctx, pvfs.Handle(handle), pvfs.SetAttr{Mtime: &mtime, CtimeNow: true})
+	return h.saveOne(ctx, handle, mtime)
+}
+
+// saveOne saves the modification time of a file, with its place in ops held.
+func (h *home) saveOne(ctx context.Context, handle uint64, mtime int64) error {
+	err := h.srv.pvfs.SetAttr(ctx, pvfs.Handle(handle), pvfs.SetAttr{Mtime: &mtime, CtimeNow: true})
 	return h.saved(handle, mtime, err)
 }
 
 // gather collects the modification time, and returns it if PVFS2 does not have it; 0
 // if it does. The caller holds the inode's place in ops, exclusively.
 func (h *home) gather(ctx context.Context, w waiter, handle uint64, hurry bool) (mtime int64, err error) {
-	if _, err := h.collect(ctx, w, handle, 0, hurry); err != nil {
+	if err := h.collectTimes(ctx, w, handle, question{hurry: hurry}); err != nil {
 		return 0, err
 	}
 	if err := h.settle(ctx, w, handle, hurry); err != nil {
 		return 0, err
 	}
+	return h.due(ctx, handle)
+}
+
+// due is the modification time that is to be saved, as far as it is known here; 0 if
+// there is none. The caller holds the inode's place in ops, exclusively.
+func (h *home) due(ctx context.Context, handle uint64) (int64, error) {
+	h.mu.Lock()
+	i := h.inodes[handle]
+	again := i != nil && i.again && i.mtime != 0
+	h.mu.Unlock()
+	var a pvfs.Attr
+	if again { // an earlier life may have saved it, or what came later
+		var err error
+		if a, err = h.srv.pvfs.GetAttr(ctx, pvfs.Handle(handle)); err != nil {
+			return 0, stale(err)
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	i := h.inodes[handle]
-	if i == nil {
+	if i = h.inodes[handle]; i == nil {
 		return 0, nil
 	}
-	if i.mtime == i.saved {
+	if again {
+		i.again = false
+	}
+	if i.mtime == i.saved || i.mtime <= a.Mtime {
 		i.mtime = 0
 	}
 	h.dropLocked(handle, i)

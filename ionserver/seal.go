@@ -121,7 +121,7 @@ func (c *call) shut() (reopen func(), err error) {
 	h.setShut(c.Handle, true)
 	reopen = func() { h.setShut(c.Handle, false) }
 	for {
-		busy, err := h.collect(c.ctx, c, c.Handle, 0, false)
+		busy, err := h.collect(c.ctx, c, c.Handle, 0)
 		if err == nil && len(busy) == 0 {
 			return reopen, nil
 		}

@@ -398,6 +398,7 @@ func (s *Server) sweepFiles(ctx context.Context) error {
 		s.home.grants.expire(now)
 		s.home.dirs.expire(now)
 		s.home.persistAll(ctx, s.opt.Lease)
+		s.owner.keepTold(ctx, s.opt.Lease)
 		s.home.retryOrphans(ctx)
 	}
 }

@@ -150,11 +150,14 @@ func (o *owner) spread(ctx context.Context) error {
 	}
 }
 
-// carry tells mounts what was queued. Who was not reached keeps the bytes until
-// the next time.
+// carry tells mounts what was queued, when the modification time of what they may
+// drop is at the servers, too: nobody but them could tell it to a successor of this
+// node. Who was not reached keeps the bytes until the next time.
 func (o *owner) carry(ctx context.Context, t telling) {
 	defer o.put(t.f)
-	_ = o.inform(ctx, t)
+	if o.isTimed(ctx, t.f, t.m.Stamp) {
+		_ = o.inform(ctx, t)
+	}
 	t.f.mu.Lock()
 	defer t.f.mu.Unlock()
 	t.f.informing--

@@ -371,14 +371,14 @@ func (c *call) writeBack(handle, mount uint64) (*ionpb.CollectResp, error) {
 	if err := o.writeBack(c, c.ctx, f, extent.ToEnd(0)); err != nil {
 		return nil, err
 	}
-	return o.collect(handle, mount), nil
+	return o.collect(handle, mount, false), nil
 }
 
-// finish writes everything back, as far as that can be done in time, and tells
-// the mounts, which keep what was not. The error names files of which something
+// finish writes everything back, as far as that can be done in time, has the times of
+// it saved, and tells the mounts, which keep what was not. The error names files of which something
 // is not at the PVFS2 servers, and why.
 func (o *owner) finish(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	within, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	files := o.all()
 	errs := make([]error, len(files))
@@ -386,19 +386,24 @@ func (o *owner) finish(ctx context.Context, timeout time.Duration) error {
 	g.SetLimit(backFiles)
 	for i, f := range files {
 		g.Go(func() error {
-			defer o.put(f)
-			if err := o.writeBack(background{}, ctx, f, extent.ToEnd(0)); err != nil && errno.Of(err) != syscall.ESTALE {
+			if err := o.writeBack(background{}, within, f, extent.ToEnd(0)); err != nil && errno.Of(err) != syscall.ESTALE {
 				errs[i] = fmt.Errorf("file %d is not written back: %w", f.handle, err)
 			}
 			return nil
 		})
 	}
 	_ = g.Wait()
-	ctx, cancelNews := context.WithTimeout(ctx, min(timeout, lastWord))
+	within, cancelTimes := context.WithTimeout(ctx, timeout)
+	defer cancelTimes()
+	o.lastTimes(within, files)
+	for _, f := range files {
+		o.put(f)
+	}
+	within, cancelNews := context.WithTimeout(ctx, min(timeout, lastWord))
 	defer cancelNews()
 	for _, t := range o.news.take() {
 		g.Go(func() error {
-			o.carry(ctx, t)
+			o.carry(within, t)
 			return nil
 		})
 	}

@@ -104,7 +104,7 @@ const (
 	// never ask another I/O node.
 	Op_PEER_HELLO   Op = 60 // PeerHelloReq -> PeerHelloResp; the first frame of a stream
 	Op_ANNOUNCE     Op = 61 // AnnounceReq -> ; at the home
-	Op_COLLECT      Op = 62 // -> CollectResp; at an owner
+	Op_COLLECT      Op = 62 // CollectReq -> CollectResp; at an owner
 	Op_FENCE        Op = 63 // off, len -> FenceResp; at an owner
 	Op_UNFENCE      Op = 64 // TokenReq ->
 	Op_FENCED_WRITE Op = 65 // R off, data, TokenReq -> len written
@@ -3776,12 +3776,67 @@ func (x *SessionReq) GetSession() uint64 {
 	return 0
 }
 
+type CollectReq struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"` // HelloReq.mount; 0: nobody's
+	// The home sees to it that the modification time says what it should of all that
+	// was written before.
+	Timed         bool `protobuf:"varint,2,opt,name=timed,proto3" json:"timed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectReq) Reset() {
+	*x = CollectReq{}
+	mi := &file_ion_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectReq) ProtoMessage() {}
+
+func (x *CollectReq) ProtoReflect() protoreflect.Message {
+	mi := &file_ion_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectReq.ProtoReflect.Descriptor instead.
+func (*CollectReq) Descriptor() ([]byte, []int) {
+	return file_ion_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *CollectReq) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *CollectReq) GetTimed() bool {
+	if x != nil {
+		return x.Timed
+	}
+	return false
+}
+
 type CollectResp struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Wrote bool                   `protobuf:"varint,1,opt,name=wrote,proto3" json:"wrote,omitempty"`
 	Mtime int64                  `protobuf:"varint,2,opt,name=mtime,proto3" json:"mtime,omitempty"` // seconds; of the last write if wrote
 	// Orders the last writes of this owner, over its restarts too: a collect that
-	// finds the same stamp as the one before has found no new write.
+	// finds the same stamp as the one before has found no new write. 0: of the last one
+	// nothing is to be done any more.
 	Stamp int64 `protobuf:"varint,3,opt,name=stamp,proto3" json:"stamp,omitempty"`
 	// Writes are under way: the owner does not announce them again.
 	Busy bool `protobuf:"varint,4,opt,name=busy,proto3" json:"busy,omitempty"`
@@ -3795,7 +3850,7 @@ type CollectResp struct {
 
 func (x *CollectResp) Reset() {
 	*x = CollectResp{}
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3807,7 +3862,7 @@ func (x *CollectResp) String() string {
 func (*CollectResp) ProtoMessage() {}
 
 func (x *CollectResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[45]
+	mi := &file_ion_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3820,7 +3875,7 @@ func (x *CollectResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResp.ProtoReflect.Descriptor instead.
 func (*CollectResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{45}
+	return file_ion_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CollectResp) GetWrote() bool {
@@ -3875,7 +3930,7 @@ type FenceResp struct {
 
 func (x *FenceResp) Reset() {
 	*x = FenceResp{}
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3887,7 +3942,7 @@ func (x *FenceResp) String() string {
 func (*FenceResp) ProtoMessage() {}
 
 func (x *FenceResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[46]
+	mi := &file_ion_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3900,7 +3955,7 @@ func (x *FenceResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResp.ProtoReflect.Descriptor instead.
 func (*FenceResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{46}
+	return file_ion_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *FenceResp) GetToken() uint64 {
@@ -3926,7 +3981,7 @@ type TokenReq struct {
 
 func (x *TokenReq) Reset() {
 	*x = TokenReq{}
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3938,7 +3993,7 @@ func (x *TokenReq) String() string {
 func (*TokenReq) ProtoMessage() {}
 
 func (x *TokenReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[47]
+	mi := &file_ion_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3951,7 +4006,7 @@ func (x *TokenReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenReq.ProtoReflect.Descriptor instead.
 func (*TokenReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{47}
+	return file_ion_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TokenReq) GetToken() uint64 {
@@ -3970,7 +4025,7 @@ type OrphanResp struct {
 
 func (x *OrphanResp) Reset() {
 	*x = OrphanResp{}
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3982,7 +4037,7 @@ func (x *OrphanResp) String() string {
 func (*OrphanResp) ProtoMessage() {}
 
 func (x *OrphanResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[48]
+	mi := &file_ion_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3995,7 +4050,7 @@ func (x *OrphanResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanResp.ProtoReflect.Descriptor instead.
 func (*OrphanResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{48}
+	return file_ion_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *OrphanResp) GetOpen() bool {
@@ -4019,7 +4074,7 @@ type AdoptReq struct {
 
 func (x *AdoptReq) Reset() {
 	*x = AdoptReq{}
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4031,7 +4086,7 @@ func (x *AdoptReq) String() string {
 func (*AdoptReq) ProtoMessage() {}
 
 func (x *AdoptReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[49]
+	mi := &file_ion_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4044,7 +4099,7 @@ func (x *AdoptReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptReq.ProtoReflect.Descriptor instead.
 func (*AdoptReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{49}
+	return file_ion_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AdoptReq) GetMount() uint64 {
@@ -4092,7 +4147,7 @@ type AdoptResp struct {
 
 func (x *AdoptResp) Reset() {
 	*x = AdoptResp{}
-	mi := &file_ion_proto_msgTypes[50]
+	mi := &file_ion_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4104,7 +4159,7 @@ func (x *AdoptResp) String() string {
 func (*AdoptResp) ProtoMessage() {}
 
 func (x *AdoptResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[50]
+	mi := &file_ion_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4117,7 +4172,7 @@ func (x *AdoptResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptResp.ProtoReflect.Descriptor instead.
 func (*AdoptResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{50}
+	return file_ion_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AdoptResp) GetSession() uint64 {
@@ -4143,7 +4198,7 @@ type HandleList struct {
 
 func (x *HandleList) Reset() {
 	*x = HandleList{}
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4155,7 +4210,7 @@ func (x *HandleList) String() string {
 func (*HandleList) ProtoMessage() {}
 
 func (x *HandleList) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[51]
+	mi := &file_ion_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4168,7 +4223,7 @@ func (x *HandleList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandleList.ProtoReflect.Descriptor instead.
 func (*HandleList) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{51}
+	return file_ion_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *HandleList) GetHandles() []uint64 {
@@ -4188,7 +4243,7 @@ type TimesReq struct {
 
 func (x *TimesReq) Reset() {
 	*x = TimesReq{}
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4200,7 +4255,7 @@ func (x *TimesReq) String() string {
 func (*TimesReq) ProtoMessage() {}
 
 func (x *TimesReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[52]
+	mi := &file_ion_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4213,7 +4268,7 @@ func (x *TimesReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimesReq.ProtoReflect.Descriptor instead.
 func (*TimesReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{52}
+	return file_ion_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *TimesReq) GetHandles() []uint64 {
@@ -4243,7 +4298,7 @@ type NameLockReq struct {
 
 func (x *NameLockReq) Reset() {
 	*x = NameLockReq{}
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4255,7 +4310,7 @@ func (x *NameLockReq) String() string {
 func (*NameLockReq) ProtoMessage() {}
 
 func (x *NameLockReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[53]
+	mi := &file_ion_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4268,7 +4323,7 @@ func (x *NameLockReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockReq.ProtoReflect.Descriptor instead.
 func (*NameLockReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{53}
+	return file_ion_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *NameLockReq) GetName() []byte {
@@ -4301,7 +4356,7 @@ type NameLockResp struct {
 
 func (x *NameLockResp) Reset() {
 	*x = NameLockResp{}
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4313,7 +4368,7 @@ func (x *NameLockResp) String() string {
 func (*NameLockResp) ProtoMessage() {}
 
 func (x *NameLockResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[54]
+	mi := &file_ion_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4326,7 +4381,7 @@ func (x *NameLockResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameLockResp.ProtoReflect.Descriptor instead.
 func (*NameLockResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{54}
+	return file_ion_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *NameLockResp) GetToken() uint64 {
@@ -4349,7 +4404,7 @@ type StatsReq struct {
 
 func (x *StatsReq) Reset() {
 	*x = StatsReq{}
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4361,7 +4416,7 @@ func (x *StatsReq) String() string {
 func (*StatsReq) ProtoMessage() {}
 
 func (x *StatsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[55]
+	mi := &file_ion_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4374,7 +4429,7 @@ func (x *StatsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsReq.ProtoReflect.Descriptor instead.
 func (*StatsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{55}
+	return file_ion_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *StatsReq) GetReset_() bool {
@@ -4413,7 +4468,7 @@ type StatsResp struct {
 
 func (x *StatsResp) Reset() {
 	*x = StatsResp{}
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4425,7 +4480,7 @@ func (x *StatsResp) String() string {
 func (*StatsResp) ProtoMessage() {}
 
 func (x *StatsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[56]
+	mi := &file_ion_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4438,7 +4493,7 @@ func (x *StatsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResp.ProtoReflect.Descriptor instead.
 func (*StatsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{56}
+	return file_ion_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *StatsResp) GetRpcRequests() map[string]uint64 {
@@ -4507,7 +4562,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4519,7 +4574,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[57]
+	mi := &file_ion_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4532,7 +4587,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{57}
+	return file_ion_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *JobStatus) GetId() uint64 {
@@ -4602,7 +4657,7 @@ type RoundsReq struct {
 
 func (x *RoundsReq) Reset() {
 	*x = RoundsReq{}
-	mi := &file_ion_proto_msgTypes[58]
+	mi := &file_ion_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4614,7 +4669,7 @@ func (x *RoundsReq) String() string {
 func (*RoundsReq) ProtoMessage() {}
 
 func (x *RoundsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[58]
+	mi := &file_ion_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4627,7 +4682,7 @@ func (x *RoundsReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsReq.ProtoReflect.Descriptor instead.
 func (*RoundsReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{58}
+	return file_ion_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RoundsReq) GetHandle() uint64 {
@@ -4653,7 +4708,7 @@ type RoundsResp struct {
 
 func (x *RoundsResp) Reset() {
 	*x = RoundsResp{}
-	mi := &file_ion_proto_msgTypes[59]
+	mi := &file_ion_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4665,7 +4720,7 @@ func (x *RoundsResp) String() string {
 func (*RoundsResp) ProtoMessage() {}
 
 func (x *RoundsResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[59]
+	mi := &file_ion_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4678,7 +4733,7 @@ func (x *RoundsResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundsResp.ProtoReflect.Descriptor instead.
 func (*RoundsResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{59}
+	return file_ion_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RoundsResp) GetRecords() []byte {
@@ -4696,7 +4751,7 @@ type StatusReq struct {
 
 func (x *StatusReq) Reset() {
 	*x = StatusReq{}
-	mi := &file_ion_proto_msgTypes[60]
+	mi := &file_ion_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4708,7 +4763,7 @@ func (x *StatusReq) String() string {
 func (*StatusReq) ProtoMessage() {}
 
 func (x *StatusReq) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[60]
+	mi := &file_ion_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4721,7 +4776,7 @@ func (x *StatusReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReq.ProtoReflect.Descriptor instead.
 func (*StatusReq) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{60}
+	return file_ion_proto_rawDescGZIP(), []int{61}
 }
 
 type StatusResp struct {
@@ -4748,7 +4803,7 @@ type StatusResp struct {
 
 func (x *StatusResp) Reset() {
 	*x = StatusResp{}
-	mi := &file_ion_proto_msgTypes[61]
+	mi := &file_ion_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4760,7 +4815,7 @@ func (x *StatusResp) String() string {
 func (*StatusResp) ProtoMessage() {}
 
 func (x *StatusResp) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[61]
+	mi := &file_ion_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4773,7 +4828,7 @@ func (x *StatusResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResp.ProtoReflect.Descriptor instead.
 func (*StatusResp) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{61}
+	return file_ion_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *StatusResp) GetAddress() string {
@@ -4906,7 +4961,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_ion_proto_msgTypes[62]
+	mi := &file_ion_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4918,7 +4973,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[62]
+	mi := &file_ion_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4931,7 +4986,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{62}
+	return file_ion_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *SessionStatus) GetSession() uint64 {
@@ -5015,7 +5070,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_ion_proto_msgTypes[63]
+	mi := &file_ion_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5027,7 +5082,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[63]
+	mi := &file_ion_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5040,7 +5095,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{63}
+	return file_ion_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *PeerStatus) GetAddress() string {
@@ -5076,7 +5131,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_ion_proto_msgTypes[64]
+	mi := &file_ion_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5088,7 +5143,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ion_proto_msgTypes[64]
+	mi := &file_ion_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5101,7 +5156,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_ion_proto_rawDescGZIP(), []int{64}
+	return file_ion_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ServerStatus) GetAlias() string {
@@ -5395,7 +5450,11 @@ const file_ion_proto_rawDesc = "" +
 	"\asession\x18\x03 \x01(\x04R\asession\"&\n" +
 	"\n" +
 	"SessionReq\x12\x18\n" +
-	"\asession\x18\x01 \x01(\x04R\asession\"\x89\x01\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\"<\n" +
+	"\n" +
+	"CollectReq\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
+	"\x05timed\x18\x02 \x01(\bR\x05timed\"\x89\x01\n" +
 	"\vCollectResp\x12\x14\n" +
 	"\x05wrote\x18\x01 \x01(\bR\x05wrote\x12\x14\n" +
 	"\x05mtime\x18\x02 \x01(\x03R\x05mtime\x12\x14\n" +
@@ -5654,7 +5713,7 @@ func file_ion_proto_rawDescGZIP() []byte {
 }
 
 var file_ion_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_ion_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_ion_proto_goTypes = []any{
 	(Op)(0),               // 0: zoidfs.v1.Op
 	(Flag)(0),             // 1: zoidfs.v1.Flag
@@ -5706,28 +5765,29 @@ var file_ion_proto_goTypes = []any{
 	(*PeerHelloResp)(nil), // 47: zoidfs.v1.PeerHelloResp
 	(*AnnounceReq)(nil),   // 48: zoidfs.v1.AnnounceReq
 	(*SessionReq)(nil),    // 49: zoidfs.v1.SessionReq
-	(*CollectResp)(nil),   // 50: zoidfs.v1.CollectResp
-	(*FenceResp)(nil),     // 51: zoidfs.v1.FenceResp
-	(*TokenReq)(nil),      // 52: zoidfs.v1.TokenReq
-	(*OrphanResp)(nil),    // 53: zoidfs.v1.OrphanResp
-	(*AdoptReq)(nil),      // 54: zoidfs.v1.AdoptReq
-	(*AdoptResp)(nil),     // 55: zoidfs.v1.AdoptResp
-	(*HandleList)(nil),    // 56: zoidfs.v1.HandleList
-	(*TimesReq)(nil),      // 57: zoidfs.v1.TimesReq
-	(*NameLockReq)(nil),   // 58: zoidfs.v1.NameLockReq
-	(*NameLockResp)(nil),  // 59: zoidfs.v1.NameLockResp
-	(*StatsReq)(nil),      // 60: zoidfs.v1.StatsReq
-	(*StatsResp)(nil),     // 61: zoidfs.v1.StatsResp
-	(*JobStatus)(nil),     // 62: zoidfs.v1.JobStatus
-	(*RoundsReq)(nil),     // 63: zoidfs.v1.RoundsReq
-	(*RoundsResp)(nil),    // 64: zoidfs.v1.RoundsResp
-	(*StatusReq)(nil),     // 65: zoidfs.v1.StatusReq
-	(*StatusResp)(nil),    // 66: zoidfs.v1.StatusResp
-	(*SessionStatus)(nil), // 67: zoidfs.v1.SessionStatus
-	(*PeerStatus)(nil),    // 68: zoidfs.v1.PeerStatus
-	(*ServerStatus)(nil),  // 69: zoidfs.v1.ServerStatus
-	nil,                   // 70: zoidfs.v1.StatsResp.RpcRequestsEntry
-	nil,                   // 71: zoidfs.v1.StatsResp.PvfsRequestsEntry
+	(*CollectReq)(nil),    // 50: zoidfs.v1.CollectReq
+	(*CollectResp)(nil),   // 51: zoidfs.v1.CollectResp
+	(*FenceResp)(nil),     // 52: zoidfs.v1.FenceResp
+	(*TokenReq)(nil),      // 53: zoidfs.v1.TokenReq
+	(*OrphanResp)(nil),    // 54: zoidfs.v1.OrphanResp
+	(*AdoptReq)(nil),      // 55: zoidfs.v1.AdoptReq
+	(*AdoptResp)(nil),     // 56: zoidfs.v1.AdoptResp
+	(*HandleList)(nil),    // 57: zoidfs.v1.HandleList
+	(*TimesReq)(nil),      // 58: zoidfs.v1.TimesReq
+	(*NameLockReq)(nil),   // 59: zoidfs.v1.NameLockReq
+	(*NameLockResp)(nil),  // 60: zoidfs.v1.NameLockResp
+	(*StatsReq)(nil),      // 61: zoidfs.v1.StatsReq
+	(*StatsResp)(nil),     // 62: zoidfs.v1.StatsResp
+	(*JobStatus)(nil),     // 63: zoidfs.v1.JobStatus
+	(*RoundsReq)(nil),     // 64: zoidfs.v1.RoundsReq
+	(*RoundsResp)(nil),    // 65: zoidfs.v1.RoundsResp
+	(*StatusReq)(nil),     // 66: zoidfs.v1.StatusReq
+	(*StatusResp)(nil),    // 67: zoidfs.v1.StatusResp
+	(*SessionStatus)(nil), // 68: zoidfs.v1.SessionStatus
+	(*PeerStatus)(nil),    // 69: zoidfs.v1.PeerStatus
+	(*ServerStatus)(nil),  // 70: zoidfs.v1.ServerStatus
+	nil,                   // 71: zoidfs.v1.StatsResp.RpcRequestsEntry
+	nil,                   // 72: zoidfs.v1.StatsResp.PvfsRequestsEntry
 }
 var file_ion_proto_depIdxs = []int32{
 	6,  // 0: zoidfs.v1.Packet.frames:type_name -> zoidfs.v1.Frame
@@ -5748,21 +5808,21 @@ var file_ion_proto_depIdxs = []int32{
 	8,  // 15: zoidfs.v1.PeerHelloResp.view:type_name -> zoidfs.v1.View
 	3,  // 16: zoidfs.v1.AdoptReq.consistency:type_name -> zoidfs.v1.Consistency
 	14, // 17: zoidfs.v1.AdoptResp.attr:type_name -> zoidfs.v1.Attr
-	70, // 18: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
-	71, // 19: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
-	62, // 20: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
+	71, // 18: zoidfs.v1.StatsResp.rpc_requests:type_name -> zoidfs.v1.StatsResp.RpcRequestsEntry
+	72, // 19: zoidfs.v1.StatsResp.pvfs_requests:type_name -> zoidfs.v1.StatsResp.PvfsRequestsEntry
+	63, // 20: zoidfs.v1.StatsResp.jobs:type_name -> zoidfs.v1.JobStatus
 	8,  // 21: zoidfs.v1.StatusResp.view:type_name -> zoidfs.v1.View
-	67, // 22: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
-	68, // 23: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
-	69, // 24: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
+	68, // 22: zoidfs.v1.StatusResp.sessions:type_name -> zoidfs.v1.SessionStatus
+	69, // 23: zoidfs.v1.StatusResp.peers:type_name -> zoidfs.v1.PeerStatus
+	70, // 24: zoidfs.v1.StatusResp.servers:type_name -> zoidfs.v1.ServerStatus
 	5,  // 25: zoidfs.v1.ION.Connect:input_type -> zoidfs.v1.Packet
-	60, // 26: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
-	65, // 27: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
-	63, // 28: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
+	61, // 26: zoidfs.v1.ION.Stats:input_type -> zoidfs.v1.StatsReq
+	66, // 27: zoidfs.v1.ION.Status:input_type -> zoidfs.v1.StatusReq
+	64, // 28: zoidfs.v1.ION.Rounds:input_type -> zoidfs.v1.RoundsReq
 	5,  // 29: zoidfs.v1.ION.Connect:output_type -> zoidfs.v1.Packet
-	61, // 30: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
-	66, // 31: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
-	64, // 32: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
+	62, // 30: zoidfs.v1.ION.Stats:output_type -> zoidfs.v1.StatsResp
+	67, // 31: zoidfs.v1.ION.Status:output_type -> zoidfs.v1.StatusResp
+	65, // 32: zoidfs.v1.ION.Rounds:output_type -> zoidfs.v1.RoundsResp
 	29, // [29:33] is the sub-list for method output_type
 	25, // [25:29] is the sub-list for method input_type
 	25, // [25:25] is the sub-list for extension type_name
@@ -5783,7 +5843,7 @@ func file_ion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ion_proto_rawDesc), len(file_ion_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   67,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

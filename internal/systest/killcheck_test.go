@@ -19,7 +19,8 @@ import (
 
 // TestKillThenCheck has groups of processes, each group on both mounts and with a
 // directory of its own, make random calls while I/O nodes are killed and started again.
-// Every call must return what the model says. When mounts and I/O nodes have ended in
+// Every call must return what the model says, and no file may show a time before that of
+// its last write. When mounts and I/O nodes have ended in
 // good order nothing is wrong on the servers, and when they have started again all is there.
 func TestKillThenCheck(t *testing.T) {
 	if testing.Short() {
@@ -39,7 +40,7 @@ func TestKillThenCheck(t *testing.T) {
 	r, first := c.rig().subdir(t), seed(t)
 	groups := make([]*killGroup, 4)
 	for i := range groups {
-		g := &killGroup{name: fmt.Sprint("group", i), m: newModel(), rng: rand.New(rand.NewSource(first + int64(i)))}
+		g := &killGroup{name: fmt.Sprint("group", i), m: newModel(), rng: rand.New(rand.NewSource(first + int64(i))), written: map[*modelNode]int64{}}
 		g.ps = startProcs(t, r.under(t, g.name), 2)
 		groups[i] = g
 	}
@@ -120,6 +121,10 @@ type killGroup struct {
 	calls   int
 	history []string
 	failed  string // what was not as the model says
+
+	// written is when the last write to a file began, in seconds, if nothing else has
+	// changed it since.
+	written map[*modelNode]int64
 }
 
 // play makes random calls until end, or until one fails.
@@ -153,6 +158,7 @@ func (g *killGroup) follow(i int, o op) {
 	if o.Do == "open" && g.m.fds[modelFD{i, o.FD}] != nil {
 		g.follow(i, op{Do: "close", FD: o.FD})
 	}
+	began := time.Now().Unix()
 	got := g.call(i, o)
 	// While other processes rename, the kernel may fail to move what it has of a
 	// directory to where that is now.
@@ -167,6 +173,36 @@ func (g *killGroup) follow(i int, o op) {
 	}
 	if diff := g.m.check(i, o, g.m.apply(i, o), got); diff != "" {
 		g.failed = fmt.Sprintf("%s: %v", diff, o)
+	}
+	g.time(i, o, got, began)
+}
+
+// time checks the modification time of what was written last.
+func (g *killGroup) time(i int, o op, got result, began int64) {
+	h := g.m.fds[modelFD{i, o.FD}]
+	if got.Errno != 0 {
+		return
+	}
+	switch o.Do {
+	case "pwrite":
+		g.written[h.node] = began
+		if h.flags&unix.O_APPEND != 0 {
+			delete(g.written, h.node)
+		}
+	case "ftruncate":
+		delete(g.written, h.node)
+	case "open":
+		if o.Flags&unix.O_TRUNC != 0 {
+			delete(g.written, h.node)
+		}
+	case "truncate":
+		_, _, n, _ := g.m.walk(o.Path)
+		delete(g.written, n)
+	case "stat":
+		_, _, n, _ := g.m.walk(o.Path)
+		if at := g.written[n]; at > got.Mtime {
+			g.failed = fmt.Sprintf("modified at %d, written at %d: %v", got.Mtime, at, o)
+		}
 	}
 }
 

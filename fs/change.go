@@ -16,6 +16,7 @@ import (
 // unwanted is called with what was made if nobody waits for it any more.
 func (k *known) make(ctx context.Context, dir uint64, name string, f func(context.Context) (ionclient.Changed, error), unwanted func(context.Context, ionclient.Attr, error)) (ionclient.Attr, error) {
 	return ionclient.Outlive(ctx, k.client, func(ctx context.Context) (ionclient.Attr, error) {
+		defer k.kept.ChangingEntry(dir, name)()
 		since := k.kept.Now()
 		made, err := f(ctx)
 		k.setDir(dir, made.Dir, since)
@@ -74,9 +75,11 @@ func (k *known) Symlink(ctx context.Context, dir uint64, name, target string, ui
 	}, leave)
 }
 
-// remove runs f, which removes a name.
-func (k *known) remove(ctx context.Context, dir uint64, name string, f func(context.Context) (ionclient.Removed, error)) error {
+// remove runs f, which removes a name, that of h perhaps.
+func (k *known) remove(ctx context.Context, dir uint64, name string, h uint64, f func(context.Context) (ionclient.Removed, error)) error {
 	_, err := change(ctx, k, func(ctx context.Context) (struct{}, error) {
+		defer k.kept.ChangingEntry(dir, name)()
+		defer k.kept.Changing(h)()
 		since := k.kept.Now()
 		gone, err := f(ctx)
 		k.setDir(dir, gone.Dir, since)
@@ -94,7 +97,7 @@ func (k *known) remove(ctx context.Context, dir uint64, name string, f func(cont
 // Unlink removes a name that is no directory, and meant h when it was seen last;
 // 0: it was not.
 func (k *known) Unlink(ctx context.Context, dir uint64, name string, h uint64) error {
-	return k.remove(ctx, dir, name, func(ctx context.Context) (ionclient.Removed, error) {
+	return k.remove(ctx, dir, name, h, func(ctx context.Context) (ionclient.Removed, error) {
 		done, err := k.vouch(ctx, h)
 		defer done()
 		if err != nil {
@@ -104,9 +107,11 @@ func (k *known) Unlink(ctx context.Context, dir uint64, name string, h uint64) e
 	})
 }
 
-// Rmdir removes an empty directory.
-func (k *known) Rmdir(ctx context.Context, dir uint64, name string) error {
-	return k.remove(ctx, dir, name, func(ctx context.Context) (ionclient.Removed, error) { return k.client.Rmdir(ctx, dir, name) })
+// Rmdir removes an empty directory; h is as for Unlink.
+func (k *known) Rmdir(ctx context.Context, dir uint64, name string, h uint64) error {
+	return k.remove(ctx, dir, name, h, func(ctx context.Context) (ionclient.Removed, error) {
+		return k.client.Rmdir(ctx, dir, name, h)
+	})
 }
 
 // Rename moves a name; flags are those of renameat2(2).
@@ -120,6 +125,9 @@ func (k *known) Rename(ctx context.Context, old, new ionclient.Name, flags uint3
 		}
 		from, _ := k.kept.Entry(oldDir, oldName)
 		to, _ := k.kept.Entry(newDir, newName)
+		defer k.kept.ChangingEntry(oldDir, oldName)()
+		defer k.kept.ChangingEntry(newDir, newName)()
+		defer k.kept.Changing(new.Handle)()
 		since := k.kept.Now()
 		r, err := k.client.Rename(ctx, old, new, flags)
 		k.kept.DropAttr(oldDir)

@@ -198,29 +198,34 @@ func (k *known) lookupHere(ctx context.Context, dir uint64, name string) (a ionc
 
 // askName is Lookup at the home of the directory, unless it has become known.
 func (k *known) askName(ctx context.Context, e entryKey) (ionclient.Attr, error) {
-	if a, ok, err := k.lookupHere(ctx, e.dir, e.name); ok {
-		return a, err
+	for before := uint64(0); ; {
+		if a, ok, err := k.lookupHere(ctx, e.dir, e.name); ok {
+			return a, err
+		}
+		dir, name := e.dir, e.name
+		since := k.kept.Now()
+		f, t, err := k.client.Lookup(ctx, dir, name)
+		switch {
+		case errno.Of(err) == syscall.ENOENT:
+			k.kept.PutEntry(dir, name, names.Entry{}, leaseOf(t), since)
+			return ionclient.Attr{}, err
+		case err != nil:
+			return ionclient.Attr{}, err
+		}
+		k.kept.PutEntry(dir, name, names.Entry{Handle: f.Handle, Type: uint32(f.Type)}, leaseOf(t), since)
+		if f.Attr != nil {
+			k.putAttr(*f.Attr, since)
+			return *f.Attr, nil
+		}
+		a, err := k.GetAttr(ctx, f.Handle)
+		switch {
+		case errno.Of(err) != syscall.ESTALE:
+			return a, err
+		case f.Handle == before: // its removal was cut short by a crash
+			return a, errno.Wrap("fs.lookup", syscall.ENOENT, err)
+		}
+		before = f.Handle // removed in between, but the name may mean something else
 	}
-	dir, name := e.dir, e.name
-	since := k.kept.Now()
-	f, t, err := k.client.Lookup(ctx, dir, name)
-	switch {
-	case errno.Of(err) == syscall.ENOENT:
-		k.kept.PutEntry(dir, name, names.Entry{}, leaseOf(t), since)
-		return ionclient.Attr{}, err
-	case err != nil:
-		return ionclient.Attr{}, err
-	}
-	k.kept.PutEntry(dir, name, names.Entry{Handle: f.Handle, Type: uint32(f.Type)}, leaseOf(t), since)
-	if f.Attr != nil {
-		k.putAttr(*f.Attr, since)
-		return *f.Attr, nil
-	}
-	a, err := k.GetAttr(ctx, f.Handle)
-	if errno.Of(err) == syscall.ESTALE { // removed in between
-		err = errno.Wrap("fs.lookup", syscall.ENOENT, err)
-	}
-	return a, err
 }
 
 // ReadDir returns all entries of a directory.
@@ -238,6 +243,7 @@ func (k *known) askList(ctx context.Context, dir uint64) ([]names.Named, error) 
 	}
 	since := k.kept.Now()
 	var all []names.Named
+	at := make(map[string]int) // in all: what changes meanwhile may be told twice
 	var tenure ionclient.Tenure
 	var token []byte
 	for first, eof := true, false; !eof; first = false {
@@ -246,7 +252,12 @@ func (k *known) askList(ctx context.Context, dir uint64) ([]names.Named, error) 
 			return nil, err
 		}
 		for _, e := range l.Entries {
-			all = append(all, names.Named{Name: e.Name, Entry: names.Entry{Handle: e.Handle, Type: uint32(e.Type)}})
+			i, again := at[e.Name]
+			if !again {
+				i = len(all)
+				at[e.Name], all = i, append(all, names.Named{Name: e.Name})
+			}
+			all[i].Entry = names.Entry{Handle: e.Handle, Type: uint32(e.Type)}
 		}
 		if first { // from then on nobody else changes anything unnoticed
 			tenure = l.Tenure
@@ -312,6 +323,7 @@ func (k *known) SetAttr(ctx context.Context, h uint64, set ionclient.SetAttr) (i
 // changeXattr runs f, which changes an extended attribute of h.
 func (k *known) changeXattr(ctx context.Context, h uint64, f func(context.Context) error) error {
 	_, err := change(ctx, k, func(ctx context.Context) (struct{}, error) {
+		defer k.kept.Changing(h)()
 		defer k.kept.DropAttr(h)
 		return struct{}{}, f(ctx)
 	})

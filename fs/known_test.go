@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"sort"
 	"sync"
 	"syscall"
@@ -27,7 +28,16 @@ type peer struct {
 
 func (x *ions) peer(t testing.TB) *peer {
 	t.Helper()
-	c, err := ionclient.Dial(t.Context(), ionclient.Options{Addrs: x.addrs})
+	return x.peerBy(t, nil)
+}
+
+// dialer makes connections, as ionclient.Options has it; nil: as mounts do.
+type dialer func(ctx context.Context, addr string) (net.Conn, error)
+
+// peerBy is peer over connections that dial makes.
+func (x *ions) peerBy(t testing.TB, dial dialer) *peer {
+	t.Helper()
+	c, err := ionclient.Dial(t.Context(), ionclient.Options{Addrs: x.addrs, Dialer: dial})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

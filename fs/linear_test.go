@@ -23,7 +23,13 @@ import (
 // bareMount is a mount without FUSE.
 func (x *ions) bareMount(t testing.TB) *mount {
 	t.Helper()
-	p := x.peer(t)
+	return x.bareMountBy(t, nil)
+}
+
+// bareMountBy is bareMount over connections that dial makes.
+func (x *ions) bareMountBy(t testing.TB, dial dialer) *mount {
+	t.Helper()
+	p := x.peerBy(t, dial)
 	held, err := holder.New(p.client, p.known, holder.Options{Bytes: 8 << 20})
 	require.NoError(t, err)
 	p.holdWith(held)

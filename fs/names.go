@@ -141,7 +141,7 @@ func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
 	c := n.begin(ctx, opRmdir)
 	defer c.end()
-	if err := n.m.known.Rmdir(c, n.handle, name); err != nil {
+	if err := n.m.known.Rmdir(c, n.handle, name, n.nameOf(name).Handle); err != nil {
 		return n.fail(opRmdir, err)
 	}
 	return 0

@@ -1,6 +1,8 @@
 package ionserver
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,11 +31,12 @@ const (
 // Other changes of an inode are told with change. The zero value is ready.
 type dirTable struct {
 	mu      sync.Mutex
-	dirs    map[uint64]*knownDir // guarded by mu
-	names   int                  // guarded by mu; of all dirs
-	shapes  map[uint64]shape     // guarded by mu; of files, see learnShape
-	dropped uint64               // guarded by mu; directories forgotten so far
-	inodes  [256]struct {        // guarded by mu; by handle; several share one
+	dirs    map[uint64]*knownDir  // guarded by mu
+	names   int                   // guarded by mu; of all dirs
+	shapes  map[uint64]shape      // guarded by mu; of files, see learnShape
+	dropped uint64                // guarded by mu; directories forgotten so far
+	reads   map[uint64][]*reading // guarded by mu; by directory
+	inodes  [256]struct {         // guarded by mu; by handle; several share one
 		active  int    // changes at work
 		changes uint64 // begun or ended so far
 	}
@@ -52,7 +55,7 @@ type knownDir struct {
 	need   int                // pages of names that are not too many; that many must have been asked for before
 	load   *dirLoad           // names are being read
 
-	changing map[string]meaning // names that are being changed, with what they meant before
+	changing map[string]changing // names whose locks are held to change them
 }
 
 // meaning is what a name means.
@@ -60,6 +63,18 @@ type meaning struct {
 	handle  pvfs.Handle  // 0: nothing
 	kind    wire.ObjType // TypeNone if not known
 	unknown bool
+}
+
+// changing is a name that is being changed.
+type changing struct {
+	was  meaning
+	said bool // what it means now
+}
+
+// reading is a look at the names of a directory without their locks.
+type reading struct {
+	dir   uint64
+	moved map[string]struct{} // those that were locked to change them; guarded by dirTable.mu
 }
 
 // asking is the moment before something is asked for.
@@ -128,11 +143,14 @@ func (t *dirTable) begin(k nameKey, now time.Time) {
 	d := t.dirs[k.dir]
 	if d == nil {
 		t.makeRoomLocked()
-		d = &knownDir{need: 1, changing: make(map[string]meaning)}
+		d = &knownDir{need: 1, changing: make(map[string]changing)}
 		t.dirs[k.dir] = d
 	}
 	d.used = now
-	d.changing[k.name] = t.setLocked(d, k.name, meaning{unknown: true})
+	d.changing[k.name] = changing{was: t.setLocked(d, k.name, meaning{unknown: true})}
+	for _, r := range t.reads[k.dir] {
+		r.moved[k.name] = struct{}{}
+	}
 }
 
 // means says what an entry means now, after it was changed.
@@ -143,10 +161,11 @@ func (t *dirTable) means(k nameKey, m meaning, now time.Time) {
 	if d == nil {
 		return
 	}
-	if _, ok := d.changing[k.name]; !ok { // this is not its home
+	c, ok := d.changing[k.name]
+	if !ok { // this is not its home
 		return
 	}
-	delete(d.changing, k.name)
+	d.changing[k.name] = changing{c.was, true}
 	t.setLocked(d, k.name, m)
 	d.last, d.used = max(d.last, now.Unix()), now
 	if d.attr != nil {
@@ -161,9 +180,9 @@ func (t *dirTable) stays(k nameKey) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d := t.dirs[k.dir]
-	if m, ok := d.changing[k.name]; ok { // and d is there for as long
-		delete(d.changing, k.name)
-		t.setLocked(d, k.name, m)
+	if c, ok := d.changing[k.name]; ok { // and d is there for as long
+		d.changing[k.name] = changing{c.was, true}
+		t.setLocked(d, k.name, c.was)
 	}
 }
 
@@ -173,11 +192,39 @@ func (t *dirTable) end(k nameKey) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d := t.dirs[k.dir]
-	if _, silent := d.changing[k.name]; silent {
-		delete(d.changing, k.name)
+	if !d.changing[k.name].said {
 		d.attr = nil
 		t.inodes[k.dir%uint64(len(t.inodes))].changes++
 	}
+	delete(d.changing, k.name)
+}
+
+// read begins to read the names of a directory; moved must follow.
+func (t *dirTable) read(dir uint64) *reading {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := &reading{dir: dir, moved: make(map[string]struct{})}
+	if d := t.dirs[dir]; d != nil {
+		for name := range d.changing {
+			r.moved[name] = struct{}{}
+		}
+	}
+	if t.reads == nil {
+		t.reads = make(map[uint64][]*reading)
+	}
+	t.reads[dir] = append(t.reads[dir], r)
+	return r
+}
+
+// moved ends r, and returns the names, sorted, of which it may have read what is
+// there while they are changed and nobody is to see.
+func (t *dirTable) moved(r *reading) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reads[r.dir] = without(t.reads[r.dir], r); len(t.reads[r.dir]) == 0 {
+		delete(t.reads, r.dir)
+	}
+	return slices.Sorted(maps.Keys(r.moved))
 }
 
 // expire forgets directories in which nothing has been changed lately.

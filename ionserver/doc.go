@@ -94,7 +94,8 @@
 // and all its names, see dirTable. Who looks a name up or changes it holds the
 // name's lock. A change begins by making the name unknown, and its holder says
 // what it means once the servers have answered; if nothing is said, as by a peer
-// that renames, it stays unknown. A load of all names that is overtaken by changes
+// that renames, it stays unknown. READDIR takes no locks while it reads, and then looks
+// again at the names that were locked to change them meanwhile. A load of all names that is overtaken by changes
 // gives way to them. Tools of PVFS2 may change the directory, too: what is known
 // lives for dirLife, and only where zoidfs itself changes names.
 //
@@ -120,7 +121,9 @@
 // at the homes of their directories, in the order of directory handle and
 // name; a directory that changes its parent takes, before both, the right to
 // move directories, which is the lock of the root's empty name. Then it links
-// the new name, takes the old one away and tells the home of what was replaced.
+// the new name, takes the old one away and tells the home of what was replaced. Of a
+// directory that is replaced, or removed by RMDIR, that home ends all leases before,
+// and gives none until it is gone: that is the lock of its own empty name.
 //
 // # Waiting
 //

@@ -19,7 +19,7 @@ const (
 	// evictLeases is how many of the oldest are taken back at a time.
 	evictLeases = 64
 	// calmTime is how long an inode must not have been fought over before
-	// leases on it are given again. So a directory in which several mounts make
+	// leases on it are given again, if Options say nothing else. So a directory in which several mounts make
 	// files costs no more messages than without leases, but for a few a second.
 	calmTime = time.Second
 )
@@ -45,7 +45,7 @@ type grantTable struct {
 
 	mu     sync.Mutex
 	max    int                     // guarded by mu; maxLeases but in tests
-	calm   time.Duration           // guarded by mu; calmTime but in tests
+	calm   time.Duration           // guarded by mu; Options.Calm but in tests
 	inodes map[uint64]*leased      // guarded by mu
 	ages   map[*session]*list.List // guarded by mu; of *holder, the oldest first
 }
@@ -90,8 +90,8 @@ type change struct {
 	kinds uint32
 }
 
-func newGrantTable() *grantTable {
-	return &grantTable{max: maxLeases, calm: calmTime, inodes: make(map[uint64]*leased), ages: make(map[*session]*list.List)}
+func newGrantTable(calm time.Duration) *grantTable {
+	return &grantTable{max: maxLeases, calm: calm, inodes: make(map[uint64]*leased), ages: make(map[*session]*list.List)}
 }
 
 // inodeLocked returns the inode, making it if needed.

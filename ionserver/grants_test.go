@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
+	"github.com/zoidfs/zoidfs/pvfs"
 )
 
 // leased asks for op at the home of handle, and for the leases of homes.
@@ -122,7 +124,9 @@ func TestRevoked(t *testing.T) {
 			return m.atHome(ionpb.Op_UNLINK, s.dir, &ionpb.NameReq{Name: []byte("file"), Unopened: s.file}, nil)
 		}},
 		{"unlink, the directory", dir, homeLeases, atHome(ionpb.Op_UNLINK, dir, name("file"))},
-		{"rmdir, the inode", empty, homeLeases, atHome(ionpb.Op_RMDIR, dir, name("empty"))},
+		{"rmdir, the inode", empty, homeLeases, func(s *scene, m *mount) error {
+			return m.atHome(ionpb.Op_RMDIR, s.dir, &ionpb.NameReq{Name: []byte("empty"), Unopened: s.empty}, nil)
+		}},
 		{"rmdir, the directory", dir, homeLeases, atHome(ionpb.Op_RMDIR, dir, name("empty"))},
 		{"create", dir, homeLeases, atHome(ionpb.Op_CREATE, dir, &ionpb.CreateReq{Name: []byte("new"), Mode: 0o644, Excl: true})},
 		{"mkdir", dir, homeLeases, atHome(ionpb.Op_MKDIR, dir, &ionpb.MkdirReq{Name: []byte("new"), Mode: 0o755})},
@@ -135,7 +139,9 @@ func TestRevoked(t *testing.T) {
 			s.b.file(s.other, "tmp")
 			return m.atHome(ionpb.Op_RENAME, s.dir, &ionpb.RenameReq{OldDir: s.other, OldName: []byte("tmp"), NewName: []byte("file"), Unopened: s.file}, nil)
 		}},
-		{"rename over a directory", empty, homeLeases, func(s *scene, m *mount) error { _, err := m.rename(s.dir, "sub", s.dir, "empty", 0); return err }},
+		{"rename over a directory", empty, homeLeases, func(s *scene, m *mount) error {
+			return m.atHome(ionpb.Op_RENAME, s.dir, &ionpb.RenameReq{OldDir: s.dir, OldName: []byte("sub"), NewName: []byte("empty"), Unopened: s.empty}, nil)
+		}},
 		{"exchange", file, attrLease, func(s *scene, m *mount) error { _, err := m.rename(s.dir, "sub", s.dir, "file", 2); return err }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -184,6 +190,41 @@ func TestRevocationIsWaitedFor(t *testing.T) {
 	close(let)
 	require.NoError(t, <-done)
 	require.EqualValues(t, 5, c.statLeased(s.file).Size)
+}
+
+// TestDirectoryIsThereWhileLeased: a directory is taken away after the leases on it.
+func TestDirectoryIsThereWhileLeased(t *testing.T) {
+	for name, remove := range map[string]func(*scene) error{
+		"rmdir": func(s *scene) error {
+			return s.b.atHome(ionpb.Op_RMDIR, s.dir, &ionpb.NameReq{Name: []byte("empty")}, nil)
+		},
+		"rename over it": func(s *scene) error { _, err := s.b.rename(s.dir, "sub", s.dir, "empty", 0); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			require.True(t, s.a.statLeased(s.empty).Leased)
+			asked, let := make(chan struct{}), make(chan struct{})
+			goOn := sync.OnceFunc(func() { close(let) })
+			defer goOn()
+			s.a.answer = func(f *rpc.Frame) *rpc.Frame {
+				if f.Handle == s.empty {
+					close(asked)
+					<-let
+				}
+				return new(rpc.Frame)
+			}
+			done := make(chan error, 1)
+			go func() { done <- remove(s) }()
+			<-asked
+			_, err := s.nodes[0].pvfs.GetAttr(t.Context(), pvfs.Handle(s.empty))
+			require.NoError(t, err)
+			require.False(t, s.mount(t).statLeased(s.empty).Leased)
+			goOn()
+			require.NoError(t, <-done)
+			_, err = s.a.stat(s.empty)
+			require.ErrorIs(t, err, syscall.ESTALE)
+		})
+	}
 }
 
 // TestDeadMountHoldsNobodyUpForLong: leases of a mount that does not answer end
@@ -298,7 +339,7 @@ func TestGrantTable(t *testing.T) {
 	t.Logf("seed %d", seed)
 	synctest.Test(t, func(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		table := newGrantTable()
+		table := newGrantTable(calmTime)
 		sessions := newSessionTable(time.Hour)
 		var all []*session
 		for i := range 3 {

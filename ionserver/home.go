@@ -85,7 +85,7 @@ type writer struct {
 }
 
 func newHome(s *Server) *home {
-	h := &home{srv: s, inodes: make(map[uint64]*inode), grants: newGrantTable(), versions: newVersionTable(s.started.UnixNano())}
+	h := &home{srv: s, inodes: make(map[uint64]*inode), grants: newGrantTable(s.opt.Calm), versions: newVersionTable(s.started.UnixNano())}
 	h.grants.told = h.toldOpen
 	return h
 }

@@ -73,8 +73,8 @@ func (h *home) alterLeased(ctx context.Context, w waiter, handle, by uint64, kin
 	return ch.end, nil
 }
 
-// disturb ends the leases of other mounts on an inode that was moved or
-// removed under another home.
+// disturb ends the leases of other mounts on an inode that was moved, perhaps under
+// another home.
 func (c *call) disturb(handle uint64) error {
 	at := c.srv.placement.Home(handle)
 	if at != c.srv.self {

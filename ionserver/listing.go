@@ -27,9 +27,9 @@ func (t *dirTable) known(k nameKey, now time.Time) (m meaning, ok bool) {
 	if d == nil || d.names == nil || now.Sub(d.listed) >= dirLife {
 		return m, false
 	}
-	m, changing := d.changing[k.name] // by the caller
-	if !changing {
-		m = d.names[k.name]
+	m = d.names[k.name]
+	if c, ok := d.changing[k.name]; ok && !c.said { // by the caller
+		m = c.was
 	}
 	return m, !m.unknown
 }
@@ -54,8 +54,10 @@ func (t *dirTable) missed(k nameKey, now time.Time) (load *dirLoad, mine bool) {
 	}
 	t.dropNamesLocked(d)
 	d.load = &dirLoad{done: make(chan struct{}), pages: d.need, moved: make(map[string]meaning)}
-	for name := range d.changing {
-		d.load.moved[name] = meaning{unknown: true}
+	for name, c := range d.changing {
+		if !c.said {
+			d.load.moved[name] = meaning{unknown: true}
+		}
 	}
 	d.listed = now
 	return d.load, true

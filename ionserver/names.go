@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"syscall"
 	"time"
 
@@ -16,8 +17,8 @@ import (
 	"github.com/zoidfs/zoidfs/pvfs/wire"
 )
 
-// nameKey is a directory entry, there or not. The empty name of the root
-// stands for the right to move directories.
+// nameKey is a directory entry, there or not. The empty name stands for the directory
+// itself, that of the root for the right to move directories.
 type nameKey struct {
 	dir  uint64
 	name string
@@ -51,10 +52,14 @@ func (c *call) enterName(m named, exclusive bool) (name string, release func(), 
 
 // lockEntry takes the lock of an entry of this home on behalf of a mount. Who
 // is to change it has taken the leases of other mounts away before, and says to
-// home.dirs what it means before it lets go.
+// home.dirs what it means before it lets go. Who locks a directory itself has the
+// lock of its name, and is about to take it away.
 func (c *call) lockEntry(ctx context.Context, k nameKey, exclusive bool, by uint64) (release func(), err error) {
-	if !exclusive || k.name == "" {
+	switch {
+	case !exclusive || k.name == "" && k.dir == uint64(c.srv.pvfs.Root()):
 		return lockKey(c, ctx, &c.srv.names, k, exclusive)
+	case k.name == "":
+		return c.alter(k.dir, by, homeLeases)
 	}
 	h := c.srv.home
 	end, err := h.alterLeased(c.ctx, c, k.dir, by, homeLeases)
@@ -130,29 +135,34 @@ func (c *call) lookup() (*rpc.Frame, error) {
 		release()
 		return nil, errno.New("ionserver.lookup", syscall.ENOENT)
 	}
-	found, err := c.find(name, true)
-	release()
-	if errno.Of(err) == syscall.ENOENT {
-		f := new(rpc.Frame)
-		f.Failure(err)
-		if errors.Is(err, errUnlisted) {
-			return f, nil
+	for before := pvfs.Handle(0); ; {
+		found, err := c.find(name, true)
+		release()
+		if errno.Of(err) == syscall.ENOENT {
+			f := new(rpc.Frame)
+			f.Failure(err)
+			if errors.Is(err, errUnlisted) {
+				return f, nil
+			}
+			return c.withEntries(l, f)
 		}
-		return c.withEntries(l, f)
+		if err != nil {
+			return nil, err
+		}
+		f, err := c.entry(found.handle, false)
+		switch {
+		case err == nil:
+			return c.withEntries(l, f)
+		case errno.Of(err) != syscall.ESTALE || c.isStaleView(err):
+			return nil, err
+		case found.handle == before: // its removal was cut short by a crash
+			return nil, errno.Wrap("ionserver.lookup", syscall.ENOENT, err)
+		}
+		before = found.handle // it went away between the two looks, but the name may mean something else
+		if release, err = c.lockEntry(c.ctx, nameKey{c.Handle, name}, false, c.mount()); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	f, err := c.entry(found.handle, false)
-	if errno.Of(err) == syscall.ESTALE && !c.isStaleView(err) {
-		// The inode went away between the two looks, or its removal was cut
-		// short by a crash.
-		return nil, errno.Wrap("ionserver.lookup", syscall.ENOENT, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return c.withEntries(l, f)
 }
 
 // withEntries gives the lease on entries along with an answer that tells what
@@ -356,16 +366,28 @@ func (c *call) rmdir() (*rpc.Frame, error) {
 	if err := c.checkEmptyDir(h); err != nil {
 		return nil, err
 	}
-	// PVFS2 takes the entry away, finds the directory empty or puts the
-	// entry back; the name lock hides that.
+	end, err := c.lockRemoved(h, m.Unopened)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	// PVFS2 takes the directory away, if it is empty, and then the entry; the
+	// name lock hides that.
 	if err := c.srv.pvfs.Rmdir(c.ctx, c.dir(), name); err != nil {
 		return nil, err
 	}
 	dir := c.means(name, 0, wire.TypeNone)
-	if err := c.disturb(uint64(h)); err != nil {
-		return nil, err
-	}
 	return okay(&ionpb.UnlinkResp{Handle: uint64(h), Dir: dir})
+}
+
+// lockRemoved sees to it that no mount goes by what it knows of a directory that is
+// about to be removed, other than the call's if it says so of it, until end.
+func (c *call) lockRemoved(h pvfs.Handle, unused uint64) (end func(), err error) {
+	by := c.mount()
+	if uint64(h) != unused {
+		by = 0
+	}
+	return c.lockName(nameKey{dir: uint64(h)}, by)
 }
 
 // checkEmptyDir saves the attempt to remove what cannot be removed. PVFS2
@@ -403,7 +425,7 @@ func (c *call) readDir() (*rpc.Frame, error) {
 	defer l.done()
 	r := &ionpb.ReadDirResp{}
 	for len(r.Entries) == 0 && !r.Eof { // the only entry may be one that is hidden
-		ents, next, eof, err := c.srv.pvfs.ReadDir(c.ctx, c.dir(), token, int(min(max(m.Max, 1), readDirMax)))
+		ents, next, eof, err := c.readPage(token, int(min(max(m.Max, 1), readDirMax)))
 		if err != nil {
 			return nil, stale(err)
 		}
@@ -416,6 +438,39 @@ func (c *call) readDir() (*rpc.Frame, error) {
 	f := new(rpc.Frame)
 	f.Encode(r)
 	return c.withEntries(l, f)
+}
+
+// readPage reads entries of the call's directory, each as it was at some moment when
+// nobody was about to change it.
+func (c *call) readPage(token pvfs.DirToken, most int) (ents []pvfs.Dirent, next pvfs.DirToken, eof bool, err error) {
+	dirs := &c.srv.home.dirs
+	r := dirs.read(c.Handle)
+	ents, next, eof, err = c.srv.pvfs.ReadDir(c.ctx, c.dir(), token, most)
+	for _, name := range dirs.moved(r) {
+		if err != nil {
+			break
+		}
+		ents, err = c.lookAgain(ents, name)
+	}
+	return ents, next, eof, err
+}
+
+// lookAgain corrects, or adds, or removes what a name means in a list.
+func (c *call) lookAgain(ents []pvfs.Dirent, name string) ([]pvfs.Dirent, error) {
+	release, err := c.lockEntry(c.ctx, nameKey{c.Handle, name}, false, c.mount())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	is, err := c.find(name, false)
+	ents = slices.DeleteFunc(ents, func(e pvfs.Dirent) bool { return e.Name == name })
+	switch {
+	case errno.Of(err) == syscall.ENOENT:
+		return ents, nil
+	case err != nil:
+		return nil, err
+	}
+	return append(ents, pvfs.Dirent{Name: name, Handle: is.handle}), nil
 }
 
 // fillTypes adds the entries with the types of their inodes, as far as those

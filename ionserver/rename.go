@@ -161,14 +161,14 @@ func (v *move) exchanged() bool {
 	return v.meant == pair{v.target, v.source}
 }
 
-// disturbMoved ends the leases on what was moved, and on a directory that was
-// replaced: with a file, orphan has done that.
+// disturbMoved ends the leases on what was moved. With what was replaced that has been
+// done.
 func (v *move) disturbMoved() error {
 	if v.from == v.to {
 		return nil
 	}
 	err := v.disturb(uint64(v.source))
-	if v.target != v.source && v.target != 0 && (v.flags&unix.RENAME_EXCHANGE != 0 || v.dstType == wire.TypeDirectory) {
+	if v.target != v.source && v.flags&unix.RENAME_EXCHANGE != 0 {
 		err = errors.Join(err, v.disturb(uint64(v.target)))
 	}
 	return err
@@ -196,7 +196,7 @@ func (v *move) lock() (release func(), err error) {
 		}
 	}
 	for _, k := range keys {
-		r, err := v.lockName(k)
+		r, err := v.lockName(k, v.mount())
 		if err != nil {
 			release()
 			return nil, err
@@ -206,16 +206,16 @@ func (v *move) lock() (release func(), err error) {
 	return release, nil
 }
 
-// lockName takes an entry's lock at the home of its directory.
-func (c *call) lockName(k nameKey) (release func(), err error) {
+// lockName takes an entry's lock, or a directory's, at the directory's home.
+func (c *call) lockName(k nameKey, by uint64) (release func(), err error) {
 	at := c.srv.placement.Home(k.dir)
 	if at == c.srv.self {
-		return c.lockEntry(c.ctx, k, true, c.mount())
+		return c.lockEntry(c.ctx, k, true, by)
 	}
 	var t *token
 	err = c.wait(func() (err error) {
 		t, err = c.srv.peers[at].take(c.ctx, rpc.Frame{Op: ionpb.Op_NAME_LOCK, Handle: k.dir},
-			&ionpb.NameLockReq{Name: []byte(k.name), Exclusive: true, Mount: c.mount()})
+			&ionpb.NameLockReq{Name: []byte(k.name), Exclusive: true, Mount: by})
 		return err
 	})
 	if err != nil {
@@ -371,6 +371,11 @@ func (v *move) replaceDir(to pvfs.Handle) error {
 	if err := v.checkEmptyDir(v.target); err != nil {
 		return err
 	}
+	end, err := v.lockRemoved(v.target, v.unopened)
+	if err != nil {
+		return err
+	}
+	defer end()
 	if _, err := p.Relink(v.ctx, to, v.to.name, v.source); err != nil {
 		return err
 	}

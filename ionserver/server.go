@@ -54,6 +54,7 @@ type Options struct {
 	CacheBytes int64 // of file data in memory, clean and unstable; 0: DefaultCache
 
 	Lease        time.Duration // silence that ends a session; 0: 15 s
+	Calm         time.Duration // how long mounts must not have fought over an inode before it is leased again; 0: 1 s
 	ViewInterval time.Duration // between two looks for a newer view; 0: 2 s
 	Persist      time.Duration // how long a modification time may stay unsaved; 0: 3 s
 	WriteBack    time.Duration // age at which written bytes go to the PVFS2 servers; 0: DefaultWriteBack
@@ -84,7 +85,7 @@ func (o *Options) Validate() error {
 		return errors.New("ionserver: no listener")
 	case o.Self == "":
 		return errors.New("ionserver: own address is empty")
-	case o.DomainSize < 0 || o.Workers < 0 || o.Lease < 0 || o.ViewInterval < 0 || o.Persist < 0 || o.WriteBack < 0 || o.Drain < 0:
+	case o.DomainSize < 0 || o.Workers < 0 || o.Lease < 0 || o.Calm < 0 || o.ViewInterval < 0 || o.Persist < 0 || o.WriteBack < 0 || o.Drain < 0:
 		return errors.New("ionserver: an option is negative")
 	case o.CacheBytes != 0 && o.CacheBytes < MinCache:
 		return fmt.Errorf("ionserver: cache of %d bytes is less than %d", o.CacheBytes, MinCache)
@@ -102,7 +103,7 @@ func (o *Options) Validate() error {
 		o.CacheBytes = DefaultCache
 	}
 	for d, def := range map[*time.Duration]time.Duration{
-		&o.Lease: 15 * time.Second, &o.ViewInterval: 2 * time.Second,
+		&o.Lease: 15 * time.Second, &o.Calm: calmTime, &o.ViewInterval: 2 * time.Second,
 		&o.Persist: 3 * time.Second, &o.WriteBack: DefaultWriteBack, &o.Drain: 10 * time.Second,
 	} {
 		if *d == 0 {

@@ -12,7 +12,7 @@ func (c *Cache[A]) AttrSince(h uint64) (a A, since Mark, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := c.findLocked(h)
-	if i == nil || !valid(i.lease) || c.moving[h] > 0 {
+	if i == nil || !valid(i.lease) || c.moving[key{handle: h, e: attrSet}] > 0 {
 		return a, 0, false
 	}
 	return i.attr, i.since, true
@@ -21,15 +21,21 @@ func (c *Cache[A]) AttrSince(h uint64) (a A, since Mark, ok bool) {
 // Changing is called before this mount sends a change of an inode's attributes, and
 // done when what has become of it was told. In between others may see it already, so
 // that nothing is known.
-func (c *Cache[A]) Changing(h uint64) (done func()) {
+func (c *Cache[A]) Changing(h uint64) (done func()) { return c.changing(key{handle: h, e: attrSet}) }
+
+func (c *Cache[A]) changing(what ...key) (done func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.moving[h]++
+	for _, k := range what {
+		c.moving[k]++
+	}
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.moving[h]--; c.moving[h] == 0 {
-			delete(c.moving, h)
+		for _, k := range what {
+			if c.moving[k]--; c.moving[k] == 0 {
+				delete(c.moving, k)
+			}
 		}
 	}
 }
@@ -119,21 +125,21 @@ func (c *Cache[A]) dropAttr(h uint64, e event) {
 	}
 }
 
-// Fact returns what is known of an inode under a key besides its attributes.
-func (c *Cache[A]) Fact(h uint64, key string) (v string, ok bool) {
+// Fact returns what is known of an inode besides its attributes, about something.
+func (c *Cache[A]) Fact(h uint64, about string) (v string, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := c.findLocked(h)
-	if i == nil || !valid(i.lease) {
+	if i == nil || !valid(i.lease) || c.moving[key{handle: h, e: attrSet}] > 0 {
 		return "", false
 	}
-	v, ok = i.facts[key]
+	v, ok = i.facts[about]
 	return v, ok
 }
 
 // PutFact keeps a fact that was asked for at since, if the attributes were kept
 // already: it goes with the lease on them.
-func (c *Cache[A]) PutFact(h uint64, key, v string, since Mark) {
+func (c *Cache[A]) PutFact(h uint64, about, v string, since Mark) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := c.findLocked(h)
@@ -144,6 +150,6 @@ func (c *Cache[A]) PutFact(h uint64, key, v string, since Mark) {
 		if i.facts == nil {
 			i.facts = make(map[string]string)
 		}
-		i.facts[key] = v
+		i.facts[about] = v
 	})
 }

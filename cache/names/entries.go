@@ -22,7 +22,7 @@ func (c *Cache[A]) Entry(dir uint64, name string) (e Entry, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := c.findLocked(dir)
-	if i == nil || !valid(i.listed) {
+	if i == nil || !valid(i.listed) || c.moving[key{dir, entrySet, name}] > 0 {
 		return Entry{}, false
 	}
 	e, known = i.entries[name]
@@ -34,7 +34,7 @@ func (c *Cache[A]) List(dir uint64) (out []Named, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := c.findLocked(dir)
-	if i == nil || !valid(i.listed) || !i.complete {
+	if i == nil || !valid(i.listed) || !i.complete || c.moving[key{handle: dir, e: entriesSet}] > 0 {
 		return nil, false
 	}
 	out = make([]Named, 0, len(i.entries))
@@ -45,6 +45,12 @@ func (c *Cache[A]) List(dir uint64) (out []Named, ok bool) {
 	}
 	slices.SortFunc(out, func(a, b Named) int { return strings.Compare(a.Name, b.Name) })
 	return out, true
+}
+
+// ChangingEntry is Changing of what a name means, and so of the list of its directory
+// and of the directory's attributes.
+func (c *Cache[A]) ChangingEntry(dir uint64, name string) (done func()) {
+	return c.changing(key{dir, entrySet, name}, key{handle: dir, e: entriesSet}, key{handle: dir, e: attrSet})
 }
 
 // PutEntry keeps what a name means, there or not, as asked for at since. lease

@@ -41,7 +41,7 @@ type Cache[A any] struct {
 	inodes map[uint64]*list.Element // guarded by mu; of *inode[A]
 	ages   *list.List               // guarded by mu; the least recently used first
 	cost   int                      // guarded by mu; of all inodes
-	moving map[uint64]int           // guarded by mu; changes of attributes by this mount that are not answered
+	moving map[key]int              // guarded by mu; changes by this mount that are not answered, of attributes, entries and lists
 }
 
 // slots is how many moments are told apart; things that share one by chance
@@ -76,7 +76,7 @@ func (i *inode[A]) cost() int { return 1 + len(i.facts) + len(i.entries) }
 
 // New makes an empty cache for so many inodes and entries.
 func New[A any](max int) *Cache[A] {
-	return &Cache[A]{max: max, seed: maphash.MakeSeed(), inodes: make(map[uint64]*list.Element), ages: list.New(), moving: make(map[uint64]int)}
+	return &Cache[A]{max: max, seed: maphash.MakeSeed(), inodes: make(map[uint64]*list.Element), ages: list.New(), moving: make(map[key]int)}
 }
 
 // Now is the moment to remember before a request is sent.

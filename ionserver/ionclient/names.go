@@ -119,14 +119,16 @@ type Removed struct {
 }
 
 // Unlink removes a name that is no directory. unopened is an inode that this mount
-// has not open without its home knowing, 0 if it is sure of none.
+// has not open without its home knowing, and of whose attributes it goes by nothing
+// that it knows until it is answered; 0 if there is none.
 func (c *Client) Unlink(ctx context.Context, dir uint64, name string, unopened uint64) (Removed, error) {
 	return c.remove(ctx, ionpb.Op_UNLINK, dir, &ionpb.NameReq{Name: []byte(name), Unopened: unopened})
 }
 
-// Rmdir removes an empty directory.
-func (c *Client) Rmdir(ctx context.Context, dir uint64, name string) (Removed, error) {
-	return c.remove(ctx, ionpb.Op_RMDIR, dir, &ionpb.NameReq{Name: []byte(name)})
+// Rmdir removes an empty directory. This mount goes by nothing that it knows of
+// unused, 0 if that is none, until it is answered.
+func (c *Client) Rmdir(ctx context.Context, dir uint64, name string, unused uint64) (Removed, error) {
+	return c.remove(ctx, ionpb.Op_RMDIR, dir, &ionpb.NameReq{Name: []byte(name), Unopened: unused})
 }
 
 func (c *Client) remove(ctx context.Context, op ionpb.Op, dir uint64, req proto.Message) (Removed, error) {

@@ -123,7 +123,7 @@ const (
 	// Nothing else of the reply is filled in.
 	Op_REACH Op = 72 // off, len, SessionReq -> CollectResp; at an owner
 	// Leases of other mounts on the attributes and entries of the inode end
-	// before the answer, because it was moved or removed.
+	// before the answer, because it was moved.
 	Op_DISTURB Op = 71 // SessionReq -> ; at the home of handle
 	// The home of handle takes over what is known of a file just made, and counts
 	// it as open. It may be asked twice. Leases are those that CREATE asks for.
@@ -1505,9 +1505,10 @@ func (x *Attr) GetCbBufferSize() int64 {
 type NameReq struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// On UNLINK: should the name mean this inode, it is no directory, and the mount
-	// has not opened it without its home knowing. Else the home takes the mount's
-	// own lease back.
+	// On UNLINK and RMDIR: should the name mean this inode, the mount goes by nothing
+	// that it knows of its attributes until the answer; and on UNLINK it is no
+	// directory, and the mount has not opened it without its home knowing. Else the
+	// home takes the mount's own lease back.
 	Unopened      uint64 `protobuf:"varint,2,opt,name=unopened,proto3" json:"unopened,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4286,7 +4287,8 @@ func (x *TimesReq) GetStamps() []uint64 {
 }
 
 // An exclusive lock ends the leases of other mounts on the directory's entries
-// and attributes before it is given.
+// and attributes before it is given. That of the empty name is all that is needed
+// to remove the directory; of the root's, to move directories.
 type NameLockReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`

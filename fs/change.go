@@ -127,6 +127,7 @@ func (k *known) Rename(ctx context.Context, old, new ionclient.Name, flags uint3
 		to, _ := k.kept.Entry(newDir, newName)
 		defer k.kept.ChangingEntry(oldDir, oldName)()
 		defer k.kept.ChangingEntry(newDir, newName)()
+		defer k.kept.Changing(old.Handle)()
 		defer k.kept.Changing(new.Handle)()
 		since := k.kept.Now()
 		r, err := k.client.Rename(ctx, old, new, flags)

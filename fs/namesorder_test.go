@@ -139,7 +139,8 @@ func walk(t *testing.T, mounts []*mount, f *forest, seed uint64, lag *laggard) [
 // judge reports whether there is an order of the calls, and times never go back.
 func judge(t *testing.T, begin tree, f *forest, calls []treeCall) bool {
 	slices.SortStableFunc(calls, func(a, b treeCall) int { return cmp.Compare(a.call, b.call) })
-	ok := timesInOrder(t, calls) && inOrder(t, treeModel(begin), calls)
+	ok := inOrder(t, treeModel(begin), calls)
+	ok = timesInOrder(t, calls) && ok
 	for i := range inode(maxTreeInodes) {
 		var ofOne []treeCall
 		if f.modes[i] != 0 {

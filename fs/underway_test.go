@@ -40,7 +40,7 @@ func TestOwnChangesUnderWay(t *testing.T) {
 		name   string
 		entry  string // that the change is seen by
 		there  bool   // then
-		victim string // which loses its name
+		victim string // which loses its name, or moves
 		change func(dir uint64, h map[string]uint64) error
 	}{
 		{"unlink", "f", false, "f", func(dir uint64, h map[string]uint64) error { return a.Unlink(ctx, dir, "f", h["f"]) }},
@@ -54,6 +54,9 @@ func TestOwnChangesUnderWay(t *testing.T) {
 		}},
 		{"rename over a directory", "e", false, "d", func(dir uint64, h map[string]uint64) error {
 			return a.Rename(ctx, ionclient.Name{Dir: dir, Name: "e", Handle: h["e"]}, ionclient.Name{Dir: dir, Name: "d", Handle: h["d"]}, 0)
+		}},
+		{"move a directory", "d", false, "d", func(dir uint64, h map[string]uint64) error {
+			return a.Rename(ctx, ionclient.Name{Dir: dir, Name: "d", Handle: h["d"]}, ionclient.Name{Dir: root, Name: "moved"}, 0)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

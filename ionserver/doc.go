@@ -122,8 +122,8 @@
 // name; a directory that changes its parent takes, before both, the right to
 // move directories, which is the lock of the root's empty name. Then it links
 // the new name, takes the old one away and tells the home of what was replaced. Of a
-// directory that is replaced, or removed by RMDIR, that home ends all leases before,
-// and gives none until it is gone: that is the lock of its own empty name.
+// directory that is replaced, moved to another, or removed by RMDIR, its home ends all
+// leases before, and gives none until that is done: the lock of its own empty name.
 //
 // # Waiting
 //

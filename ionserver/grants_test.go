@@ -134,7 +134,9 @@ func TestRevoked(t *testing.T) {
 		{"rename from here", dir, homeLeases, func(s *scene, m *mount) error { _, err := m.rename(s.dir, "file", s.other, "new", 0); return err }},
 		{"rename to here", other, homeLeases, func(s *scene, m *mount) error { _, err := m.rename(s.dir, "file", s.other, "new", 0); return err }},
 		{"rename of it", file, attrLease, func(s *scene, m *mount) error { _, err := m.rename(s.dir, "file", s.other, "new", 0); return err }},
-		{"rename of a directory", sub, homeLeases, func(s *scene, m *mount) error { _, err := m.rename(s.dir, "sub", s.other, "sub", 0); return err }},
+		{"rename of a directory", sub, homeLeases, func(s *scene, m *mount) error {
+			return m.atHome(ionpb.Op_RENAME, s.other, &ionpb.RenameReq{OldDir: s.dir, OldName: []byte("sub"), NewName: []byte("sub"), Meant: s.sub}, nil)
+		}},
 		{"rename over it", file, attrLease, func(s *scene, m *mount) error {
 			s.b.file(s.other, "tmp")
 			return m.atHome(ionpb.Op_RENAME, s.dir, &ionpb.RenameReq{OldDir: s.other, OldName: []byte("tmp"), NewName: []byte("file"), Unopened: s.file}, nil)
@@ -192,9 +194,11 @@ func TestRevocationIsWaitedFor(t *testing.T) {
 	require.EqualValues(t, 5, c.statLeased(s.file).Size)
 }
 
-// TestDirectoryIsThereWhileLeased: a directory is taken away after the leases on it.
+// TestDirectoryIsThereWhileLeased: a directory is taken away, or moved, after the leases
+// on it.
 func TestDirectoryIsThereWhileLeased(t *testing.T) {
 	for name, remove := range map[string]func(*scene) error{
+		"rename of it": func(s *scene) error { _, err := s.b.rename(s.dir, "empty", s.other, "moved", 0); return err },
 		"rmdir": func(s *scene) error {
 			return s.b.atHome(ionpb.Op_RMDIR, s.dir, &ionpb.NameReq{Name: []byte("empty")}, nil)
 		},
@@ -216,13 +220,15 @@ func TestDirectoryIsThereWhileLeased(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- remove(s) }()
 			<-asked
-			_, err := s.nodes[0].pvfs.GetAttr(t.Context(), pvfs.Handle(s.empty))
+			in, err := s.nodes[0].pvfs.GetXattr(t.Context(), pvfs.Handle(s.empty), parentXattr)
 			require.NoError(t, err)
+			require.Equal(t, parentNote(pvfs.Handle(s.dir)).Value, in)
 			require.False(t, s.mount(t).statLeased(s.empty).Leased)
 			goOn()
 			require.NoError(t, <-done)
-			_, err = s.a.stat(s.empty)
-			require.ErrorIs(t, err, syscall.ESTALE)
+			if _, err = s.a.stat(s.empty); name != "rename of it" {
+				require.ErrorIs(t, err, syscall.ESTALE)
+			}
 		})
 	}
 }

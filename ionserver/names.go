@@ -366,7 +366,7 @@ func (c *call) rmdir() (*rpc.Frame, error) {
 	if err := c.checkEmptyDir(h); err != nil {
 		return nil, err
 	}
-	end, err := c.lockRemoved(h, m.Unopened)
+	end, err := c.lockInode(h, m.Unopened)
 	if err != nil {
 		return nil, err
 	}
@@ -380,9 +380,9 @@ func (c *call) rmdir() (*rpc.Frame, error) {
 	return okay(&ionpb.UnlinkResp{Handle: uint64(h), Dir: dir})
 }
 
-// lockRemoved sees to it that no mount goes by what it knows of a directory that is
-// about to be removed, other than the call's if it says so of it, until end.
-func (c *call) lockRemoved(h pvfs.Handle, unused uint64) (end func(), err error) {
+// lockInode sees to it that no mount goes by what it knows of a directory that is
+// about to be moved or removed, until end; the call's mount does not if it says so.
+func (c *call) lockInode(h pvfs.Handle, unused uint64) (end func(), err error) {
 	by := c.mount()
 	if uint64(h) != unused {
 		by = 0

@@ -72,7 +72,8 @@ type move struct {
 	*call
 	from, to nameKey
 	flags    uint32
-	unopened uint64 // as RenameReq says
+	seen     uint64 // as RenameReq says of the old name
+	unopened uint64 // and of the new one
 	meant    pair   // what the names meant before, if an earlier life may have carried it out; else zero
 	dirs     bool   // holds the right to move directories
 	source   pvfs.Handle
@@ -104,7 +105,7 @@ func (c *call) rename() (*rpc.Frame, error) {
 	case m.Flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 || m.Flags == unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE:
 		return nil, errno.New("ionserver.rename: flags", syscall.EINVAL)
 	}
-	v := &move{call: c, from: from, to: to, flags: m.Flags, unopened: m.Unopened}
+	v := &move{call: c, from: from, to: to, flags: m.Flags, seen: m.Meant, unopened: m.Unopened}
 	if c.Flags&uint32(ionpb.Flag_IN_DOUBT) != 0 && m.Meant != 0 && m.Unopened != 0 {
 		v.meant = pair{pvfs.Handle(m.Meant), pvfs.Handle(m.Unopened)}
 	}
@@ -140,6 +141,13 @@ func (v *move) try() (r *ionpb.RenameResp, again bool, err error) {
 	if movesDir && !v.dirs {
 		return nil, true, nil
 	}
+	if movesDir {
+		end, err := v.lockMoved()
+		if err != nil {
+			return nil, false, err
+		}
+		defer end()
+	}
 	if r, err = v.carryOut(); err != nil {
 		return nil, false, err
 	}
@@ -159,6 +167,21 @@ func (v *move) exchanged() bool {
 		}
 	}
 	return v.meant == pair{v.target, v.source}
+}
+
+// lockMoved is lockInode of what changes its directory: the note of its parent changes
+// the times of a directory.
+func (v *move) lockMoved() (end func(), err error) {
+	first, err := v.lockInode(v.source, v.seen)
+	if err != nil || v.flags&unix.RENAME_EXCHANGE == 0 || v.target == 0 {
+		return first, err
+	}
+	second, err := v.lockInode(v.target, v.unopened)
+	if err != nil {
+		first()
+		return nil, err
+	}
+	return func() { second(); first() }, nil
 }
 
 // disturbMoved ends the leases on what was moved. With what was replaced that has been
@@ -371,7 +394,7 @@ func (v *move) replaceDir(to pvfs.Handle) error {
 	if err := v.checkEmptyDir(v.target); err != nil {
 		return err
 	}
-	end, err := v.lockRemoved(v.target, v.unopened)
+	end, err := v.lockInode(v.target, v.unopened)
 	if err != nil {
 		return err
 	}

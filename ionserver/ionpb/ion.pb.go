@@ -4287,8 +4287,8 @@ func (x *TimesReq) GetStamps() []uint64 {
 }
 
 // An exclusive lock ends the leases of other mounts on the directory's entries
-// and attributes before it is given. That of the empty name is all that is needed
-// to remove the directory; of the root's, to move directories.
+// and attributes before it is given. That of the empty name is what is needed to
+// move or remove the directory itself; of the root's, to move any.
 type NameLockReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`

@@ -6,8 +6,8 @@
 // consistency mode of each open file; attributes, entries and what else is read
 // of an inode from cache/names, while leases of their homes last (see known). The
 // kernel is told to cache nothing, for it cannot be told of a revocation in
-// time: all timeouts are 0, and data go by direct I/O. A sealed file alone may
-// be in its page cache. Permissions are checked by the kernel
+// time: all timeouts are 0, and data go by direct I/O. Only sealed files, what is
+// mapped and what is executed are in its page cache. Permissions are checked by the kernel
 // (default_permissions), on attributes that it asks for anew for each check.
 //
 // An inode is a node: one type for files, directories and symbolic links,

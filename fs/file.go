@@ -25,6 +25,7 @@ type openFile struct {
 	process *ranks.Process   // that opened it, whose Caller has the rank; nil: nothing is known of it
 	job     collective.JobID // of process then, or 0
 	writes  bool             // open for writing
+	era     uint64           // of its pages when it was opened to be executed; else 0
 }
 
 // openFlags are those that the kernel is told. It keeps pages of its own only of
@@ -37,6 +38,22 @@ func (f *openFile) openFlags() uint32 {
 		return 0
 	}
 	return fileOpenFlags
+}
+
+// openExec is __FMODE_EXEC: the kernel opens a file to execute it.
+const openExec = 0x20
+
+// executed returns the flags of a file that is opened to be executed. The kernel drops
+// the pages of one that is open for direct I/O each time that a part of it is mapped.
+func (n *node) executed(f *openFile) (flags uint32) {
+	if sealed, _ := f.Sealed(); sealed {
+		return f.openFlags()
+	}
+	var keep bool
+	if f.era, keep = n.m.pages.execute(n, f.Leased()); keep {
+		return fuse.FOPEN_KEEP_CACHE
+	}
+	return 0
 }
 
 // mayWrite reports whether a file opened with these flags can be written.
@@ -53,6 +70,9 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 	n.m.letGo(c, n.m.again.end(c.pid))
 	name, _ := n.Parent()
 	f := n.m.opened(c, name, &a, mayWrite(flags))
+	if flags&openExec != 0 {
+		return f, n.executed(f), 0
+	}
 	return f, f.openFlags(), 0
 }
 

@@ -66,6 +66,7 @@ func (m *mount) opened(c *call, name string, a *ionclient.Attr, mayWrite bool) *
 	}
 	m.client.OpenedBy(a.Handle, f.job, a.CBBufferSize)
 	if f.writes {
+		m.pages.wrote(a.Handle)
 		f.process.Writing(1)
 	}
 	return f
@@ -73,6 +74,9 @@ func (m *mount) opened(c *call, name string, a *ionclient.Attr, mayWrite bool) *
 
 func (m *mount) closed(handle uint64, f *openFile) {
 	m.open.drop(handle, f.Mode())
+	if f.writes {
+		m.pages.wrote(handle)
+	}
 	m.pages.closed(handle)
 	m.client.ClosedBy(handle, f.job)
 	if f.writes {

@@ -18,6 +18,7 @@ import (
 const (
 	maxDrops  = 8                     // files whose pages are being dropped at a time
 	dropPause = 10 * time.Millisecond // between two drops of one file
+	maxPaged  = 4096                  // files of which is known what pages they have; programs stay when they are closed
 )
 
 // pages knows of which files the kernel may hold pages, for mappings, sendfile(2)
@@ -40,12 +41,14 @@ type pages struct {
 	droppers map[uint32]struct{} // threads that have pages dropped; guarded by mu
 }
 
-// paged is a file, open on this node, of which the kernel may hold pages. All fields
-// but node are guarded by pages.mu.
+// paged is a file of which the kernel may hold pages, open on this node or a program. All
+// fields are guarded by pages.mu.
 type paged struct {
-	node     *node
+	node     *node     // that was used last
 	kernel   uint64    // the kernel's number of node, 0 if not known
-	era      uint64    // moves when what was read before may not be kept any more
+	era      uint64    // moves when what was read before may not be kept any more; not 0
+	clean    uint64    // the era from which all pages are that the kernel has; another one: not all
+	program  bool      // it was executed
 	fills    int       // READs that fill pages, until their answers are handed over
 	filled   bool      // pages were filled since the last drop began
 	drop     time.Time // when the pages are to be dropped; zero: they may stay
@@ -69,9 +72,39 @@ func (p *pages) stale(handle uint64) {
 		return
 	}
 	f.era++
-	if f.filled {
+	if f.filled && p.open.any(handle) {
 		p.dropLocked(f, time.Now())
 	}
+}
+
+// wrote tells that this node has changed a file, or is going to; the kernel knows.
+func (p *pages) wrote(handle uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f := p.files[handle]; f != nil {
+		f.era++
+	}
+}
+
+// execute begins an open of n to execute it, in which the kernel reads by way of its
+// pages. It may keep those that it has if all were filled under leases that this node
+// has still, which leased tells. Else it drops them, and those that come are clean.
+func (p *pages) execute(n *node, leased bool) (era uint64, keep bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := p.fileLocked(n)
+	f.program = true
+	return f.era, leased && f.clean == f.era && f.fills == 0 && f.drop.IsZero() && !f.dropping
+}
+
+func (p *pages) fileLocked(n *node) *paged {
+	f := p.files[n.handle]
+	if f == nil {
+		f = &paged{era: 1}
+		p.files[n.handle] = f
+	}
+	f.node = n
+	return f
 }
 
 // closed tells that a file was closed. Once nobody has it open its pages need not be
@@ -81,7 +114,9 @@ func (p *pages) closed(handle uint64) {
 	defer p.mu.Unlock()
 	if f := p.files[handle]; f != nil && !p.open.any(handle) {
 		p.undueLocked(f)
-		delete(p.files, handle)
+		if !f.program || f.clean != f.era || len(p.files) > maxPaged {
+			delete(p.files, handle)
+		}
 	}
 }
 
@@ -113,18 +148,29 @@ type fill struct {
 	keep time.Time // until when what it has brought may be kept; zero: until stale
 }
 
-// fill begins one of n.
-func (p *pages) fill(n *node) fill {
+// fill begins one of n, through an open that began in an era if it is to execute it.
+func (p *pages) fill(n *node, opened uint64) fill {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f := p.files[n.handle]
-	if f == nil {
-		f = &paged{node: n}
-		p.files[n.handle] = f
+	f := p.fileLocked(n)
+	if f.era == opened {
+		f.clean = opened
 	}
 	f.fills++
 	f.filled = true
 	return fill{p: p, f: f, era: f.era}
+}
+
+// until tells until when what it has brought may be kept, before it is handed over.
+func (l *fill) until(keep time.Time) {
+	if l.keep = keep; keep.IsZero() {
+		return
+	}
+	l.p.mu.Lock()
+	defer l.p.mu.Unlock()
+	if l.f.era++; l.era == l.f.era-1 {
+		l.era = l.f.era
+	}
 }
 
 // of tells the kernel's number of the file.
@@ -160,13 +206,13 @@ func (r *pageResult) Done() {
 
 // readPages is Read of what the kernel fills pages with.
 func (n *node) readPages(c *call, f *openFile, off int64, size int) (fuse.ReadResult, error) {
-	fill, asked := n.m.pages.fill(n), time.Now()
+	fill, asked := n.m.pages.fill(n, f.era), time.Now()
 	data, err := f.Read(c, off, size)
 	if err != nil {
 		fill.end()
 		return nil, err
 	}
-	fill.keep = f.KeepUntil(data, off, size, asked)
+	fill.until(f.KeepUntil(data, off, size, asked))
 	if data.Len() == 0 { // go-fuse does not call Done for nothing
 		data.Release()
 		fill.end()
@@ -220,10 +266,10 @@ func (p *pages) next(now time.Time) (f *paged, after time.Duration) {
 // written them back.
 func (p *pages) dropNow(f *paged) {
 	p.mu.Lock()
-	kernel := f.kernel
+	node, kernel := f.node, f.kernel
 	p.mu.Unlock()
-	if err := p.reopen(f.node, kernel); err != nil {
-		p.log.Debug("pages are not dropped", "handle", f.node.handle, "err", err)
+	if err := p.reopen(node, kernel); err != nil {
+		p.log.Debug("pages are not dropped", "handle", node.handle, "err", err)
 	}
 	p.ended(f)
 }

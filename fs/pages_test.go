@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -211,7 +212,7 @@ func TestWhenPagesAreDropped(t *testing.T) {
 		open.add(7, consistency.Strong)
 		p.stale(7)
 		require.False(t, due(), "no page was filled")
-		read := p.fill(n)
+		read := p.fill(n, 0)
 		read.end()
 		require.False(t, due(), "they may be kept")
 		p.stale(7)
@@ -219,7 +220,7 @@ func TestWhenPagesAreDropped(t *testing.T) {
 		p.stale(7)
 		require.False(t, due(), "there are none any more")
 
-		read = p.fill(n)
+		read = p.fill(n, 0)
 		p.stale(7)
 		p.stale(7)
 		require.True(t, due())
@@ -228,14 +229,14 @@ func TestWhenPagesAreDropped(t *testing.T) {
 		require.True(t, due(), "an old page was filled since")
 		require.False(t, due())
 
-		read = p.fill(n)
+		read = p.fill(n, 0)
 		read.keep = time.Now().Add(time.Second)
 		read.end()
 		require.False(t, due())
 		time.Sleep(time.Second)
 		require.True(t, due())
 
-		p.fill(n)
+		p.fill(n, 0)
 		p.stale(7)
 		p.closed(7)
 		require.True(t, due(), "it is open still")
@@ -245,4 +246,62 @@ func TestWhenPagesAreDropped(t *testing.T) {
 		require.False(t, due())
 		require.Empty(t, p.files)
 	})
+}
+
+// TestExecuteAgain: a program that has not changed is executed again without any READ,
+// by several processes at once too, and one that another node has changed is the new
+// one at once.
+func TestExecuteAgain(t *testing.T) {
+	r := newRig(t, 2)
+	for _, mode := range []string{"strong", "commit"} {
+		r.inMode(t, mode)
+		yes, no := readFile(t, "/bin/true"), readFile(t, "/bin/false")
+		path := r.path(0, filepath.Join(mode, "program"))
+		require.NoError(t, os.WriteFile(path, yes, 0o755))
+		// A shell forks: while we did, nobody else would run here, nor the I/O nodes.
+		run := func() error { return exec.Command("/bin/sh", "-c", path+"; exit $?").Run() }
+		reads := func() uint64 {
+			var s Snapshot
+			r.nodes[0].get(t, statsXattr, &s)
+			return s.App.Calls["read"]
+		}
+		for end, before := time.Now().Add(time.Minute), reads(); ; {
+			require.NoError(t, exec.Command("/bin/sh", "-c", strings.Repeat(path+" & ", 8)+"wait").Run())
+			after := reads()
+			t.Log(mode, after-before, "READs by 8 processes")
+			if after == before {
+				break
+			}
+			require.True(t, time.Now().Before(end), "still %d READs", after-before)
+			before = after
+		}
+		f, err := os.Open(path) // by direct I/O
+		require.NoError(t, err)
+		w, err := os.OpenFile(r.path(1, filepath.Join(mode, "program")), os.O_WRONLY, 0)
+		require.NoError(t, err)
+		for range 20 {
+			for _, image := range [][]byte{no, yes} {
+				_, err = w.WriteAt(image, 0)
+				require.NoError(t, err)
+				require.NoError(t, w.Truncate(int64(len(image))))
+				require.NoError(t, w.Sync())
+				var exit *exec.ExitError
+				if err := run(); &image[0] == &yes[0] {
+					require.NoError(t, err)
+				} else {
+					require.ErrorAs(t, err, &exit)
+					require.Equal(t, 1, exit.ExitCode())
+				}
+			}
+		}
+		require.NoError(t, w.Close())
+		require.NoError(t, f.Close())
+	}
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return b
 }

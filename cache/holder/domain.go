@@ -58,6 +58,13 @@ func (d *domain) hasLocked(lease uint32) bool {
 	return held&lease != 0 && d.tenure.Valid()
 }
 
+// isLeased reports whether LEASE_DATA is held for sure.
+func (d *domain) isLeased() bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.hasLocked(ionclient.LeaseData)
+}
+
 // begin returns the moment for what is about to be sent.
 func (d *domain) begin() moment {
 	d.mu.RLock()

@@ -2,6 +2,7 @@ package holder
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -97,6 +98,13 @@ func (h *Handle) KeepUntil(b *Bytes, off int64, n int, called time.Time) time.Ti
 		return oldest.Add(share(h.file.h.opt.Visibility))
 	}
 	return time.Time{}
+}
+
+// Leased reports whether LEASE_DATA is held on all of the file of which something was
+// read, and is what the handle's reads go by.
+func (h *Handle) Leased() bool {
+	domains := h.file.within(everything)
+	return h.right == byLease && len(domains) > 0 && !slices.ContainsFunc(domains, func(d *domain) bool { return !d.isLeased() })
 }
 
 // report returns a deferred error that this handle has not reported yet.

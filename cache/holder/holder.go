@@ -289,6 +289,7 @@ func (h *Holder) put(f *File) {
 	h.mu.Unlock()
 	for _, f := range drop {
 		f.forget()
+		h.stale(f.handle) // what others do is not told any more
 	}
 }
 

@@ -293,6 +293,9 @@ func (f *File) loseKept(owned func(off int64) bool) (n int) {
 // Revoke implements ionclient.Keeper.
 func (h *Holder) Revoke(ctx context.Context, handle uint64, e extent.Extent, leases uint32) {
 	f := h.known(handle)
+	if leases&ionclient.LeaseData != 0 {
+		defer h.stale(handle) // also if f is not known any more
+	}
 	if f == nil {
 		return
 	}

@@ -67,8 +67,9 @@ type meaning struct {
 
 // changing is a name that is being changed.
 type changing struct {
-	was  meaning
-	said bool // what it means now
+	was   meaning
+	since time.Time // when its lock was taken: the servers' time of the change is not earlier
+	said  bool      // what it means now
 }
 
 // reading is a look at the names of a directory without their locks.
@@ -147,7 +148,7 @@ func (t *dirTable) begin(k nameKey, now time.Time) {
 		t.dirs[k.dir] = d
 	}
 	d.used = now
-	d.changing[k.name] = changing{was: t.setLocked(d, k.name, meaning{unknown: true})}
+	d.changing[k.name] = changing{was: t.setLocked(d, k.name, meaning{unknown: true}), since: now}
 	for _, r := range t.reads[k.dir] {
 		r.moved[k.name] = struct{}{}
 	}
@@ -165,9 +166,10 @@ func (t *dirTable) means(k nameKey, m meaning, now time.Time) {
 	if !ok { // this is not its home
 		return
 	}
-	d.changing[k.name] = changing{c.was, true}
+	c.said = true
+	d.changing[k.name] = c
 	t.setLocked(d, k.name, m)
-	d.last, d.used = max(d.last, now.Unix()), now
+	d.last, d.used = max(d.last, c.since.Unix()), now
 	if d.attr != nil {
 		a := *d.attr
 		a.Mtime, a.Ctime = max(a.Mtime, d.last), max(a.Ctime, d.last)
@@ -181,7 +183,8 @@ func (t *dirTable) stays(k nameKey) {
 	defer t.mu.Unlock()
 	d := t.dirs[k.dir]
 	if c, ok := d.changing[k.name]; ok { // and d is there for as long
-		d.changing[k.name] = changing{c.was, true}
+		c.said = true
+		d.changing[k.name] = c
 		t.setLocked(d, k.name, c.was)
 	}
 }

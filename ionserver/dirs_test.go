@@ -268,3 +268,16 @@ func TestUnlistedNamesAreNotKept(t *testing.T) {
 		return h != 0
 	})
 }
+
+// TestTimesOfDirectoryNeverGoBack: a home does not say that a change was later than the
+// servers may have it.
+func TestTimesOfDirectoryNeverGoBack(t *testing.T) {
+	var table dirTable
+	k, now := nameKey{7, "n"}, time.Unix(1000, 0)
+	table.begin(k, now)
+	table.means(k, meaning{handle: 8}, now.Add(time.Second)) // carried out in between
+	table.end(k)
+	a := table.learn(pvfs.Attr{Handle: 7, Mtime: 1000, Ctime: 1000}, table.ask(7), now)
+	require.EqualValues(t, 1000, a.Mtime)
+	require.EqualValues(t, 1000, a.Ctime)
+}

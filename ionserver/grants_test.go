@@ -417,3 +417,17 @@ func TestGrantTable(t *testing.T) {
 		}
 	})
 }
+
+// TestOrphanIsNotLeased: what ends with its last close is nothing to go by.
+func TestOrphanIsNotLeased(t *testing.T) {
+	s := newScene(t)
+	_, err := s.a.open(s.file, syscall.O_RDONLY)
+	require.NoError(t, err)
+	require.True(t, s.a.statLeased(s.file).Leased)
+	_, err = s.b.unlink(s.dir, "file")
+	require.NoError(t, err)
+	a := s.a.statLeased(s.file)
+	require.Zero(t, a.Nlink)
+	require.False(t, a.Leased)
+	s.a.closeFile(s.file)
+}

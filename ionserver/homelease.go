@@ -27,9 +27,10 @@ func (c *call) grant(l *look, kinds uint32) (given uint32, err error) {
 }
 
 // grantAttr gives the lease on attributes that l has read and that a shows,
-// unless others may be writing to the file.
+// unless others may be writing to the file, or it has no name: the last close of
+// any mount ends it, so each open is to be counted.
 func (c *call) grantAttr(l *look, a *ionpb.Attr) error {
-	if l == nil || !c.srv.home.writtenBy(a.Handle, c.sess.mount) {
+	if l == nil || a.Nlink == 0 || !c.srv.home.writtenBy(a.Handle, c.sess.mount) {
 		return nil
 	}
 	given, err := c.grant(l, attrLease)

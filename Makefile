@@ -11,7 +11,7 @@ LDFLAGS   := -X main.version=$(VERSION)
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-# Tests that start whole systems have the machine to themselves, and are never
+# Packages are tested three at a time, as they often wait. Tests that start whole systems have the machine to themselves, and are never
 # answered from go's cache, which does not know the binary that they build.
 SYSTEM := ./cmd/zoidfs/... ./internal/systest/...
 
@@ -31,7 +31,7 @@ run: build
 	bin/zoidfs demo --dir $(RUNDIR)
 
 test: test-packages
-	$(GO) test -race -timeout 10m $$($(GO) list ./... | grep -v -e /cmd/zoidfs -e /internal/systest)
+	$(GO) test -race -timeout 10m -p 3 $$($(GO) list ./... | grep -v -e /cmd/zoidfs -e /internal/systest)
 	$(GO) test -race -count=1 -timeout 20m -p 1 $(SYSTEM)
 
 # The client alone and a whole system, on a file system of others that is

@@ -25,7 +25,7 @@ func TestBadCommandLines(t *testing.T) {
 	bin, dir := zoidfsBinary(t), shortTempDir(t)
 	lis, err := net.Listen("tcp", "127.0.0.1:0") // accepts and says nothing
 	require.NoError(t, err)
-	defer lis.Close()
+	t.Cleanup(func() { lis.Close() })
 	mnt := filepath.Join(dir, "mnt")
 	require.NoError(t, os.Mkdir(mnt, 0o755))
 	for _, tt := range []struct {
@@ -67,6 +67,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"enter without a system", []string{"enter", "--dir", dir + "/nope", "--node", "0", "--", "true"}, "nope"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // some wait for those who do not answer
 			out, err := command{timeout: 30 * time.Second}.try(append([]string{bin}, tt.args...)...)
 			require.Error(t, err, "output: %s", out)
 			require.NotContains(t, err.Error(), "no end within", "output: %s", out)
@@ -78,7 +79,7 @@ func TestBadCommandLines(t *testing.T) {
 			require.Contains(t, lines[len(lines)-1], tt.says)
 		})
 	}
-	require.NoFileExists(t, dir+"/a/cluster.json")
+	t.Cleanup(func() { require.NoFileExists(t, dir+"/a/cluster.json") })
 }
 
 // TestBadInput runs a system and does to it what no one should.

@@ -33,7 +33,7 @@ func TestKillIONs(t *testing.T) {
 	if os.Getenv("ZOIDFS_SYSTEST_DIRS") != "" {
 		t.Skip("needs a zoidfs system")
 	}
-	long := 12 * time.Second
+	long := 9 * time.Second
 	if s := os.Getenv(killTimeEnv); s != "" {
 		var err error
 		long, err = time.ParseDuration(s)

@@ -11,8 +11,9 @@ LDFLAGS   := -X main.version=$(VERSION)
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-# Packages are tested three at a time, as they often wait. Tests that start whole systems have the machine to themselves, and are never
-# answered from go's cache, which does not know the binary that they build.
+# Packages are tested three at a time, as they often wait. Tests that start whole
+# systems have the machine to themselves, and are never answered from go's cache,
+# which does not know the binary that they build.
 SYSTEM := ./cmd/zoidfs/... ./internal/systest/...
 
 # Debian packages whose programs the tests run.

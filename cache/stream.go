@@ -129,10 +129,7 @@ func (s *Stream) aheadUp() []extent.Extent {
 		return nil
 	}
 	front := s.front
-	s.front = end + min(s.window, math.MaxInt64-end)
-	if over := s.over(); over > 0 && s.front <= math.MaxInt64-s.Unit {
-		s.front += s.Unit - over
-	}
+	s.front = AheadTo(end, s.window, s.Unit)
 	return nonEmpty(extent.Extent{Off: front, Len: s.front - front})
 }
 
@@ -144,16 +141,20 @@ func (s *Stream) aheadDown() []extent.Extent {
 	}
 	front := s.front
 	s.front = max(0, begin-s.window)
-	s.front -= s.over()
+	if s.Unit > 0 && s.window >= s.Unit {
+		s.front -= s.front % s.Unit
+	}
 	return nonEmpty(extent.Extent{Off: s.front, Len: front - s.front})
 }
 
-// over is how far front is behind a multiple of Unit, if it is to be one.
-func (s *Stream) over() int64 {
-	if s.Unit == 0 || s.window < s.Unit {
-		return 0
+// AheadTo is where ends what is read ahead of a sequence that has come to end: window
+// bytes further, or up to the next multiple of unit if window is as large. 0 is no unit.
+func AheadTo(end, window, unit int64) int64 {
+	front := end + min(window, math.MaxInt64-end)
+	if unit > 0 && window >= unit && front <= math.MaxInt64-unit {
+		front = (front + unit - 1) / unit * unit
 	}
-	return s.front % s.Unit
+	return front
 }
 
 // aheadStrided counts the window in bytes read, not in bytes passed by.

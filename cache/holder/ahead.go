@@ -1,10 +1,10 @@
 package holder
 
 import (
-	"math"
 	"slices"
 	"sync"
 
+	"github.com/zoidfs/zoidfs/cache"
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/extent"
 )
@@ -90,12 +90,12 @@ func (s *sweep) next(chunk extent.Extent, known bool, limit int64) []extent.Exte
 		s.front = end
 	}
 	from := max(s.front, end)
-	if from-end > limit/2 || end > math.MaxInt64-limit-maxAheadRead {
+	if from-end > limit/2 {
 		return nil
 	}
-	s.front = end + limit
-	if limit >= maxAheadRead { // as cache.Stream does
-		s.front = (s.front + maxAheadRead - 1) / maxAheadRead * maxAheadRead
+	s.front = cache.AheadTo(end, limit, maxAheadRead)
+	if s.front == from { // nothing can lie behind
+		return nil
 	}
 	return []extent.Extent{{Off: from, Len: s.front - from}}
 }

@@ -57,7 +57,14 @@ func (h *home) saveTimes(ctx context.Context, handles []uint64, due func(handle 
 	var mu sync.Mutex
 	at := make(map[int64][]unsaved) // by modification time
 	var busy []uint64
-	add := func(handle uint64, release func()) {
+	eachHandle(handles, func(handle uint64) {
+		release, ok := h.ops.TryLock(handle, true)
+		if !ok {
+			mu.Lock()
+			defer mu.Unlock()
+			busy = append(busy, handle)
+			return
+		}
 		mtime, err := due(handle)
 		if err != nil || mtime == 0 {
 			release()
@@ -67,29 +74,10 @@ func (h *home) saveTimes(ctx context.Context, handles []uint64, due func(handle 
 		mu.Lock()
 		defer mu.Unlock()
 		at[mtime] = append(at[mtime], unsaved{handle, release})
-	}
-	eachHandle(handles, func(handle uint64) {
-		if release, ok := h.ops.TryLock(handle, true); ok {
-			add(handle, release)
-			return
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		busy = append(busy, handle)
 	})
 	h.saveDue(ctx, at, done)
 	eachHandle(busy, func(handle uint64) { // none is waited for with the places of others
-		release, err := h.ops.Lock(ctx, handle, true)
-		if err != nil {
-			done(handle, err)
-			return
-		}
-		mtime, err := due(handle)
-		if err == nil && mtime != 0 {
-			err = h.saveOne(ctx, handle, mtime)
-		}
-		release()
-		done(handle, err)
+		done(handle, h.saveTime(ctx, background{}, handle, func() (int64, error) { return due(handle) }))
 	})
 }
 
@@ -133,21 +121,21 @@ func eachHandle(handles []uint64, f func(handle uint64)) {
 
 // save collects the modification time and saves it.
 func (h *home) save(ctx context.Context, w waiter, handle uint64, hurry bool) error {
+	return h.saveTime(ctx, w, handle, func() (int64, error) { return h.gather(ctx, w, handle, hurry) })
+}
+
+// saveTime is saveTimes of one file, which is waited for.
+func (h *home) saveTime(ctx context.Context, w waiter, handle uint64, due func() (int64, error)) error {
 	release, err := lockKey(w, ctx, &h.ops, handle, true)
 	if err != nil {
 		return err
 	}
 	defer release()
-	mtime, err := h.gather(ctx, w, handle, hurry)
+	mtime, err := due()
 	if err != nil || mtime == 0 {
 		return err
 	}
-	return h.saveOne(ctx, handle, mtime)
-}
-
-// saveOne saves the modification time of a file, with its place in ops held.
-func (h *home) saveOne(ctx context.Context, handle uint64, mtime int64) error {
-	err := h.srv.pvfs.SetAttr(ctx, pvfs.Handle(handle), pvfs.SetAttr{Mtime: &mtime, CtimeNow: true})
+	err = h.srv.pvfs.SetAttr(ctx, pvfs.Handle(handle), pvfs.SetAttr{Mtime: &mtime, CtimeNow: true})
 	return h.saved(handle, mtime, err)
 }
 

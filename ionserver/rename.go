@@ -148,10 +148,13 @@ func (v *move) try() (r *ionpb.RenameResp, again bool, err error) {
 		}
 		defer end()
 	}
-	if r, err = v.carryOut(); err != nil {
+	if r, err = v.carryOut(); err == nil && !movesDir {
+		err = v.disturbMoved()
+	}
+	if err != nil {
 		return nil, false, err
 	}
-	return r, false, v.disturbMoved()
+	return r, false, nil
 }
 
 // exchanged reports whether an earlier life has carried out the exchange. If it broke
@@ -184,8 +187,8 @@ func (v *move) lockMoved() (end func(), err error) {
 	return func() { second(); first() }, nil
 }
 
-// disturbMoved ends the leases on what was moved. With what was replaced that has been
-// done.
+// disturbMoved ends the leases on what was moved, as lockMoved has done before. With
+// what was replaced that has been done, too.
 func (v *move) disturbMoved() error {
 	if v.from == v.to {
 		return nil

@@ -14,22 +14,26 @@ import (
 // datafiles. ENOTEMPTY for a directory with entries, which stays. An object
 // that is gone already is ENOENT.
 func (c *Client) Destroy(ctx context.Context, h Handle) error {
-	return c.detached(ctx, func(ctx context.Context) error {
-		w, err := c.getattr(ctx, h, attrMask)
-		if err != nil {
-			return err
-		}
-		a, err := fromWire(h, &w)
-		if err != nil {
-			return err
-		}
-		return c.destroy(ctx, &a)
-	})
+	return c.destroyKnown(ctx, h, c.destroy)
 }
 
 // DestroyGrowing is Destroy of a file that others may be writing to. It gives a stuffed
 // file all its datafiles before: who comes later can give it no more of them.
 func (c *Client) DestroyGrowing(ctx context.Context, h Handle) error {
+	return c.destroyKnown(ctx, h, func(ctx context.Context, a *Attr) error {
+		if a.Layout != nil && a.Layout.Stuffed {
+			p, err := c.File(*a).unstuff(ctx)
+			if err != nil {
+				return err
+			}
+			a.Layout = &p.Layout
+		}
+		return c.destroy(ctx, a)
+	})
+}
+
+// destroyKnown has destroy remove h when its attributes are known.
+func (c *Client) destroyKnown(ctx context.Context, h Handle, destroy func(context.Context, *Attr) error) error {
 	return c.detached(ctx, func(ctx context.Context) error {
 		w, err := c.getattr(ctx, h, attrMask)
 		if err != nil {
@@ -39,14 +43,7 @@ func (c *Client) DestroyGrowing(ctx context.Context, h Handle) error {
 		if err != nil {
 			return err
 		}
-		if a.Layout != nil && a.Layout.Stuffed {
-			p, err := c.File(a).unstuff(ctx)
-			if err != nil {
-				return err
-			}
-			a.Layout = &p.Layout
-		}
-		return c.destroy(ctx, &a)
+		return destroy(ctx, &a)
 	})
 }
 

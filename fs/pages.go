@@ -3,9 +3,7 @@ package fs
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"log/slog"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -304,10 +302,11 @@ const fuseHandleType = 0x81
 // device is closed. So this thread has no device, see Server.flushPages, and whatever
 // it waits for ends when the others have gone.
 func (p *pages) reopen(n *node, kernel uint64) error {
-	runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
-	if err := unshareFiles(); err != nil {
+	root, err := openApart(p.point)
+	if err != nil {
 		return err
 	}
+	defer unix.Close(root)
 	thread := uint32(unix.Gettid())
 	p.mu.Lock()
 	p.droppers[thread] = struct{}{}
@@ -317,11 +316,6 @@ func (p *pages) reopen(n *node, kernel uint64) error {
 		delete(p.droppers, thread)
 		p.mu.Unlock()
 	}()
-	root, err := unix.Open(p.point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", p.point, err)
-	}
-	defer unix.Close(root)
 	id := binary.NativeEndian.AppendUint32(nil, uint32(kernel>>32))
 	id = binary.NativeEndian.AppendUint32(id, uint32(kernel))
 	id = binary.NativeEndian.AppendUint32(id, uint32(n.StableAttr().Gen))

@@ -258,13 +258,9 @@ func (s *Server) unmount(life context.Context) error {
 // a mount that nothing can remove. So the thread gets a file table of its own,
 // without the device, and is not used for anything afterwards.
 func (s *Server) flushPages() error {
-	runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
-	if err := unshareFiles(); err != nil {
-		return err
-	}
-	fd, err := unix.Open(s.Mountpoint(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := openApart(s.Mountpoint())
 	if err != nil {
-		return fmt.Errorf("open %s: %w", s.Mountpoint(), err)
+		return err
 	}
 	defer unix.Close(fd) // now: an open directory would keep the mount in use
 	if err := unix.Syncfs(fd); err != nil {
@@ -283,6 +279,20 @@ func (s *Server) flushPages() error {
 		}
 	}
 	return nil
+}
+
+// openApart opens our mount point in a thread that has no FUSE device among its files.
+// It is the calling goroutine's from then on, and ends with it.
+func openApart(mountpoint string) (fd int, err error) {
+	runtime.LockOSThread() // and never unlock
+	if err := unshareFiles(); err != nil {
+		return -1, err
+	}
+	fd, err = unix.Open(mountpoint, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", mountpoint, err)
+	}
+	return fd, nil
 }
 
 // unshareFiles gives the calling thread a copy of the process's file table with

@@ -113,14 +113,14 @@ func (c *config) startGuards(ctx context.Context, ends *program.Ends) (pairs []*
 		return nil, err
 	}
 	for _, guard := range []string{"off", "warn"} {
-		p := &guardPair{guard: guard, pids: []int{os.Getpid(), sys.cmd.Process.Pid}}
+		p := &guardPair{guard: guard, pids: []int{os.Getpid(), sys.Cmd.Process.Pid}}
 		for i := range p.mounts {
 			p.mounts[i] = filepath.Join(dir, fmt.Sprint(guard, i))
 			m, err := c.mountOn(ctx, ends, p.mounts[i], addr, "-o", "consistency=session,guard="+guard)
 			if err != nil {
 				return nil, err
 			}
-			p.pids = append(p.pids, m.cmd.Process.Pid)
+			p.pids = append(p.pids, m.Cmd.Process.Pid)
 		}
 		pairs = append(pairs, p)
 	}

@@ -59,8 +59,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case "names":
 		return runNames(args, os.Stdin, out)
 	case "loopback":
+		if len(args) != 2 {
+			return errors.New("loopback: want FOLDER MOUNTPOINT")
+		}
 		return yardstick.Loopback(ctx, args[0], args[1], out)
 	case "null":
+		if len(args) != 1 {
+			return errors.New("null: want MOUNTPOINT")
+		}
 		return yardstick.Null(ctx, args[0], out)
 	case "ion":
 		return runMemoryION(ctx, args, out)

@@ -179,21 +179,21 @@ func fillFile(t *target, i int) error {
 	if err != nil {
 		return err
 	}
-	if err := l.cmd.Wait(); err != nil {
-		return fmt.Errorf("fill %s: %w: %s", loadFile(t, i), err, l.err)
+	if err := l.Cmd.Wait(); err != nil {
+		return fmt.Errorf("fill %s: %w: %s", loadFile(t, i), err, l.Err)
 	}
 	return nil
 }
 
 // measureOnce runs the load processes of a workload, all from one moment on.
 func measureOnce(t *target, w workload, dur time.Duration) (s sample, err error) {
-	loads := make([]*child, w.procs)
+	loads := make([]*program.Child, w.procs)
 	for i := range loads {
 		args := []string{"-op", w.op, "-bs", fmt.Sprint(w.bs), "-path", loadFile(t, i), "-size", fmt.Sprint(fileSize), "-time", dur.String()}
 		if loads[i], err = self("load", args...); err != nil {
 			return s, err
 		}
-		if _, err = loads[i].line(); err != nil {
+		if _, err = loads[i].Line(); err != nil {
 			return s, err
 		}
 	}
@@ -218,23 +218,23 @@ func measureOnce(t *target, w workload, dur time.Duration) (s sample, err error)
 	s.allocs = (after.mallocs - before.mallocs) / ops
 	s.gcs = (after.gcs - before.gcs) / dur.Seconds()
 	for _, l := range loads {
-		if err := l.cmd.Wait(); err != nil {
-			return s, fmt.Errorf("load: %w: %s", err, l.err)
+		if err := l.Cmd.Wait(); err != nil {
+			return s, fmt.Errorf("load: %w: %s", err, l.Err)
 		}
 	}
 	return s, nil
 }
 
 // release lets waiting processes go and returns what they measured.
-func release(loads []*child) ([]loadResult, error) {
+func release(loads []*program.Child) ([]loadResult, error) {
 	for _, l := range loads {
-		if _, err := io.WriteString(l.in, "go\n"); err != nil {
+		if _, err := io.WriteString(l.In, "go\n"); err != nil {
 			return nil, err
 		}
 	}
 	out := make([]loadResult, len(loads))
 	for i, l := range loads {
-		line, err := l.line()
+		line, err := l.Line()
 		if err != nil {
 			return nil, err
 		}
@@ -283,7 +283,7 @@ type namesKey struct {
 }
 
 func (c *config) namesOnce(t *target, round, procs int) (map[string]sample, error) {
-	var loads []*child
+	var loads []*program.Child
 	for i := range procs {
 		dir := filepath.Join(t.dir, fmt.Sprintf("names-%d-%d-%d", round, procs, i))
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -298,7 +298,7 @@ func (c *config) namesOnce(t *target, round, procs int) (map[string]sample, erro
 	out := map[string]sample{}
 	for _, phase := range []string{"create", "stat", "unlink"} {
 		for _, l := range loads {
-			if _, err := l.line(); err != nil {
+			if _, err := l.Line(); err != nil {
 				return nil, err
 			}
 		}
@@ -316,8 +316,8 @@ func (c *config) namesOnce(t *target, round, procs int) (map[string]sample, erro
 		out[phase] = sample{rate: n / took, cpuOp: total / n}
 	}
 	for _, l := range loads {
-		if err := l.cmd.Wait(); err != nil {
-			return nil, fmt.Errorf("names: %w: %s", err, l.err)
+		if err := l.Cmd.Wait(); err != nil {
+			return nil, fmt.Errorf("names: %w: %s", err, l.Err)
 		}
 	}
 	return out, nil

@@ -85,7 +85,7 @@ type pair struct {
 
 // startSystem starts a runSystem with data in a new directory, and returns that,
 // its process and the I/O node's address.
-func (c *config) startSystem(ends *program.Ends, args ...string) (dir string, sys *child, addr string, err error) {
+func (c *config) startSystem(ends *program.Ends, args ...string) (dir string, sys *program.Child, addr string, err error) {
 	if dir, err = os.MkdirTemp(c.dir, "zoidfs-bench-"); err != nil {
 		return "", nil, "", err
 	}
@@ -93,21 +93,21 @@ func (c *config) startSystem(ends *program.Ends, args ...string) (dir string, sy
 	if sys, err = self("system", append([]string{filepath.Join(dir, "data")}, args...)...); err != nil {
 		return "", nil, "", err
 	}
-	ends.Add(sys.end)
-	addr, err = sys.line()
+	ends.Add(sys.End)
+	addr, err = sys.Line()
 	return dir, sys, addr, err
 }
 
 // mountOn mounts an I/O node on a new directory.
-func (c *config) mountOn(ctx context.Context, ends *program.Ends, mnt, addr string, args ...string) (*child, error) {
+func (c *config) mountOn(ctx context.Context, ends *program.Ends, mnt, addr string, args ...string) (*program.Child, error) {
 	if err := os.Mkdir(mnt, 0o755); err != nil {
 		return nil, err
 	}
-	m, err := start("", c.bin, append([]string{"mount", mnt, "--ion", addr, "--foreground", "--log-file", mnt + ".log"}, args...)...)
+	m, err := program.Start("", c.bin, append([]string{"mount", mnt, "--ion", addr, "--foreground", "--log-file", mnt + ".log"}, args...)...)
 	if err != nil {
 		return nil, err
 	}
-	ends.Add(m.end)
+	ends.Add(m.End)
 	return m, waitMount(ctx, mnt)
 }
 

@@ -1,15 +1,11 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -28,59 +24,9 @@ type target struct {
 	stop    func() error
 }
 
-// child is a process of this program in some role, or of zoidfs.
-type child struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
-	err *bytes.Buffer
-}
-
-func start(env string, name string, args ...string) (*child, error) {
-	c := &child{cmd: exec.Command(name, args...), err: new(bytes.Buffer)}
-	c.cmd.Env = append(os.Environ(), env)
-	c.cmd.Stderr = c.err
-	in, err := c.cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := c.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	c.in, c.out = in, bufio.NewReader(out)
-	if err := c.cmd.Start(); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
 // self starts this program in a role.
-func self(role string, args ...string) (*child, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	return start(roleEnv+"="+role, exe, args...)
-}
-
-// line reads what the process says next.
-func (c *child) line() (string, error) {
-	s, err := c.out.ReadString('\n')
-	if err != nil {
-		_ = c.cmd.Process.Kill()
-		_ = c.cmd.Wait()
-		return "", fmt.Errorf("%s: %w: %s", strings.Join(c.cmd.Args, " "), err, strings.TrimSpace(c.err.String()))
-	}
-	return strings.TrimSpace(s), nil
-}
-
-// end asks the process to stop and makes it, if it does not.
-func (c *child) end() error {
-	_ = c.cmd.Process.Signal(os.Interrupt)
-	kill := time.AfterFunc(10*time.Second, func() { _ = c.cmd.Process.Kill() })
-	defer kill.Stop()
-	return c.cmd.Wait()
+func self(role string, args ...string) (*program.Child, error) {
+	return program.Self(roleEnv+"="+role, args...)
 }
 
 // daemonAt starts a role that says "ready" once it has mounted dir.
@@ -89,10 +35,10 @@ func daemonAt(t *target, role string, args ...string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.line(); err != nil {
+	if _, err := c.Line(); err != nil {
 		return err
 	}
-	t.pids, t.stop = []int{c.cmd.Process.Pid}, c.end
+	t.pids, t.stop = []int{c.Cmd.Process.Pid}, c.End
 	return nil
 }
 
@@ -185,10 +131,10 @@ func (c *config) startRaw(_ context.Context, _ string, t *target) error {
 	if err != nil {
 		return err
 	}
-	if t.raw, err = srv.line(); err != nil {
+	if t.raw, err = srv.Line(); err != nil {
 		return err
 	}
-	t.pids, t.stop = []int{srv.cmd.Process.Pid}, srv.end
+	t.pids, t.stop = []int{srv.Cmd.Process.Pid}, srv.End
 	return nil
 }
 
@@ -217,20 +163,20 @@ func (c *config) mountMemory(ctx context.Context, dir, mode string, ionArgs []st
 	if err != nil {
 		return err
 	}
-	addr, err := ion.line()
+	addr, err := ion.Line()
 	if err != nil {
 		return err
 	}
 	if t.metrics, err = freeAddr(); err != nil {
-		return errors.Join(err, ion.end())
+		return errors.Join(err, ion.End())
 	}
 	log := filepath.Join(dir, "log")
-	mount, err := start("", c.bin, "mount", t.dir, "--ion", addr, "-o", "consistency="+mode, "--foreground", "--metrics", t.metrics, "--log-file", log)
+	mount, err := program.Start("", c.bin, "mount", t.dir, "--ion", addr, "-o", "consistency="+mode, "--foreground", "--metrics", t.metrics, "--log-file", log)
 	if err != nil {
-		return errors.Join(err, ion.end())
+		return errors.Join(err, ion.End())
 	}
-	t.pids = []int{ion.cmd.Process.Pid, mount.cmd.Process.Pid}
-	t.stop = func() error { return errors.Join(mount.end(), ion.end()) }
+	t.pids = []int{ion.Cmd.Process.Pid, mount.Cmd.Process.Pid}
+	t.stop = func() error { return errors.Join(mount.End(), ion.End()) }
 	if err := waitMount(ctx, t.dir); err != nil {
 		text, _ := os.ReadFile(log)
 		return errors.Join(fmt.Errorf("%w: %s", err, text), t.stop())

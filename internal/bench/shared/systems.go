@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/zoidfs/zoidfs/internal/bench/program"
@@ -55,22 +53,14 @@ func (c *config) mountNull(x *systems) error {
 		if err := os.Mkdir(dir, 0o777); err != nil {
 			return err
 		}
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), nullEnv+"="+dir)
-		out, err := cmd.StdoutPipe()
+		server, err := program.Self(nullEnv + "=" + dir)
 		if err != nil {
 			return err
 		}
-		if err := cmd.Start(); err != nil {
+		if _, err := server.Line(); err != nil {
 			return err
 		}
-		x.ends.Add(func() error {
-			_ = cmd.Process.Signal(os.Interrupt)
-			return cmd.Wait()
-		})
-		if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-			return fmt.Errorf("the null file system: %w", err)
-		}
+		x.ends.Add(server.End)
 		x.mounts[null] = append(x.mounts[null], dir)
 	}
 	return nil

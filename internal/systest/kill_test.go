@@ -20,32 +20,39 @@ import (
 	"github.com/zoidfs/zoidfs/internal/litmus"
 )
 
-// killTimeEnv makes TestKillIONs go on for longer, in each mode.
+// killTimeEnv makes TestKillIONs go on for longer, in each mode, and TestKillThenCheck.
 const killTimeEnv = "ZOIDFS_SYSTEST_KILL"
 
 // TestKillIONs kills I/O nodes, one after the other and over and over again,
 // under litmus tests, random programs, and a writer that never syncs. The file
 // system must keep its promises as if nothing had happened.
 func TestKillIONs(t *testing.T) {
+	c, long := upToKill(t)
+	for _, mode := range []history.Mode{history.Strong, history.Commit} {
+		t.Run(mode.String(), func(t *testing.T) { killUnderLitmus(t, c, mode, long) })
+	}
+	t.Run("writer", func(t *testing.T) { killUnderWriter(t, c) })
+	c.noPanics(t)
+}
+
+// upToKill starts a system whose I/O nodes are to be killed for so long.
+func upToKill(t *testing.T) (c *cluster, long time.Duration) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("starts a whole system")
 	}
 	if os.Getenv("ZOIDFS_SYSTEST_DIRS") != "" {
 		t.Skip("needs a zoidfs system")
 	}
-	long := 9 * time.Second
+	long = 9 * time.Second
 	if s := os.Getenv(killTimeEnv); s != "" {
 		var err error
 		long, err = time.ParseDuration(s)
 		require.NoError(t, err)
 	}
-	c := newCluster(t, shortTempDir(t))
+	c = newCluster(t, shortTempDir(t))
 	c.up(t)
-	for _, mode := range []history.Mode{history.Strong, history.Commit} {
-		t.Run(mode.String(), func(t *testing.T) { killUnderLitmus(t, c, mode, long) })
-	}
-	t.Run("writer", func(t *testing.T) { killUnderWriter(t, c) })
-	c.noPanics(t)
+	return c, long
 }
 
 // killing kills I/O nodes in turn and starts them again, until the test ends or

@@ -3,7 +3,6 @@ package systest
 import (
 	"fmt"
 	"math/rand"
-	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -23,20 +22,7 @@ import (
 // its last write. When mounts and I/O nodes have ended in
 // good order nothing is wrong on the servers, and when they have started again all is there.
 func TestKillThenCheck(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a whole system")
-	}
-	if os.Getenv("ZOIDFS_SYSTEST_DIRS") != "" {
-		t.Skip("needs a zoidfs system")
-	}
-	long := 9 * time.Second
-	if s := os.Getenv(killTimeEnv); s != "" {
-		var err error
-		long, err = time.ParseDuration(s)
-		require.NoError(t, err)
-	}
-	c := newCluster(t, shortTempDir(t))
-	c.up(t)
+	c, long := upToKill(t)
 	r, first := c.rig().subdir(t), seed(t)
 	groups := make([]*killGroup, 4)
 	for i := range groups {

@@ -13,6 +13,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/zoidfs/zoidfs/collective"
+	"github.com/zoidfs/zoidfs/fs/device"
 	"github.com/zoidfs/zoidfs/fs/ranks"
 )
 
@@ -39,18 +40,23 @@ type call struct {
 	pid    uint32          // thread that waits; 0 is unknown
 	sure   bool            // not ended by signals: an unlock, a close
 
-	process *ranks.Process // on whose behalf; nil: nothing is known of it
-	caller  any            // process as a collective.Caller; nil: of no job
+	process *ranks.Process    // on whose behalf; nil: nothing is known of it
+	caller  collective.Caller // process; zero: of no job
 
 	index       int       // into calls.active; guarded by calls.mu
 	interrupted time.Time // of the sweeper's first sight of it; guarded by calls.mu
 
 	dead   atomic.Bool   // the call must end
 	doomed chan struct{} // closed when dead; nil: nobody waits for that; guarded by calls.mu
+	waits  bool          // the device knows that it waits; guarded by calls.mu
+	old    bool          // a sweep has seen it; guarded by calls.mu
+	over   bool          // guarded by calls.mu
 }
 
 // calls is the set of calls in progress of one mount.
 type calls struct {
+	dev *device.Device // that they come from; nil: from none
+
 	mu     sync.Mutex
 	active []*call // guarded by mu
 	closed bool    // guarded by mu; new calls are born dead
@@ -78,11 +84,22 @@ func (c *call) end() {
 	cs := c.calls
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
+	if c.over = true; c.waits {
+		cs.dev.Waited()
+	}
 	last := len(cs.active) - 1
 	cs.active[c.index] = cs.active[last]
 	cs.active[c.index].index = c.index
 	cs.active[last] = nil
 	cs.active = cs.active[:last]
+}
+
+// waitsLocked tells the device that c waits for something. calls.mu is held.
+func (c *call) waitsLocked() {
+	if c.calls.dev != nil && !c.waits && !c.over {
+		c.waits = true
+		c.calls.dev.Waits()
+	}
 }
 
 // doomLocked has c end. calls.mu is held.
@@ -101,10 +118,11 @@ func (c *call) doom() {
 // Deadline, Done, Err and Value make call a context.Context.
 func (c *call) Deadline() (time.Time, bool) { return time.Time{}, false }
 
-// Done is closed when the call must end.
+// Done is closed when the call must end. Only who waits for something asks for it.
 func (c *call) Done() <-chan struct{} {
 	c.calls.mu.Lock()
 	defer c.calls.mu.Unlock()
+	c.waitsLocked()
 	if c.doomed == nil {
 		c.doomed = make(chan struct{})
 		if c.dead.Load() {
@@ -126,7 +144,7 @@ func (c *call) Err() error {
 // has under key.
 func (c *call) Value(key any) any {
 	if key == (collective.CallerKey{}) {
-		return c.caller
+		return c.caller // no caller and the zero one mean the same
 	}
 	return c.parent.Value(key)
 }
@@ -165,6 +183,10 @@ func (cs *calls) sweep(now time.Time, dies func(pid uint32) bool) {
 	var suspects []suspect
 	cs.mu.Lock()
 	for _, c := range cs.active {
+		if c.old {
+			c.waitsLocked() // for what has no Done
+		}
+		c.old = true
 		select {
 		case <-c.parent.Done():
 		default:

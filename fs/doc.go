@@ -13,7 +13,8 @@
 // An inode is a node: one type for files, directories and symbolic links,
 // whose identity is the PVFS2 handle. The tree of nodes, forget counts and
 // open-file numbers are go-fuse's node API; raw.go wraps the few requests
-// whose fields that API does not hand on.
+// whose fields that API does not hand on. Package device reads requests from the
+// kernel; it is told by a call when that begins to wait (call.Done).
 //
 // # What differs from a local file system
 //
@@ -45,7 +46,7 @@
 // # Concurrency
 //
 // Everything here is safe for concurrent use. The only locks are leaves:
-// calls.mu, lockOwners.mu, openModes.mu, mount.mu, known.mu, opens.mu,
+// calls.mu, under which the device is told who waits, lockOwners.mu, openModes.mu, mount.mu, known.mu, opens.mu,
 // secondTries.mu, tracer.mu, recording.mu, people.mu, pages.mu, under which openModes.mu may
 // be taken, and dirHandle.mu; none is held during a call to an
 // I/O node except dirHandle.mu, under which a directory is read.

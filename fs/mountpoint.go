@@ -76,7 +76,7 @@ func hasFuseMount(dir string) (bool, error) {
 	return fs.Type == unix.FUSE_SUPER_MAGIC, nil
 }
 
-// mountError makes one line of what go-fuse says.
+// mountError makes one line of what was said when mounting failed.
 func mountError(point string, err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist) && !exists("/dev/fuse"):

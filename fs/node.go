@@ -126,7 +126,7 @@ func (m *mount) begin(ctx context.Context, o op) *call {
 func (m *mount) beginAs(ctx context.Context, o op, p *ranks.Process, sure bool) *call {
 	m.stats.calls[o].Add(1)
 	c := m.calls.begin(ctx, sure).onBehalf(p, o)
-	m.known.rounds.elsewhere(p.Caller().Member, o)
+	m.known.rounds.elsewhere(c.caller.Member, o)
 	return c
 }
 

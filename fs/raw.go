@@ -101,8 +101,7 @@ func unpackWrite(v int64) (off int64, f writeFlags) {
 	}
 }
 
-// Writev is what go-fuse calls for every WRITE.
-func (r *rawFS) Writev(cancel <-chan struct{}, in *fuse.WriteIn, data [][]byte) (uint32, fuse.Status) {
+func (r *rawFS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 	if in.Offset > maxOffset || in.Offset+uint64(in.Size) > maxOffset {
 		return 0, fuse.Status(syscall.EFBIG)
 	}
@@ -111,7 +110,7 @@ func (r *rawFS) Writev(cancel <-chan struct{}, in *fuse.WriteIn, data [][]byte) 
 		defer r.writingBack.Add(-1)
 	}
 	in.Offset = packWrite(in)
-	return r.RawFileSystem.Writev(cancel, in, data)
+	return r.RawFileSystem.Write(cancel, in, data)
 }
 
 func (r *rawFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {

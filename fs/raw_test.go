@@ -58,7 +58,7 @@ func (r *recorder) Open(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) fus
 	r.opened = append(r.opened, in.Flags)
 	return fuse.OK
 }
-func (r *recorder) Writev(_ <-chan struct{}, in *fuse.WriteIn, _ [][]byte) (uint32, fuse.Status) {
+func (r *recorder) Write(_ <-chan struct{}, in *fuse.WriteIn, _ []byte) (uint32, fuse.Status) {
 	r.writes = append(r.writes, in.Offset)
 	return in.Size, fuse.OK
 }
@@ -119,9 +119,9 @@ func TestCloseDropsLocks(t *testing.T) {
 func TestRawWriteAndOpen(t *testing.T) {
 	rec := &recorder{}
 	raw := &rawFS{RawFileSystem: rec, pages: newPages("", nil, new(openModes))}
-	_, st := raw.Writev(nil, &fuse.WriteIn{Offset: maxOffset, Size: 1}, nil)
+	_, st := raw.Write(nil, &fuse.WriteIn{Offset: maxOffset, Size: 1}, nil)
 	require.Equal(t, fuse.Status(syscall.EFBIG), st)
-	n, st := raw.Writev(nil, &fuse.WriteIn{Offset: 5, Size: 3, Flags: syscall.O_APPEND}, nil)
+	n, st := raw.Write(nil, &fuse.WriteIn{Offset: 5, Size: 3, Flags: syscall.O_APPEND}, nil)
 	require.Equal(t, fuse.OK, st)
 	require.EqualValues(t, 3, n)
 	require.Equal(t, []uint64{5 | writeAppend}, rec.writes)

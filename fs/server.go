@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/zoidfs/zoidfs/cache/holder"
+	"github.com/zoidfs/zoidfs/fs/device"
 	"github.com/zoidfs/zoidfs/internal/round"
 )
 
@@ -36,9 +37,9 @@ const letGoWait = 2 * time.Second
 
 // Server is a mounted file system.
 type Server struct {
-	m    *mount
-	raw  *rawFS
-	fuse *fuse.Server
+	m   *mount
+	raw *rawFS
+	dev *device.Device
 }
 
 // Mount mounts the file system, as root by itself and else by fusermount3. A
@@ -82,11 +83,12 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 		return nil, err
 	}
 	s := newServer(m)
-	if s.fuse, err = fuse.NewServer(s.raw, point, m.mountOptions()); err != nil {
+	if s.dev, err = device.Mount(s.raw, point, m.mountOptions(), m.log); err != nil {
 		held.Close()
 		m.ranks.Close()
 		return nil, mountError(point, err)
 	}
+	m.calls.dev = s.dev
 	return s, nil
 }
 
@@ -106,18 +108,17 @@ func newServer(m *mount) *Server {
 
 func (m *mount) mountOptions() *fuse.MountOptions {
 	o := &fuse.MountOptions{
-		FsName:                  m.opts.FSName,
-		Name:                    fsType,
-		AllowOther:              m.opts.AllowOther,
-		Options:                 []string{"default_permissions"},
-		DirectMountStrict:       os.Geteuid() == 0,
-		MaxWrite:                maxRequest,
-		MaxReadAhead:            maxRequest,
-		MaxBackground:           64,
-		MaxInflightRequestBytes: 256 << 20,
-		EnableLocks:             true,
-		DisableSplice:           true, // data is in memory, never in a file
-		DisableReadDirPlus:      true, // its attributes would be old at once
+		FsName:             m.opts.FSName,
+		Name:               fsType,
+		AllowOther:         m.opts.AllowOther,
+		Options:            []string{"default_permissions"},
+		DirectMountStrict:  os.Geteuid() == 0,
+		MaxWrite:           maxRequest,
+		MaxReadAhead:       maxRequest,
+		MaxBackground:      64,
+		EnableLocks:        true,
+		DisableSplice:      true, // data is in memory, never in a file
+		DisableReadDirPlus: true, // its attributes would be old at once
 		ExtraCapabilities: fuse.CAP_DIRECT_IO_ALLOW_MMAP | fuse.CAP_ATOMIC_O_TRUNC |
 			fuse.CAP_ASYNC_DIO | fuse.CAP_HANDLE_KILLPRIV_V2,
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH, // unused, and it limits overlays on top of us
@@ -178,8 +179,7 @@ func (s *Server) Run(ctx context.Context) error {
 	life, over := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error {
 		defer over()
-		s.fuse.Serve()
-		return nil
+		return s.dev.Serve()
 	})
 	g.Go(func() error { return s.m.calls.run(life) })
 	g.Go(func() error { return s.m.held.Run(life) })

@@ -31,7 +31,7 @@ Type: cpu
 -----------+-------------------------------------------------------
      300ms   internal/runtime/syscall.Syscall6
              syscall.read
-             github.com/hanwen/go-fuse/v2/fuse.(*Server).readRequest
+             github.com/zoidfs/zoidfs/fs/device.(*Device).next
 -----------+-------------------------------------------------------
       50ms   runtime.memmove
              github.com/zoidfs/zoidfs/ionserver/rpc.(*Conn).CallBytes
@@ -46,7 +46,7 @@ Type: cpu
              runtime.mcall
 `
 	got := strings.Join(shares(text), ", ")
-	require.Equal(t, "zoidfs 5 %, go-fuse 30 %, grpc 60 %, protobuf 0 %, runtime 5 %, under zoidfs 5 %", got)
+	require.Equal(t, "zoidfs 5 %, FUSE 30 %, grpc 60 %, protobuf 0 %, runtime 5 %, under zoidfs 5 %", got)
 	require.Equal(t, []string{"no samples"}, shares(""))
 }
 

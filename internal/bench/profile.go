@@ -73,7 +73,7 @@ func (c *config) profiles(ctx context.Context, ts []*target, out io.Writer) erro
 			}
 			if w == nil {
 				fmt.Fprintln(out, "\nWhere the mount's daemon spends its CPU time, by the innermost package that is neither runtime nor")
-				fmt.Fprintln(out, "system calls; last, all samples under a call into zoidfs from go-fuse, sends and waiting included.")
+				fmt.Fprintln(out, "system calls; last, all samples under a call into zoidfs from FUSE, sends and waiting included.")
 				w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\n", wl.name, t.name, strings.Join(shares, "\t"))
@@ -131,8 +131,9 @@ func fetchProfile(ctx context.Context, addr string, seconds int) (string, error)
 
 // owners are the packages that samples are given to, by prefix.
 var owners = []struct{ prefix, name string }{
+	{"github.com/zoidfs/zoidfs/fs/device", "FUSE"},
 	{"github.com/zoidfs/zoidfs/", "zoidfs"},
-	{"github.com/hanwen/go-fuse/", "go-fuse"},
+	{"github.com/hanwen/go-fuse/", "FUSE"},
 	{"google.golang.org/grpc", "grpc"},
 	{"golang.org/x/net/", "grpc"},
 	{"google.golang.org/protobuf", "protobuf"},
@@ -167,7 +168,7 @@ func shares(text string) []string {
 		return []string{"no samples"}
 	}
 	var out []string
-	for _, name := range []string{"zoidfs", "go-fuse", "grpc", "protobuf", "runtime"} {
+	for _, name := range []string{"zoidfs", "FUSE", "grpc", "protobuf", "runtime"} {
 		out = append(out, fmt.Sprintf("%s %.0f %%", name, 100*sum[name]/total))
 	}
 	return append(out, fmt.Sprintf("under zoidfs %.0f %%", 100*under/total))
@@ -183,10 +184,10 @@ func ownerOf(frame string) string {
 }
 
 // calledFromFUSE reports whether the stack, leaf first, has a frame of ours
-// below which go-fuse called it.
+// below which FUSE called it.
 func calledFromFUSE(stack []string) bool {
 	ours := slices.IndexFunc(stack, func(f string) bool { return ownerOf(f) == "zoidfs" })
-	return ours >= 0 && slices.ContainsFunc(stack[ours:], func(f string) bool { return ownerOf(f) == "go-fuse" })
+	return ours >= 0 && slices.ContainsFunc(stack[ours:], func(f string) bool { return ownerOf(f) == "FUSE" })
 }
 
 // parseTrace returns the CPU time of one block and its stack, leaf first.

@@ -1,0 +1,384 @@
+package device
+
+import (
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// tree is a file system in which every name is a file.
+type tree struct {
+	fuse.RawFileSystem
+	dev   *Device
+	calls chan string // the kinds of calls that have begun
+	write func(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status)
+	read  func(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status)
+	lock  func(cancel <-chan struct{}) fuse.Status
+}
+
+const fileSize = 1 << 30
+
+func (f *tree) Lookup(_ <-chan struct{}, _ *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	out.NodeId, out.Ino, out.Mode, out.Nlink, out.Size = 2, 2, syscall.S_IFREG|0o666, 1, fileSize
+	return fuse.OK
+}
+
+func (f *tree) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	out.Ino, out.Mode, out.Nlink = in.NodeId, syscall.S_IFREG|0o666, 1
+	if in.NodeId == fuse.FUSE_ROOT_ID {
+		out.Mode = syscall.S_IFDIR | 0o777
+	}
+	out.Size = fileSize
+	return fuse.OK
+}
+
+func (f *tree) Open(_ <-chan struct{}, _ *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
+	return fuse.OK
+}
+
+func (f *tree) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	return f.write(cancel, in, data)
+}
+
+func (f *tree) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	return f.read(cancel, in, buf)
+}
+
+func (f *tree) SetLkw(cancel <-chan struct{}, _ *fuse.LkIn) fuse.Status { return f.lock(cancel) }
+
+// serve mounts f until the test ends, and returns the path of a file.
+func serve(t *testing.T, f *tree) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("mounts as root")
+	}
+	point := t.TempDir()
+	f.RawFileSystem = fuse.NewDefaultRawFileSystem()
+	f.calls = make(chan string, 1000)
+	var err error
+	f.dev, err = Mount(f, point, &fuse.MountOptions{
+		FsName: "test", Name: "device", DirectMountStrict: true, MaxWrite: 1 << 20, EnableLocks: true,
+		PanicHandler: func(any) fuse.Status { return fuse.EIO },
+	}, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	ended := make(chan error)
+	go func() { ended <- f.dev.Serve() }()
+	t.Cleanup(func() {
+		if err := unix.Unmount(point, 0); err != syscall.EINVAL { // EINVAL: the test has done so
+			require.NoError(t, err)
+		}
+		require.NoError(t, <-ended)
+	})
+	return filepath.Join(point, "file")
+}
+
+// file is a file of our own mount. It is no os.File: that asks the kernel to watch the
+// file, which asks us, in a way that keeps the Go scheduler waiting.
+type file int
+
+func open(t *testing.T, path string) file {
+	t.Helper()
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { unix.Close(fd) })
+	return file(fd)
+}
+
+func (f file) WriteAt(p []byte, off int64) (int, error) { return unix.Pwrite(int(f), p, off) }
+func (f file) ReadAt(p []byte, off int64) (int, error)  { return unix.Pread(int(f), p, off) }
+
+// TestBytes: what is written arrives as it was, of any size, and so does what is read.
+func TestBytes(t *testing.T) {
+	var mu sync.Mutex
+	var got []byte
+	var off uint64
+	f := &tree{}
+	f.write = func(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+		mu.Lock()
+		defer mu.Unlock()
+		got, off = append([]byte(nil), data...), in.Offset
+		return uint32(len(data)), fuse.OK
+	}
+	f.read = func(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+		mu.Lock()
+		defer mu.Unlock()
+		half := len(buf) / 2
+		return fuse.ReadResultVector([][]byte{got[:half], nil, got[half:len(buf)]}), fuse.OK
+	}
+	file := open(t, serve(t, f))
+	want := make([]byte, 1<<20)
+	for i := range want {
+		want[i] = byte(i * 7 >> 3)
+	}
+	for _, n := range []int{1, 2, smallSize - 80, smallSize - 79, smallSize, 4096, 1<<20 - 1, 1 << 20} {
+		_, err := file.WriteAt(want[:n], int64(n))
+		require.NoError(t, err)
+		mu.Lock()
+		require.Equal(t, want[:n], got)
+		require.EqualValues(t, n, off)
+		mu.Unlock()
+		back := make([]byte, n)
+		_, err = file.ReadAt(back, 0)
+		require.NoError(t, err)
+		require.Equal(t, want[:n], back)
+	}
+}
+
+// TestAnotherTakesTheirPlace: as many requests are carried out as there are
+// processors for, and one more for each that says that it waits.
+func TestAnotherTakesTheirPlace(t *testing.T) {
+	f := &tree{}
+	waits, let := make(chan bool, 1000), make(chan struct{})
+	begun := make(chan struct{}, 1000)
+	f.write = func(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+		begun <- struct{}{}
+		if <-waits {
+			f.dev.Waits()
+			<-let
+			f.dev.Waited()
+		}
+		return in.Size, fuse.OK
+	}
+	file := open(t, serve(t, f))
+	const writers = 300
+	done := make(chan error, writers)
+	for range writers {
+		go func() {
+			_, err := file.WriteAt([]byte("x"), 0)
+			done <- err
+		}()
+	}
+	active := max(2, runtime.GOMAXPROCS(0))
+	for range active {
+		<-begun
+	}
+	for k := range writers - active { // each makes room for one more
+		require.Empty(t, begun, k)
+		waits <- true
+		<-begun
+	}
+	require.Empty(t, begun)
+	f.dev.mu.Lock()
+	loops := len(f.dev.loops)
+	f.dev.mu.Unlock()
+	require.Equal(t, writers, loops)
+	for range active {
+		waits <- false
+	}
+	close(let)
+	for range writers {
+		require.NoError(t, <-done)
+	}
+	for range 2 * writers { // a loop ends when it comes back
+		waits <- false
+		_, err := file.WriteAt([]byte("x"), 0)
+		require.NoError(t, err)
+	}
+	f.dev.mu.Lock()
+	defer f.dev.mu.Unlock()
+	require.LessOrEqual(t, len(f.dev.loops), active+1)
+	require.Zero(t, f.dev.waiting)
+	require.Zero(t, f.dev.big.Load())
+}
+
+// hold has requests of a kind wait until they are interrupted.
+func (f *tree) hold(kind string) func(cancel <-chan struct{}) {
+	return func(cancel <-chan struct{}) {
+		f.dev.Waits()
+		defer f.dev.Waited()
+		f.calls <- kind
+		<-cancel
+		f.calls <- kind + " interrupted"
+	}
+}
+
+// held is a file system whose reads, writes and locks wait until they are interrupted.
+func held() *tree {
+	f := &tree{}
+	f.write = func(cancel <-chan struct{}, _ *fuse.WriteIn, _ []byte) (uint32, fuse.Status) {
+		f.hold("write")(cancel)
+		return 0, fuse.EINTR
+	}
+	f.read = func(cancel <-chan struct{}, _ *fuse.ReadIn, _ []byte) (fuse.ReadResult, fuse.Status) {
+		f.hold("read")(cancel)
+		return nil, fuse.EINTR
+	}
+	f.lock = func(cancel <-chan struct{}) fuse.Status {
+		f.hold("lock")(cancel)
+		return fuse.EINTR
+	}
+	return f
+}
+
+// programs make a call each, on the file $1.
+var programs = map[string]string{
+	"write": `exec dd if=/dev/zero of="$1" count=1 conv=notrunc status=none`,
+	"read":  `exec cat "$1"`,
+	"lock":  `exec flock "$1" true`,
+}
+
+// TestInterrupt: a caller that dies of a signal interrupts its request, of those that
+// are carried out here and of those that go-fuse takes apart.
+func TestInterrupt(t *testing.T) {
+	f := held()
+	path := serve(t, f)
+	for kind, program := range programs {
+		cmd := exec.Command("sh", "-c", program, "sh", path)
+		require.NoError(t, cmd.Start())
+		require.Equal(t, kind, <-f.calls)
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		require.Equal(t, kind+" interrupted", <-f.calls)
+		require.Error(t, cmd.Wait())
+	}
+}
+
+// TestTakenAway: requests in progress are interrupted when the mount is taken away by
+// force, and Serve returns.
+func TestTakenAway(t *testing.T) {
+	f := held()
+	path := serve(t, f)
+	var cmds []*exec.Cmd
+	for _, program := range programs {
+		for range 4 {
+			cmd := exec.Command("sh", "-c", program, "sh", path)
+			require.NoError(t, cmd.Start())
+			cmds = append(cmds, cmd)
+			<-f.calls
+		}
+	}
+	require.NoError(t, unix.Unmount(filepath.Dir(path), unix.MNT_FORCE|unix.MNT_DETACH))
+	got := map[string]int{}
+	for range cmds {
+		got[<-f.calls]++
+	}
+	require.Equal(t, map[string]int{"write interrupted": 4, "read interrupted": 4, "lock interrupted": 4}, got)
+	for _, cmd := range cmds {
+		require.Error(t, cmd.Wait())
+	}
+}
+
+// TestFailures: an error and a panic of the file system are what the caller gets, and
+// the mount goes on.
+func TestFailures(t *testing.T) {
+	f := &tree{}
+	f.write = func(_ <-chan struct{}, in *fuse.WriteIn, _ []byte) (uint32, fuse.Status) {
+		if in.Offset == 0 {
+			panic("broken")
+		}
+		return 0, fuse.Status(syscall.EDQUOT)
+	}
+	f.read = func(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+		if in.Offset == 0 {
+			panic("broken")
+		}
+		return nil, fuse.Status(syscall.EACCES)
+	}
+	file := open(t, serve(t, f))
+	for range 3 {
+		_, err := file.WriteAt([]byte("x"), 0)
+		require.ErrorIs(t, err, syscall.EIO)
+		_, err = file.WriteAt([]byte("x"), 1)
+		require.ErrorIs(t, err, syscall.EDQUOT)
+		_, err = file.ReadAt([]byte("x"), 0)
+		require.ErrorIs(t, err, syscall.EIO)
+		_, err = file.ReadAt([]byte("x"), 1)
+		require.ErrorIs(t, err, syscall.EACCES)
+	}
+}
+
+// TestMessages sends requests that the kernel would not, through a socket. A reply
+// comes to each that is a whole header, and the device goes on.
+func TestMessages(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(pair[0])
+	f := &tree{RawFileSystem: fuse.NewDefaultRawFileSystem()}
+	f.write = func(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+		return uint32(len(data)), fuse.OK
+	}
+	opt := &fuse.MountOptions{Name: "test", MaxWrite: 1 << 16}
+	d := newDevice(f, opt, slog.New(slog.DiscardHandler))
+	d.fd = pair[1]
+	defer unix.Close(pair[1])
+	l := d.newLoop()
+	send := func(opcode uint32, size int) (errno syscall.Errno, n int) {
+		in := make([]byte, size)
+		if size >= int(unsafe.Sizeof(fuse.InHeader{})) {
+			h := (*fuse.InHeader)(unsafe.Pointer(&in[0]))
+			h.Opcode, h.Length, h.Unique = opcode, uint32(size), 7
+		}
+		require.NoError(t, unix.Send(pair[0], in, 0))
+		require.True(t, l.one())
+		out := make([]byte, 1<<16)
+		require.NoError(t, unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 1000}))
+		n, err := unix.Read(pair[0], out)
+		if err != nil {
+			return 0, 0
+		}
+		h := (*fuse.OutHeader)(unsafe.Pointer(&out[0]))
+		require.EqualValues(t, n, h.Length)
+		if size >= int(unsafe.Sizeof(fuse.InHeader{})) {
+			require.EqualValues(t, 7, h.Unique)
+		}
+		return syscall.Errno(-h.Status), n
+	}
+	for _, c := range []struct {
+		name         string
+		opcode, size int
+		want         syscall.Errno
+	}{
+		{"a READ without its fields", opRead, 40, syscall.EIO},
+		{"a READ that lacks a byte", opRead, int(unsafe.Sizeof(fuse.ReadIn{})) - 1, syscall.EIO},
+		{"a WRITE without its fields", opWrite, 41, syscall.EIO},
+		{"a WRITE of nothing", opWrite, int(unsafe.Sizeof(fuse.WriteIn{})), 0},
+		{"an interrupt of nothing", opInterrupt, int(unsafe.Sizeof(fuse.InterruptIn{})), syscall.EAGAIN},
+		{"an interrupt without its field", opInterrupt, 40, syscall.EIO},
+		{"an operation that there is not", 4000, 40, syscall.ENOSYS},
+		{"a list without its fields", opReadDir, 40, syscall.EIO},
+		{"an attribute without its fields", opGetXAttr, 40, syscall.EIO},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			errno, n := send(uint32(c.opcode), c.size)
+			require.Equal(t, c.want, errno)
+			require.NotZero(t, n)
+		})
+	}
+	t.Run("less than a header", func(t *testing.T) {
+		for _, size := range []int{1, 39} {
+			send(opRead, size)
+		}
+	})
+	errno, _ := send(opWrite, int(unsafe.Sizeof(fuse.WriteIn{}))+5)
+	require.Zero(t, errno)
+}
+
+// TestAllocations counts those of a WRITE.
+func TestAllocations(t *testing.T) {
+	f := &tree{RawFileSystem: fuse.NewDefaultRawFileSystem()}
+	f.write = func(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+		return uint32(len(data)), fuse.OK
+	}
+	d := newDevice(f, &fuse.MountOptions{Name: "test", MaxWrite: 1 << 16}, slog.New(slog.DiscardHandler))
+	null, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(null)
+	d.fd = null
+	l := d.newLoop()
+	in := make([]byte, int(unsafe.Sizeof(fuse.WriteIn{}))+4096)
+	(*fuse.InHeader)(unsafe.Pointer(&in[0])).Opcode = opWrite
+	require.Zero(t, testing.AllocsPerRun(1000, func() { l.handle(in) }))
+}

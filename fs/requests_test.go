@@ -1,7 +1,9 @@
 package fs
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -46,4 +48,46 @@ func TestCreateRequests(t *testing.T) {
 	}
 	require.Equal(t, create+2*files, m.requests(t, "create"))
 	require.Equal(t, open, m.requests(t, "open"))
+}
+
+// TestFsyncAgain: an fsync of a file that nobody has changed since the last one asks
+// for nothing; after a change, by whomever, it does.
+func TestFsyncAgain(t *testing.T) {
+	r := newRig(t, 2)
+	m := r.nodes[0]
+	f, err := os.Create(r.path(0, "f"))
+	require.NoError(t, err)
+	defer f.Close()
+	fsyncs := func() uint64 {
+		t.Helper()
+		_, err := f.Stat() // so that the mount would hear of a change by others
+		require.NoError(t, err)
+		before := m.requests(t, "fsync")
+		for range 8 {
+			require.NoError(t, f.Sync())
+		}
+		return m.requests(t, "fsync") - before
+	}
+	for what, change := range map[string]func() error{
+		"written":  func() error { _, err := f.WriteAt([]byte("x"), 7); return err },
+		"cut":      func() error { return f.Truncate(3) },
+		"appended": func() error { return appendTo(r.path(0, "f"), "x") },
+	} {
+		require.NoError(t, change(), what)
+		n := fsyncs()
+		require.Positive(t, n, what)
+		require.LessOrEqual(t, n, uint64(2), what)
+		require.Zero(t, fsyncs(), what)
+	}
+	require.NoError(t, appendTo(r.path(1, "f"), "y"))
+	require.Positive(t, fsyncs(), "another node")
+}
+
+func appendTo(path, data string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(data)
+	return errors.Join(err, f.Close())
 }

@@ -351,6 +351,7 @@ func (h *home) cut(handle uint64) {
 	defer h.mu.Unlock()
 	if i := h.inodes[handle]; i != nil {
 		clear(i.ends)
+		i.cuts++
 		h.dropLocked(handle, i)
 	}
 }

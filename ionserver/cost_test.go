@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -226,4 +227,56 @@ func TestCostOfTimes(t *testing.T) {
 		n.home.persistAll(t.Context(), time.Minute)
 	}
 	require.Equal(t, before+sent, saves(), "nothing is left to be saved")
+}
+
+// TestCostOfFlushingAgain: what the servers have flushed they are not asked to flush
+// again, whoever asks; whatever changes the file has them asked anew.
+func TestCostOfFlushingAgain(t *testing.T) {
+	const servers = 3
+	s := startSystem(t, 2, servers, patient)
+	m, other := s.mount(t), s.mount(t)
+	h := m.file(m.root, "f")
+	for _, x := range []*mount{m, other} {
+		_, err := x.open(h, syscall.O_RDWR)
+		require.NoError(t, err)
+	}
+	require.NoError(t, m.write(h, 0, pattern(1<<20, 1), 0))
+	flushes := func(what string) (n int64) {
+		t.Helper()
+		for i := range 6 {
+			before := s.asked("flush")
+			for _, x := range []*mount{m, other} {
+				require.NoError(t, x.atHome(ionpb.Op_FSYNC, h, &ionpb.FsyncReq{DataOnly: i%2 == 1}, nil))
+			}
+			n = max(n, s.asked("flush")-before)
+			require.Truef(t, i == 0 || s.asked("flush") == before, "%s: round %d", what, i)
+		}
+		return n
+	}
+	require.Positive(t, flushes("written"))
+	require.Zero(t, flushes("nothing has changed"))
+	for _, change := range []struct {
+		what string
+		do   func() error
+	}{
+		{"written by another mount, at another owner", func() error {
+			return other.write(h, other.offOwnedBy(h, 1-other.place.Home(h)), []byte("x"), 0)
+		}},
+		{"written at home", func() error { return m.write(h, 0, []byte("x"), 0) }},
+		{"written, and written back by itself", func() error {
+			if err := other.write(h, 0, []byte("y"), 0); err != nil {
+				return err
+			}
+			return other.commit(h)
+		}},
+		{"appended", func() error { _, err := m.append(h, []byte("more")); return err }},
+		{"cut off", func() error { return m.truncate(h, 1<<19) }},
+		{"kept back by another mount", func() error {
+			other.put(h, 0, "z", leaseWrite)
+			return m.write(h, 1<<18, []byte("x"), 0)
+		}},
+	} {
+		require.NoError(t, change.do(), change.what)
+		require.Positive(t, flushes(change.what), change.what)
+	}
 }

@@ -2,6 +2,7 @@ package ionserver
 
 import (
 	"context"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,7 +30,11 @@ func newFlushes(s *Server) *round.Group[uint64, flushing, struct{}] {
 		Name:    func(handle uint64) (string, uint64) { return "fsync", handle },
 	}
 	return round.New(opt, func(ctx context.Context, handle uint64, calls []*round.Call[uint64, flushing, struct{}]) {
-		err := s.flushRound(ctx, handle, calls)
+		servers, err := s.flushRound(ctx, handle, calls)
+		calls[0].Outcome = collective.Outcome{Requests: servers, Fewer: spreads(servers)}
+		if servers == 0 && err == nil {
+			calls[0].Outcome.Plan = "nothing new since the last flush"
+		}
 		for _, c := range calls {
 			c.Err = err
 		}
@@ -50,7 +55,7 @@ func (c *call) fsync() (*rpc.Frame, error) {
 		c.srv.home.clean(c.sess, c.Handle, 0)
 	}
 	if c.srv.opt.NoCollective {
-		if err := c.flush(c.mount(), m.DataOnly); err != nil {
+		if _, err := c.flush(c.mount(), m.DataOnly); err != nil {
 			return nil, err
 		}
 		return okay(nil)
@@ -71,8 +76,9 @@ func (c *call) asMember() collective.Member {
 	return collective.Member{Job: collective.JobID(c.Job), Rank: collective.Rank(c.mount() >> 33)}
 }
 
-// flushRound carries out FSYNCs of one file, in a place of the schedule.
-func (s *Server) flushRound(ctx context.Context, handle uint64, calls []*round.Call[uint64, flushing, struct{}]) error {
+// flushRound carries out FSYNCs of one file, in a place of the schedule. It returns
+// how many servers were asked to flush.
+func (s *Server) flushRound(ctx context.Context, handle uint64, calls []*round.Call[uint64, flushing, struct{}]) (int, error) {
 	mount, dataOnly := calls[0].Q.mount, true
 	for _, c := range calls {
 		if c.Q.mount != mount {
@@ -90,43 +96,97 @@ func (s *Server) flushRound(ctx context.Context, handle uint64, calls []*round.C
 }
 
 // flush has the owners write back what they have, what other mounts than one
-// keep back as well, and the servers flush.
-func (c *call) flush(mount uint64, dataOnly bool) error {
-	a, err := c.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(c.Handle))
-	if err != nil {
-		return stale(err)
-	}
-	if a.Layout == nil {
-		return nil // PVFS2 servers keep names and attributes durable by themselves
-	}
-	if err := c.writeBackAll(mount); err != nil {
-		return err
-	}
-	if !dataOnly && c.srv.home.dirty(c.Handle) {
-		if err := c.srv.home.save(c.ctx, c, c.Handle, false); err != nil {
-			return err
+// keep back as well, and the servers flush, unless they have done so since the last
+// byte came there. It returns how many servers were asked to.
+func (c *call) flush(mount uint64, dataOnly bool) (servers int, err error) {
+	h := c.srv.home
+	last, before := h.durable(c.Handle)
+	if last == nil { // else it is a file
+		a, err := c.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(c.Handle))
+		if err != nil {
+			return 0, stale(err)
+		}
+		if a.Layout == nil {
+			return 0, nil // PVFS2 servers keep names and attributes durable by themselves
 		}
 	}
-	if a, err = c.srv.pvfs.GetAttr(c.ctx, a.Handle); err != nil { // its layout of now: all servers that have bytes
-		return stale(err)
+	sent, err := c.writeBackAll(mount)
+	if err != nil {
+		return 0, err
 	}
-	return stale(c.srv.pvfs.File(a).Flush(c.ctx))
+	if !dataOnly && h.dirty(c.Handle) {
+		if err := h.save(c.ctx, c, c.Handle, false); err != nil {
+			return 0, err
+		}
+	}
+	if slices.Equal(sent, last) {
+		return 0, nil
+	}
+	a, err := c.srv.pvfs.GetAttr(c.ctx, pvfs.Handle(c.Handle)) // its layout of now: all servers that have bytes
+	if err != nil {
+		return 0, stale(err)
+	}
+	file := c.srv.pvfs.File(a)
+	if err := file.Flush(c.ctx); err != nil {
+		return 0, stale(err)
+	}
+	h.flushed(c.Handle, sent, before)
+	return len(a.Layout.DFiles), nil
 }
 
-// writeBackAll has all owners write back what they have of the file.
-func (c *call) writeBackAll(mount uint64) error {
+// flushState is what may change how much of a file is durable, besides its bytes.
+type flushState struct {
+	inode *inode // nil: it was not of interest
+	cuts  uint64
+}
+
+// durable is what the servers have flushed last of a file, by owner as WRITE_BACK
+// tells; nil if that is not known, or something was cut off since.
+func (h *home) durable(handle uint64) (sent []uint64, now flushState) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := h.inodes[handle]
+	if i == nil {
+		return nil, flushState{}
+	}
+	if i.cuts != i.flushedAt {
+		return nil, flushState{i, i.cuts}
+	}
+	return i.flushed, flushState{i, i.cuts}
+}
+
+// flushed takes note that the servers have flushed what they had when WRITE_BACK was
+// asked, and durable before, as long as the file is of interest.
+func (h *home) flushed(handle uint64, sent []uint64, before flushState) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.inodes[handle]; i != nil && i == before.inode {
+		i.flushed, i.flushedAt = sent, before.cuts
+	}
+}
+
+// writeBackAll has all owners write back what they have of the file, and returns
+// CollectResp.sent of each.
+func (c *call) writeBackAll(mount uint64) (sent []uint64, err error) {
+	sent = make([]uint64, len(c.srv.peers))
 	var g errgroup.Group
 	for at, peer := range c.srv.peers {
 		if at != c.srv.self {
 			g.Go(func() error {
-				return peer.call(c.ctx, rpc.Frame{Op: ionpb.Op_WRITE_BACK, Handle: c.Handle},
-					&ionpb.SessionReq{Session: mount}, new(ionpb.CollectResp))
+				var r ionpb.CollectResp
+				err := peer.call(c.ctx, rpc.Frame{Op: ionpb.Op_WRITE_BACK, Handle: c.Handle}, &ionpb.SessionReq{Session: mount}, &r)
+				sent[at] = r.Sent
+				return err
 			})
 		}
 	}
-	_, err := c.writeBack(c.Handle, mount)
+	r, err := c.writeBack(c.Handle, mount)
 	if other := c.wait(g.Wait); err == nil {
 		err = other
 	}
-	return err
+	if err != nil {
+		return nil, err
+	}
+	sent[c.srv.self] = r.Sent
+	return sent, nil
 }

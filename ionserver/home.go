@@ -70,6 +70,10 @@ type inode struct {
 	saved    int64               // s; the time that PVFS2 has, for mtime and, at least, for ctime; 0: not known
 	noPriv   bool                // is known to have neither setuid nor setgid with group execute
 	modes    uint64              // changes of permission bits so far
+	cuts     uint64              // truncations so far
+
+	flushed   []uint64 // what the servers have flushed last, by owner: CollectResp.sent; nil: not known
+	flushedAt uint64   // cuts before that
 }
 
 // openOf is how often one session has an inode open.

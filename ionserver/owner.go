@@ -30,6 +30,9 @@ type owner struct {
 
 	mu    sync.Mutex
 	files map[uint64]*ownedFile // guarded by mu
+	lost  uint64                // guarded by mu; the last ownedFile.sent of all files that are not known any more
+
+	sends atomic.Uint64 // writes to the servers, from when this node started on
 
 	space space
 	news  news
@@ -57,6 +60,7 @@ type ownedFile struct {
 	streamed atomic.Int64  // bytes that were written back since nothing was unstable
 	job      atomic.Uint64 // that wrote last; 0: none, or none is known
 	buffer   atomic.Int64  // MPI-IO's hint cb_buffer_size, as the last READ or WRITE had it; 0: none
+	sent     atomic.Uint64 // owner.sends after the last write of it to the servers
 
 	writes writes // since the last round of writing back
 
@@ -90,11 +94,13 @@ type ownedFile struct {
 }
 
 func newOwner(s *Server, store *cache.Store) *owner {
-	return &owner{
-		srv: s, store: store, files: make(map[uint64]*ownedFile),
+	o := &owner{
+		srv: s, store: store, files: make(map[uint64]*ownedFile), lost: uint64(s.started.UnixNano()),
 		news: news{wake: make(chan struct{}, 1)}, urge: make(chan struct{}, 1), full: make(chan uint64, 64),
 		soon: make(chan soon, 64),
 	}
+	o.sends.Store(o.lost)
+	return o
 }
 
 // get returns the file, to be put back.
@@ -108,6 +114,7 @@ func (o *owner) get(handle uint64) *ownedFile {
 			leases: newLeaseTable(o.srv.placement.DomainSize()), revoking: make(map[uint64]chan struct{}),
 			ahead: o.lookahead(handle), flights: make(map[*collective.Ahead]chan struct{}),
 		}
+		f.sent.Store(o.lost)
 		o.files[handle] = f
 	}
 	f.refs++
@@ -141,12 +148,18 @@ func (o *owner) put(f *ownedFile) {
 	f.used = time.Now()
 	gone := f.gone
 	if gone {
-		delete(o.files, f.handle)
+		o.loseLocked(f)
 	}
 	o.mu.Unlock()
 	if gone {
 		f.data.Close()
 	}
+}
+
+// loseLocked takes f off the files that are known.
+func (o *owner) loseLocked(f *ownedFile) {
+	delete(o.files, f.handle)
+	o.lost = max(o.lost, f.sent.Load())
 }
 
 // all is every known file, to be put back, in the order of handles.
@@ -210,14 +223,14 @@ func (s *Server) destroyed(handle uint64) {
 func (o *owner) expire(now time.Time) {
 	var closed []*ownedFile
 	o.mu.Lock()
-	for h, f := range o.files {
+	for _, f := range o.files {
 		if f.refs > 0 || now.Sub(f.used) < layoutLife {
 			continue
 		}
 		f.mu.Lock()
 		f.layout = nil
 		if dirty, _, _ := f.data.Dirty(); dirty == 0 && f.stamp == f.timed && f.unstable.none() && f.leases.Idle(now) {
-			delete(o.files, h)
+			o.loseLocked(f)
 			closed = append(closed, f)
 		}
 		f.mu.Unlock()

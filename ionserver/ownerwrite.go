@@ -119,6 +119,7 @@ func (o *owner) writeThrough(w waiter, ctx context.Context, f *ownedFile, s spre
 		return 0, err
 	}
 	n, err := file.WriteExtents(ctx, s.exts, data)
+	o.reached(f)
 	f.data.Grown()
 	for _, e := range s.exts {
 		f.data.Drop(e)

@@ -21,7 +21,7 @@ const maxWish = 4096
 // getStripe answers GETXATTR of striping.Xattr: how the data of a file lie, or
 // what a directory wishes for new ones.
 func (c *call) getStripe() (*rpc.Frame, error) {
-	if err := c.writeBackAll(c.mount()); err != nil { // so that what is shown is where it lies
+	if _, err := c.writeBackAll(c.mount()); err != nil { // so that what is shown is where it lies
 		return nil, err
 	}
 	i, err := c.srv.pvfs.Striping(c.ctx, pvfs.Handle(c.Handle))

@@ -173,12 +173,18 @@ func (o *owner) flyHome(ctx context.Context, f *ownedFile, exts []extent.Extent,
 	if err != nil {
 		return err
 	}
-	if _, err := file.WriteExtents(ctx, exts, bufs); err != nil {
+	_, err = file.WriteExtents(ctx, exts, bufs)
+	o.reached(f)
+	if err != nil {
 		f.forgetLayout()
 		return stale(err)
 	}
 	return nil
 }
+
+// reached takes note that bytes of f have been written to the servers, or perhaps in
+// part. Before that nobody learns that they are there.
+func (o *owner) reached(f *ownedFile) { f.sent.Store(o.sends.Add(1)) }
 
 // stabilise writes a file back and returns when no mount keeps bytes of it for a
 // replay: before something is done that is durable at once, and that an older
@@ -371,7 +377,9 @@ func (c *call) writeBack(handle, mount uint64) (*ionpb.CollectResp, error) {
 	if err := o.writeBack(c, c.ctx, f, extent.ToEnd(0)); err != nil {
 		return nil, err
 	}
-	return o.collect(handle, mount, false), nil
+	r := o.collect(handle, mount, false)
+	r.Sent = f.sent.Load() // of what is written back from now on, the servers may not have been told to flush it
+	return r, nil
 }
 
 // finish writes everything back, as far as that can be done in time, has the times of

@@ -21,6 +21,8 @@ type File struct {
 	writers writers
 	crowd   atomic.Int64 // until when others are thought to write too, in ns
 
+	changes atomic.Uint64 // writes, appends and truncations on this node that have returned, or are about to
+
 	users int // guarded by Holder.mu; opens, and calls that are about to
 
 	// settling is held while the home is told whether bytes are unpublished: it
@@ -45,6 +47,7 @@ type File struct {
 	pages    uint64               // guarded by mu; the version that the kernel may have pages of
 	failures uint64               // guarded by mu; deferred errors so far
 	failure  error                // guarded by mu; the last of them
+	durable  durable              // guarded by mu; what was when it was last seen to that all is durable
 	unstable map[uint64]*unstable // guarded by mu; by session with the owner
 }
 

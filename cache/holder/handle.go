@@ -155,12 +155,45 @@ func (h *Handle) Reported(err error) error {
 func (h *Holder) Sync(ctx context.Context, handle uint64, dataOnly bool) error {
 	f := h.get(handle)
 	defer h.put(f)
+	now, known := f.state(dataOnly)
+	if known && f.isDurable(now) {
+		return nil
+	}
 	if err := f.publish(ctx, everything); err != nil {
 		return err
 	}
-	return f.telling(ctx, func(clean bool) error {
+	err := f.telling(ctx, func(clean bool) error {
 		return h.client.Fsync(ctx, handle, dataOnly, clean)
 	})
+	if err == nil && known {
+		f.mu.Lock()
+		f.durable = now
+		f.mu.Unlock()
+	}
+	return err
+}
+
+// durable is a state of a file. While it stays the same, so does the file: the kernel
+// hands on one fsync of a file at a time, so those of many ranks come one by one.
+type durable struct {
+	since    uint64 // of Attrs.Size, which is not 0
+	changes  uint64 // File.changes
+	dataOnly bool
+}
+
+// state is how the file is now. It is not known where other mounts may be writing.
+func (f *File) state(dataOnly bool) (now durable, known bool) {
+	now = durable{changes: f.changes.Load(), dataOnly: dataOnly}
+	_, now.since, known = f.h.attrs.Size(f.handle)
+	return now, known
+}
+
+// isDurable reports whether nothing has changed since all was made durable.
+func (f *File) isDurable(now durable) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last := f.durable
+	return !f.held && last.since != 0 && last.since == now.since && last.changes == now.changes && (now.dataOnly || !last.dataOnly)
 }
 
 // telling has the home told, by tell, whether nothing of f is unpublished.
@@ -255,6 +288,7 @@ func (h *Holder) Truncate(ctx context.Context, handle uint64, size int64, cut fu
 	if f == nil {
 		return cut()
 	}
+	defer f.changes.Add(1)
 	hold, err := f.order.Lock(ctx, everything, true)
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ func (h *Handle) Write(ctx context.Context, off int64, p []byte, flags uint32) e
 		return err
 	}
 	defer f.endPut()
+	defer f.changes.Add(1)
 	hold, err := f.order.Lock(ctx, e, true)
 	if err != nil {
 		return err
@@ -152,6 +153,7 @@ func (h *Handle) Append(ctx context.Context, p []byte, flags uint32) (off int64,
 		return 0, 0, err
 	}
 	f.appending(1)
+	defer f.changes.Add(1)
 	off, n, err = f.h.client.Append(ctx, f.handle, p, flags)
 	f.appending(-1)
 	if n > 0 {

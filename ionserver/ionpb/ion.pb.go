@@ -3844,7 +3844,10 @@ type CollectResp struct {
 	// End of the bytes at the owner that PVFS2 may not show yet; 0 if none.
 	End int64 `protobuf:"varint,5,opt,name=end,proto3" json:"end,omitempty"`
 	// A mount keeps writes back under a lease; it is not asked for them here.
-	Kept          bool `protobuf:"varint,6,opt,name=kept,proto3" json:"kept,omitempty"`
+	Kept bool `protobuf:"varint,6,opt,name=kept,proto3" json:"kept,omitempty"`
+	// Of WRITE_BACK: changes whenever the owner has had bytes of the file at the
+	// servers, and never becomes what it was, over its restarts too.
+	Sent          uint64 `protobuf:"varint,7,opt,name=sent,proto3" json:"sent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3919,6 +3922,13 @@ func (x *CollectResp) GetKept() bool {
 		return x.Kept
 	}
 	return false
+}
+
+func (x *CollectResp) GetSent() uint64 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
 }
 
 type FenceResp struct {
@@ -5456,14 +5466,15 @@ const file_ion_proto_rawDesc = "" +
 	"\n" +
 	"CollectReq\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
-	"\x05timed\x18\x02 \x01(\bR\x05timed\"\x89\x01\n" +
+	"\x05timed\x18\x02 \x01(\bR\x05timed\"\x9d\x01\n" +
 	"\vCollectResp\x12\x14\n" +
 	"\x05wrote\x18\x01 \x01(\bR\x05wrote\x12\x14\n" +
 	"\x05mtime\x18\x02 \x01(\x03R\x05mtime\x12\x14\n" +
 	"\x05stamp\x18\x03 \x01(\x03R\x05stamp\x12\x12\n" +
 	"\x04busy\x18\x04 \x01(\bR\x04busy\x12\x10\n" +
 	"\x03end\x18\x05 \x01(\x03R\x03end\x12\x12\n" +
-	"\x04kept\x18\x06 \x01(\bR\x04kept\"3\n" +
+	"\x04kept\x18\x06 \x01(\bR\x04kept\x12\x12\n" +
+	"\x04sent\x18\a \x01(\x04R\x04sent\"3\n" +
 	"\tFenceResp\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x03R\x03end\" \n" +

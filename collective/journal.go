@@ -40,6 +40,8 @@ type Members struct {
 	Job   JobID   `json:"job,string"`
 	Ranks []Ranks `json:"ranks,omitempty"` // sorted, none touch; none if Job is zero, or where they are not known
 	Count int     `json:"count"`           // of ranks, or of calls where they are not known
+
+	Mounts bool `json:"mounts,omitempty"` // Ranks are numbers of mounts
 }
 
 // Ranks are the ranks from First to Last, both included.

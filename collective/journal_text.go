@@ -11,7 +11,10 @@ import (
 //	write: 64 calls of job 7 (ranks 0-63), 4 MiB in 64 extents, 1 when merged; held 1.2 ms until all expected had come; 1 request, 4 MiB moved, 3.1 ms
 func (r Record) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s of %s, %s", r.Op, count(r.Calls, "call"), membersText(r.Members), Bytes(r.Bytes))
+	fmt.Fprintf(&b, "%s: %s of %s", r.Op, count(r.Calls, "call"), membersText(r.Members))
+	if r.Bytes > 0 {
+		b.WriteString(", " + Bytes(r.Bytes))
+	}
 	if r.Extents > 1 {
 		fmt.Fprintf(&b, " in %d extents, %d when merged", r.Extents, r.Runs)
 	}
@@ -70,9 +73,14 @@ func membersText(all []Members) string {
 	return strings.Join(parts, " and ")
 }
 
-// String is "job 7 (ranks 0-3, 8)", or "processes of no job".
+// String is "job 7 (ranks 0-3, 8)", "job 7 (2 mounts)", or "processes of no job".
 func (m Members) String() string {
-	if m.Job == 0 {
+	switch {
+	case m.Mounts && m.Job == 0:
+		return count(m.Count, "mount")
+	case m.Mounts:
+		return fmt.Sprintf("job %v (%s)", m.Job, count(m.Count, "mount"))
+	case m.Job == 0:
 		if m.Count == 1 {
 			return "a process of no job"
 		}

@@ -159,17 +159,18 @@ func (k *known) GetAttr(ctx context.Context, h uint64) (ionclient.Attr, error) {
 	return k.rounds.attrs.do(ctx, h)
 }
 
-// askAttr is GetAttr at the home of h, unless they have become known.
-func (k *known) askAttr(ctx context.Context, h uint64) (ionclient.Attr, error) {
+// askAttr is GetAttr at the home of h, unless they have become known. Like the other
+// asks it also returns how many requests it has sent.
+func (k *known) askAttr(ctx context.Context, h uint64) (ionclient.Attr, int, error) {
 	if a, ok := k.attrHere(h); ok {
-		return a, nil
+		return a, 0, nil
 	}
 	since := k.kept.Now()
 	a, err := k.client.GetAttr(ctx, h)
 	if err == nil {
 		k.putAttr(a, since)
 	}
-	return a, err
+	return a, 1, err
 }
 
 // Lookup returns the attributes of what a name in dir means.
@@ -197,32 +198,33 @@ func (k *known) lookupHere(ctx context.Context, dir uint64, name string) (a ionc
 }
 
 // askName is Lookup at the home of the directory, unless it has become known.
-func (k *known) askName(ctx context.Context, e entryKey) (ionclient.Attr, error) {
+func (k *known) askName(ctx context.Context, e entryKey) (a ionclient.Attr, asked int, err error) {
 	for before := uint64(0); ; {
 		if a, ok, err := k.lookupHere(ctx, e.dir, e.name); ok {
-			return a, err
+			return a, asked, err
 		}
 		dir, name := e.dir, e.name
 		since := k.kept.Now()
+		asked++
 		f, t, err := k.client.Lookup(ctx, dir, name)
 		switch {
 		case errno.Of(err) == syscall.ENOENT:
 			k.kept.PutEntry(dir, name, names.Entry{}, leaseOf(t), since)
-			return ionclient.Attr{}, err
+			return ionclient.Attr{}, asked, err
 		case err != nil:
-			return ionclient.Attr{}, err
+			return ionclient.Attr{}, asked, err
 		}
 		k.kept.PutEntry(dir, name, names.Entry{Handle: f.Handle, Type: uint32(f.Type)}, leaseOf(t), since)
 		if f.Attr != nil {
 			k.putAttr(*f.Attr, since)
-			return *f.Attr, nil
+			return *f.Attr, asked, nil
 		}
 		a, err := k.GetAttr(ctx, f.Handle)
 		switch {
 		case errno.Of(err) != syscall.ESTALE:
-			return a, err
+			return a, asked, err
 		case f.Handle == before: // its removal was cut short by a crash
-			return a, errno.Wrap("fs.lookup", syscall.ENOENT, err)
+			return a, asked, errno.Wrap("fs.lookup", syscall.ENOENT, err)
 		}
 		before = f.Handle // removed in between, but the name may mean something else
 	}
@@ -237,19 +239,19 @@ func (k *known) ReadDir(ctx context.Context, dir uint64) ([]names.Named, error) 
 }
 
 // askList is ReadDir at the home of dir, unless all has become known.
-func (k *known) askList(ctx context.Context, dir uint64) ([]names.Named, error) {
+func (k *known) askList(ctx context.Context, dir uint64) (all []names.Named, asked int, err error) {
 	if all, ok := k.kept.List(dir); ok {
-		return all, nil
+		return all, 0, nil
 	}
 	since := k.kept.Now()
-	var all []names.Named
 	at := make(map[string]int) // in all: what changes meanwhile may be told twice
 	var tenure ionclient.Tenure
 	var token []byte
 	for first, eof := true, false; !eof; first = false {
+		asked++
 		l, err := k.client.ReadDir(ctx, dir, token, readDirBatch)
 		if err != nil {
-			return nil, err
+			return nil, asked, err
 		}
 		for _, e := range l.Entries {
 			i, again := at[e.Name]
@@ -265,7 +267,7 @@ func (k *known) askList(ctx context.Context, dir uint64) ([]names.Named, error) 
 		token, eof = l.Next, l.EOF
 	}
 	k.kept.PutList(dir, all, leaseOf(tenure), since)
-	return all, nil
+	return all, asked, nil
 }
 
 // Readlink returns the target of a symbolic link.

@@ -58,7 +58,8 @@ func (k *known) openHere(key openKey, n int) (a ionclient.Attr, ok bool, err err
 
 // askOpen opens a file for all calls of a round.
 func (k *known) askOpen(ctx context.Context, key openKey, calls []*round.Call[openKey, *opener, ionclient.Attr]) {
-	a, err := k.open(ctx, key, len(calls))
+	a, asked, err := k.open(ctx, key, len(calls))
+	calls[0].Outcome.Requests = asked
 	for _, c := range calls {
 		c.A, c.Err = a, err
 		if err == nil && !c.Q.state.CompareAndSwap(waits, hasIt) {
@@ -68,24 +69,25 @@ func (k *known) askOpen(ctx context.Context, key openKey, calls []*round.Call[op
 }
 
 // open opens a file n times, with one request, or two if the lease under which it
-// was opened has ended meanwhile.
-func (k *known) open(ctx context.Context, key openKey, n int) (ionclient.Attr, error) {
+// was opened has ended meanwhile. It returns how many.
+func (k *known) open(ctx context.Context, key openKey, n int) (a ionclient.Attr, asked int, err error) {
 	if a, ok, err := k.openHere(key, n); ok {
-		return a, err
+		return a, 0, err
 	}
 	if !key.write {
 		since := k.kept.Now()
+		asked++
 		a, err := k.client.OpenLeased(ctx, key.handle, syscall.O_RDONLY)
 		if err != nil {
-			return a, err
+			return a, asked, err
 		}
 		k.putAttr(a, since)
 		switch {
 		case !a.Leased:
 			k.opens.add(key.handle, n, 1)
-			return a, nil
+			return a, asked, nil
 		case k.opens.addLeased(key.handle, n, false, func() bool { _, ok := k.kept.Attr(key.handle); return ok }):
-			return a, nil
+			return a, asked, nil
 		}
 	}
 	flags := uint32(syscall.O_RDONLY)
@@ -93,12 +95,13 @@ func (k *known) open(ctx context.Context, key openKey, n int) (ionclient.Attr, e
 		flags = syscall.O_RDWR
 	}
 	since := k.kept.Now()
-	a, err := k.client.Open(ctx, key.handle, flags, false)
+	asked++
+	a, err = k.client.Open(ctx, key.handle, flags, false)
 	if err == nil {
 		k.opens.add(key.handle, n, 1)
 		k.putAttr(a, since)
 	}
-	return a, err
+	return a, asked, err
 }
 
 // openCut opens a file and cuts it to nothing.

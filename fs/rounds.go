@@ -47,7 +47,10 @@ func newRounds(k *known, journal *round.Journal, alone bool) *rounds {
 	r.lists = newGate(r, opReaddir, self, one[struct{}](k.askList))
 	r.opens = newGate(r, opOpen, func(o openKey) uint64 { return o.handle }, k.askOpen)
 	r.stats = newGate(r, opStatfs, func(struct{}) uint64 { return k.client.View().Root },
-		one[struct{}](func(ctx context.Context, _ struct{}) (ionclient.StatFS, error) { return k.client.StatFS(ctx) }))
+		one[struct{}](func(ctx context.Context, _ struct{}) (ionclient.StatFS, int, error) {
+			s, err := k.client.StatFS(ctx)
+			return s, 1, err
+		}))
 	return r
 }
 
@@ -56,8 +59,9 @@ func (k *known) holdWith(held *holder.Holder) {
 	k.hides = held.Hides
 	r := k.rounds
 	r.syncs = newGate(r, opFsync, func(s syncKey) uint64 { return s.handle },
-		one[struct{}](func(ctx context.Context, key syncKey) (struct{}, error) {
-			return struct{}{}, held.Sync(ctx, key.handle, key.dataOnly)
+		one[struct{}](func(ctx context.Context, key syncKey) (struct{}, int, error) {
+			asked, err := held.Sync(ctx, key.handle, key.dataOnly)
+			return struct{}{}, asked, err
 		}))
 }
 
@@ -96,10 +100,12 @@ func newGate[K comparable, Q, A any](r *rounds, kind op, of func(K) uint64, run 
 	return gate[K, Q, A]{group: group}
 }
 
-// one is the run that asks once and gives all the same answer.
-func one[Q any, K comparable, A any](ask func(context.Context, K) (A, error)) func(context.Context, K, []*round.Call[K, Q, A]) {
+// one is the run that asks once and gives all the same answer. ask also returns how
+// many requests that took.
+func one[Q any, K comparable, A any](ask func(context.Context, K) (A, int, error)) func(context.Context, K, []*round.Call[K, Q, A]) {
 	return func(ctx context.Context, key K, calls []*round.Call[K, Q, A]) {
-		a, err := ask(ctx, key)
+		a, asked, err := ask(ctx, key)
+		calls[0].Outcome.Requests = asked
 		for _, c := range calls {
 			c.A, c.Err = a, err
 		}

@@ -19,10 +19,10 @@ func TestRoundsKnowWhoCalls(t *testing.T) {
 		r := &rounds{journal: round.NewJournal(8)}
 		first := make(chan struct{})
 		var behalf []collective.JobID
-		g := newGate(r, opGetattr, func(h uint64) uint64 { return h }, one[struct{}](func(ctx context.Context, _ uint64) (int, error) {
+		g := newGate(r, opGetattr, func(h uint64) uint64 { return h }, one[struct{}](func(ctx context.Context, _ uint64) (int, int, error) {
 			<-first
 			behalf = append(behalf, collective.CallerOf(ctx).Account)
-			return len(behalf), nil
+			return len(behalf), 5, nil
 		}))
 		ask := func(rank collective.Rank, want int) {
 			m := collective.Member{Job: job, Rank: rank}
@@ -45,6 +45,7 @@ func TestRoundsKnowWhoCalls(t *testing.T) {
 		last := records[len(records)-1]
 		require.Equal(t, opGetattr.String(), last.Op)
 		require.Equal(t, []collective.Members{{Job: job, Ranks: []collective.Ranks{{First: 1, Last: 3}}, Count: 3}}, last.Members)
+		require.Equal(t, 5, last.Requests, "not for each call")
 	})
 }
 

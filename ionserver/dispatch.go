@@ -133,6 +133,9 @@ func (c *call) serve(o operation) (*rpc.Frame, error) {
 	if !c.Op.Recorded() && c.stream.ctx.Err() != nil {
 		return nil, errno.New("ionserver", syscall.ECONNRESET)
 	}
+	if fewer, ok := tells[c.Op]; ok && c.sess != nil {
+		return c.noted(o, fewer)
+	}
 	return o.do(c)
 }
 

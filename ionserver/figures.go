@@ -17,10 +17,12 @@ type figures = round.Group[struct{}, struct{}, pvfs.StatFS]
 func newFigures(s *Server) *figures {
 	opt := round.Options[struct{}, struct{}]{
 		Rounds:  collective.RoundOptions{Hold: collective.HoldOptions{Off: true}},
+		Mounts:  true,
 		Journal: s.journal,
 		Name:    func(struct{}) (string, uint64) { return "statfs", uint64(s.pvfs.Root()) },
 	}
 	return round.New(opt, func(ctx context.Context, _ struct{}, calls []*round.Call[struct{}, struct{}, pvfs.StatFS]) {
+		calls[0].Outcome = collective.Outcome{Requests: len(s.pvfs.Servers()), Fewer: "each server knows of its own space"}
 		st, err := s.pvfs.StatFS(ctx)
 		for _, c := range calls {
 			c.A, c.Err = st, err

@@ -26,6 +26,7 @@ type flushing struct {
 func newFlushes(s *Server) *round.Group[uint64, flushing, struct{}] {
 	opt := round.Options[uint64, flushing]{
 		Rounds:  collective.RoundOptions{Hold: collective.HoldOptions{Off: s.opt.NoCollective}},
+		Mounts:  true,
 		Journal: s.journal,
 		Name:    func(handle uint64) (string, uint64) { return "fsync", handle },
 	}

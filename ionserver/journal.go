@@ -10,6 +10,7 @@ import (
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
+	"github.com/zoidfs/zoidfs/ionserver/rpc"
 	"github.com/zoidfs/zoidfs/pvfs"
 )
 
@@ -114,6 +115,34 @@ func (o *owner) noteFetch(f *ownedFile, file *pvfs.File, m collective.Member, ex
 		Extents: len(exts), Runs: len(exts), Requests: servers, Moved: n,
 		Estimate: o.reading.learn(len(exts), n, took), Plan: o.plan(f), Fewer: spreads(servers),
 	})
+}
+
+// tells is the operations on names that the journal takes in, with what it says of why
+// so many were not fewer requests to the servers.
+var tells = map[ionpb.Op]string{
+	ionpb.Op_LOOKUP: "", ionpb.Op_READDIR: "", ionpb.Op_RENAME: "",
+	ionpb.Op_CREATE: makesOne, ionpb.Op_MKDIR: makesOne, ionpb.Op_SYMLINK: makesOne,
+	ionpb.Op_UNLINK: takesOne, ionpb.Op_RMDIR: takesOne,
+}
+
+const (
+	makesOne = "PVFS2 makes one object and one name at a time"
+	takesOne = "PVFS2 removes one name and one object at a time"
+)
+
+// noted carries out an operation on a name, and has the journal take it in; fewer is of
+// tells.
+func (c *call) noted(o operation, fewer string) (*rpc.Frame, error) {
+	var sent pvfs.Account
+	c.ctx = pvfs.UnderAccount(c.ctx, &sent)
+	began := time.Now()
+	f, err := o.do(c)
+	out := collective.Outcome{Requests: sent.Requests()}
+	if out.Requests > 0 {
+		out.Fewer = fewer
+	}
+	c.srv.journal.One(c.Op.Key(), c.Handle, collective.Call[struct{}]{Member: c.member(), At: began}, time.Since(began), out)
+	return f, err
 }
 
 // Rounds implements rpc.Service: what was carried out together lately.

@@ -20,7 +20,17 @@ func (s *stats) sent(op wire.Op) { s.requests[op].Add(1) }
 
 // Account counts what a client does on behalf of somebody. The zero value is
 // ready and safe for concurrent use.
-type Account struct{ stats stats }
+type Account struct {
+	stats stats
+	under *Account
+}
+
+// UnderAccount returns ctx for calls that are also counted on part, and what is
+// counted there on what ctx is counted on already.
+func UnderAccount(ctx context.Context, part *Account) context.Context {
+	part.under = accountOf(ctx)
+	return WithAccount(ctx, part)
+}
 
 // Snapshot is what was counted on a. Retries and Connects are nobody's.
 func (a *Account) Snapshot() Snapshot { return a.stats.snapshot() }
@@ -39,15 +49,23 @@ func accountOf(ctx context.Context) *Account {
 }
 
 func (a *Account) sent(op wire.Op) {
-	if a != nil {
+	for ; a != nil; a = a.under {
 		a.stats.sent(op)
 	}
+}
+
+// Requests is how many requests were counted on a.
+func (a *Account) Requests() (n int) {
+	for i := range a.stats.requests {
+		n += int(a.stats.requests[i].Load())
+	}
+	return n
 }
 
 // moved counts bytes of file data, under ctx.
 func (c *Client) moved(ctx context.Context, dir wire.IOType, n int64) {
 	c.stats.moved(dir, n)
-	if a := accountOf(ctx); a != nil {
+	for a := accountOf(ctx); a != nil; a = a.under {
 		a.stats.moved(dir, n)
 	}
 }

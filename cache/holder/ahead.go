@@ -1,8 +1,10 @@
 package holder
 
 import (
+	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/zoidfs/zoidfs/cache"
 	"github.com/zoidfs/zoidfs/collective"
@@ -31,7 +33,7 @@ type readers struct {
 // to wait, and those that will be next. Where races are told the owner is to see
 // first what the program reads, and no more: if late is true, the parts of e are to
 // be fetched when it was read.
-func (h *Handle) fetchAround(e extent.Extent, known bool) (dense, late bool) {
+func (h *Handle) fetchAround(ctx context.Context, e extent.Extent, known bool) (dense, late bool) {
 	f, size := h.file, h.file.h.client.View().DomainSize
 	if f.h.opt.NoCollective {
 		return false, false
@@ -42,16 +44,18 @@ func (h *Handle) fetchAround(e extent.Extent, known bool) (dense, late bool) {
 	}
 	late = !known && f.h.opt.Race != nil
 	if !known && !late {
-		h.fetchParts(e)
+		h.fetchParts(ctx, e)
 	}
-	h.fetchAhead(next)
+	h.fetchAhead(ctx, next)
 	return true, late
 }
 
 // fetchParts has the parts of domains that e lies in in the cache soon.
-func (h *Handle) fetchParts(e extent.Extent) {
+func (h *Handle) fetchParts(ctx context.Context, e extent.Extent) {
 	f := h.file
-	partsOf(e, f.h.client.View().DomainSize, maxAheadRead, func(part, _ extent.Extent) { f.prefetch([]extent.Extent{part}, h.right) })
+	partsOf(e, f.h.client.View().DomainSize, maxAheadRead, func(part, _ extent.Extent) {
+		f.prefetch(ctx, []extent.Extent{part}, h.right, densely)
+	})
 }
 
 // add takes note of a read in a chunk, and reports whether that is read densely,
@@ -131,7 +135,7 @@ func (h *Holder) aheadLimit() int64 { return min(maxAheadBytes, h.opt.Bytes/16) 
 
 // readAhead is told of each read of a handle, and fetches what the next ones
 // will ask for, if it may be cached.
-func (h *Handle) readAhead(e extent.Extent) {
+func (h *Handle) readAhead(ctx context.Context, e extent.Extent) {
 	f := h.file
 	if f.domain(e.Off).isDenied() {
 		return
@@ -140,19 +144,19 @@ func (h *Handle) readAhead(e extent.Extent) {
 	h.stream.Limit, h.stream.Unit = f.h.aheadLimit(), maxAheadRead
 	next := h.stream.Next(e)
 	h.streamMu.Unlock()
-	h.fetchAhead(next)
+	h.fetchAhead(ctx, next)
 }
 
 // fetchAhead has exts in the cache soon, with one READ for each maxAheadRead of a
 // domain: together with what other handles are about to read there, if these are
 // pieces.
-func (h *Handle) fetchAhead(exts []extent.Extent) {
+func (h *Handle) fetchAhead(ctx context.Context, exts []extent.Extent) {
 	f := h.file
 	var pieces []extent.Extent // of at
 	at := extent.Extent{Off: -1}
 	start := func() {
 		if len(pieces) > 0 {
-			f.prefetch(f.withOthers(at, pieces), h.right)
+			f.prefetch(ctx, f.withOthers(at, pieces), h.right, ahead)
 		}
 	}
 	for _, e := range f.readers.within(exts) {
@@ -184,8 +188,9 @@ func (f *File) withOthers(part extent.Extent, pieces []extent.Extent) []extent.E
 
 // prefetch begins to fetch what is not known of exts, which one READ can carry,
 // unless it is being fetched already, or somebody writes there. It does not
-// wait; a read that needs any of it does.
-func (f *File) prefetch(exts []extent.Extent, r right) {
+// wait; a read that needs any of it does. ctx is of the read upon which it is done, and
+// ends nothing.
+func (f *File) prefetch(ctx context.Context, exts []extent.Extent, r right, why way) {
 	if size, _, ok := f.h.attrs.Size(f.handle); ok {
 		exts = below(exts, max(size, f.glimpse().end))
 	}
@@ -207,13 +212,16 @@ func (f *File) prefetch(exts []extent.Extent, r right) {
 		hold.Release()
 		return
 	}
+	by := collective.CallerOf(ctx).Member
 	if !f.h.spawn(func() {
 		defer hold.Release()
+		began := time.Now()
 		got, err := d.fetch(f.h.life, x, at, r)
 		if err != nil {
 			f.h.opt.Logger.Debug("read ahead", "handle", f.handle, "err", err)
 			return
 		}
+		f.note(by, got, why, began)
 		if end := got.end(); end < extent.Hull(got.exts).End() {
 			f.readers.ends(end)
 		}
@@ -222,6 +230,25 @@ func (f *File) prefetch(exts []extent.Extent, r right) {
 		d.fetched(x)
 		hold.Release()
 	}
+}
+
+// way says for the journal for what a READ was sent.
+type way string
+
+// The ways.
+const (
+	missing way = ""
+	ahead   way = "ahead of its readers"
+	densely way = "whole parts of domains, which the processes here read densely"
+)
+
+// note has the journal take in a READ upon a read of by, which has brought got.
+func (f *File) note(by collective.Member, got brought, why way, began time.Time) {
+	n := extent.Total(got.exts)
+	c := collective.Call[struct{}]{Member: by, Bytes: n, At: began}
+	f.h.opt.Journal.One("read", f.handle, c, time.Since(began), collective.Outcome{
+		Extents: len(got.exts), Runs: len(got.exts), Requests: 1, Moved: int64(got.Len()), Plan: string(why),
+	})
 }
 
 // below is what of exts, which are sorted, lies before end.

@@ -138,7 +138,8 @@ func (h *Handle) Flush(ctx context.Context) error {
 // Fsync is Flush, and returns when everything is durable; dataOnly is as for
 // ionclient.Client.Fsync.
 func (h *Handle) Fsync(ctx context.Context, dataOnly bool) error {
-	return h.Reported(h.file.h.Sync(ctx, h.file.handle, dataOnly))
+	_, err := h.file.h.Sync(ctx, h.file.handle, dataOnly)
+	return h.Reported(err)
 }
 
 // Reported is what the caller of fsync(2) is told after a Sync that returned err:
@@ -151,18 +152,19 @@ func (h *Handle) Reported(err error) error {
 }
 
 // Sync publishes what was written to a file on this node, and returns when it is
-// durable; dataOnly is as for ionclient.Client.Fsync.
-func (h *Holder) Sync(ctx context.Context, handle uint64, dataOnly bool) error {
+// durable; dataOnly is as for ionclient.Client.Fsync. It also returns how often the
+// home was asked for that.
+func (h *Holder) Sync(ctx context.Context, handle uint64, dataOnly bool) (asked int, err error) {
 	f := h.get(handle)
 	defer h.put(f)
 	now, known := f.state(dataOnly)
 	if known && f.isDurable(now) {
-		return nil
+		return 0, nil
 	}
 	if err := f.publish(ctx, everything); err != nil {
-		return err
+		return 0, err
 	}
-	err := f.telling(ctx, func(clean bool) error {
+	err = f.telling(ctx, func(clean bool) error {
 		return h.client.Fsync(ctx, handle, dataOnly, clean)
 	})
 	if err == nil && known {
@@ -170,7 +172,7 @@ func (h *Holder) Sync(ctx context.Context, handle uint64, dataOnly bool) error {
 		f.durable = now
 		f.mu.Unlock()
 	}
-	return err
+	return 1, err
 }
 
 // durable is a state of a file. While it stays the same, so does the file: the kernel

@@ -90,7 +90,7 @@ func (h *Handle) Read(ctx context.Context, off int64, n int) (*Bytes, error) {
 		out, dense, err = h.read(ctx, e)
 	}
 	if err == nil && out.n == n && !dense {
-		h.readAhead(e)
+		h.readAhead(ctx, e)
 	}
 	return out, err
 }
@@ -148,7 +148,7 @@ func (h *Handle) tryRead(ctx context.Context, e, alone extent.Extent) (out *Byte
 func (h *Handle) readAll(ctx context.Context, e extent.Extent, before *sight, out *Bytes) (dense, filled bool, err error) {
 	f := h.file
 	v := f.known(e, h.right)
-	dense, late := h.fetchAround(e, v != nil)
+	dense, late := h.fetchAround(ctx, e, v != nil)
 	if v != nil {
 		out.keep(v)
 		out.slices, out.n = slices.Clip(v.Slices()), v.Len()
@@ -159,7 +159,7 @@ func (h *Handle) readAll(ctx context.Context, e extent.Extent, before *sight, ou
 	}
 	filled, err = f.readParts(ctx, e, h.right, before.end, out)
 	if err == nil && late {
-		h.fetchParts(e)
+		h.fetchParts(ctx, e)
 	}
 	return dense, filled, err
 }

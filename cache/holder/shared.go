@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/extent"
@@ -101,7 +102,12 @@ func (d *domain) ask(ctx context.Context, exts []extent.Extent, r right) (brough
 	chunk := chunkAt(exts[0].Off, f.h.client.View().DomainSize)
 	if !chunk.Contains(extent.Hull(exts)) || !d.isDenied() || f.h.opt.NoCollective || f.h.opt.Race != nil {
 		x, at := d.fetching(exts, false)
-		return d.fetch(ctx, x, at, r)
+		began := time.Now()
+		got, err := d.fetch(ctx, x, at, r)
+		if err == nil {
+			f.note(collective.CallerOf(ctx).Member, got, missing, began)
+		}
+		return got, err
 	}
 	w := &wish{exts: exts}
 	_, err := f.h.reads.Do(ctx, domainReads{d, r}, collective.CallerOf(ctx).Member, w)

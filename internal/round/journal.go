@@ -68,5 +68,10 @@ func (g *Group[K, Q, A]) record(r *collective.Round[K, *Call[K, Q, A]], took tim
 	}
 	rec := r.Record(took)
 	rec.Op, rec.Object, rec.Outcome = op, object, o
+	for _, all := range [][]collective.Members{rec.Members, rec.Missing} {
+		for i := range all {
+			all[i].Mounts = g.opts.Mounts
+		}
+	}
 	j.j.Add(rec)
 }

@@ -50,6 +50,7 @@ type Options[K comparable, Q any] struct {
 	// OneAtATime says that a member makes one call at a time, so that a call of
 	// one key tells that it does not come to another where it is expected.
 	OneAtATime bool
+	Mounts     bool // members are mounts of a job, for which rank is a number
 	// Journal, if not nil, takes in what was done, and Name says for it what a
 	// key is: what is asked for, and the handle of the object.
 	Journal *Journal

@@ -76,6 +76,31 @@ func testExplain(t *testing.T, r *rig) {
 	require.Contains(t, text, "256 KiB moved")
 	require.Contains(t, text, "(estimated ")
 
+	asked := 0
+	for _, rec := range e.of("mount", "fsync") {
+		asked += rec.Requests
+	}
+	require.Equal(t, 1, asked, "of the mount")
+	asked = 0
+	for _, rec := range e.of("I/O node", "fsync") {
+		asked += rec.Requests
+	}
+	require.Positive(t, asked, "to the servers")
+	for _, rec := range r.explain(t, r.dirs[0]).of("I/O node", "create") {
+		require.GreaterOrEqual(t, rec.Requests, 2*rec.Calls, "an object and a name")
+		require.NotEmpty(t, rec.Fewer)
+		asked = -rec.Calls
+	}
+	require.Equal(t, -1, asked, "files that were made in the directory")
+	read, err := os.ReadFile(r.dirs[1] + "/many")
+	require.NoError(t, err)
+	var moved int64
+	for _, rec := range r.explain(t, r.dirs[1]+"/many").of("mount", "read") {
+		require.Positive(t, rec.Requests)
+		moved += rec.Moved
+	}
+	require.EqualValues(t, len(read), moved, "by the READs of the other mount")
+
 	require.NoError(t, os.WriteFile(r.dirs[0]+"/other", nil, 0o644))
 	require.Empty(t, r.explain(t, r.dirs[1]+"/other").of("I/O node", "write back"))
 	require.NotContains(t, c.zoidfs(t, "explain", "--job", "00000000000000ff", path), "write back: ")

@@ -24,7 +24,7 @@ type Device struct {
 	proto    *fuse.ProtocolServer
 	log      *slog.Logger
 	panicked func(any) fuse.Status
-	active   int       // loops that are to read or carry out a request without waiting
+	active   int       // loops that are to read, or to carry out a small request without waiting
 	blank    []byte    // as long as the longest READ
 	large    sync.Pool // of *[]byte: buffers for a request of any size
 
@@ -37,6 +37,8 @@ type Device struct {
 }
 
 // Mount mounts fs at the directory point and answers the kernel's first request.
+// Small requests are carried out by one processor fewer than Go may use: one is left
+// for what they start, without which Go would look for work all the time.
 // The mount is visible when it returns, but nothing else is answered until Serve.
 //
 // A READ of fs gets a buffer of which only the length means something, and returns
@@ -57,7 +59,7 @@ func Mount(fs fuse.RawFileSystem, point string, opt *fuse.MountOptions, log *slo
 func newDevice(fs fuse.RawFileSystem, opt *fuse.MountOptions, log *slog.Logger) *Device {
 	d := &Device{
 		fs: fs, proto: fuse.NewProtocolServer(fs, opt), log: log, panicked: opt.PanicHandler,
-		active: max(2, runtime.GOMAXPROCS(0)),
+		active: max(1, runtime.GOMAXPROCS(0)-1),
 		blank:  make([]byte, opt.MaxWrite),
 		loops:  make(map[*loop]struct{}),
 	}
@@ -87,7 +89,8 @@ func (d *Device) startLocked() {
 }
 
 // Waits says that a request begins to wait for something, which may be another
-// request. It must be said once, and Waited when the request is about to end.
+// request, or to take long. It must be said once, and Waited when the request is
+// about to end.
 func (d *Device) Waits() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

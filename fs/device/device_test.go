@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -162,7 +161,7 @@ func TestAnotherTakesTheirPlace(t *testing.T) {
 			done <- err
 		}()
 	}
-	active := max(2, runtime.GOMAXPROCS(0))
+	active := f.dev.active
 	for range active {
 		<-begun
 	}
@@ -193,6 +192,47 @@ func TestAnotherTakesTheirPlace(t *testing.T) {
 	require.LessOrEqual(t, len(f.dev.loops), active+1)
 	require.Zero(t, f.dev.waiting)
 	require.Zero(t, f.dev.big.Load())
+}
+
+// TestLongRequests: others go on while much data is moved.
+func TestLongRequests(t *testing.T) {
+	f := &tree{}
+	let := make(chan struct{})
+	begun := make(chan struct{}, 10)
+	f.write = func(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+		if in.Size > longSize {
+			begun <- struct{}{}
+			<-let
+		}
+		return in.Size, fuse.OK
+	}
+	f.read = func(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+		begun <- struct{}{}
+		<-let
+		return fuse.ReadResultData(make([]byte, len(buf))), fuse.OK
+	}
+	file := open(t, serve(t, f))
+	done := make(chan error)
+	const long = 3
+	for range long {
+		go func() {
+			_, err := file.WriteAt(make([]byte, longSize+1), 0)
+			done <- err
+		}()
+		go func() {
+			_, err := file.ReadAt(make([]byte, longSize+1), 0)
+			done <- err
+		}()
+	}
+	for range 2 * long {
+		<-begun
+	}
+	_, err := file.WriteAt(make([]byte, longSize), 0)
+	require.NoError(t, err)
+	close(let)
+	for range 2 * long {
+		require.NoError(t, <-done)
+	}
 }
 
 // hold has requests of a kind wait until they are interrupted.

@@ -28,6 +28,7 @@ const (
 	headRoom  = 4096     // for what precedes the data of a request
 	smallSize = 512      // of requests that are taken out of the large buffer
 	replyRoom = 16 << 10 // for a reply, besides data that is asked for by size
+	longSize  = 64 << 10 // of data that take long to move
 	headSize  = int(unsafe.Sizeof(fuse.OutHeader{}))
 )
 
@@ -158,6 +159,10 @@ func (l *loop) pass(head *fuse.InHeader, in []byte) {
 
 // read carries out a READ: the data goes to the kernel from where it lies.
 func (l *loop) read(in *fuse.ReadIn) {
+	if in.Size > longSize {
+		l.d.Waits()
+		defer l.d.Waited()
+	}
 	result, status := l.d.read(l.cancel, in)
 	if !status.Ok() {
 		l.fail(in.Unique, status)
@@ -196,6 +201,10 @@ func slices(r fuse.ReadResult) ([][]byte, fuse.Status) {
 
 // write carries out a WRITE.
 func (l *loop) write(in *fuse.WriteIn, data []byte) {
+	if in.Size > longSize {
+		l.d.Waits()
+		defer l.d.Waited()
+	}
 	n, status := l.d.write(l.cancel, in, data)
 	if !status.Ok() {
 		l.fail(in.Unique, status)

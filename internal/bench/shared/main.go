@@ -1,7 +1,7 @@
 // Command shared measures what the collective engine is for: the ranks of a job
 // on two nodes that write and read one file together.
 //
-//	go run ./internal/bench/shared -zoidfs bin/zoidfs [-ctools /opt/orangefs/bin] [-rounds 5] [-size 64] [-only REGEXP] [-dir DIR]
+//	go run ./internal/bench/shared -zoidfs bin/zoidfs [-ctools /opt/orangefs/bin] [-url tcp://HOST:PORT/FSNAME] [-rounds 5] [-size 64] [-only REGEXP] [-dir DIR]
 //
 // Eight ranks, four on each of two mounts, write a file in interleaved pieces of
 // 4 KiB, and read what was written on the other node and compare it. They do so
@@ -10,9 +10,10 @@
 // from before the first open to after the last close.
 //
 // There are two systems of two I/O nodes and four embedded servers each, one
-// with --collective=off. Where pvfs2fuse is given, two mounts of it are on the
-// servers of the first one. Two mounts of a file system that does nothing show what
-// FUSE leaves to gain. The last table is of one process alone, with the
+// with --collective=off; with -url there is the other one alone, on servers that
+// run already, and no last table. Where pvfs2fuse is given, two mounts of it are on
+// the servers of the first one. Two mounts of a file system that does nothing show
+// what FUSE leaves to gain. The last table is of one process alone, with the
 // engine on and off: what it costs those who have no use for it.
 //
 // Every round measures each variant in turn, the tables have medians.
@@ -41,10 +42,10 @@ const (
 
 // config is what the command line says.
 type config struct {
-	zoidfs, ctools, dir string
-	rounds, alone       int
-	size                int64 // bytes
-	only                *regexp.Regexp
+	zoidfs, ctools, url, dir string
+	rounds, alone            int
+	size                     int64 // bytes
+	only                     *regexp.Regexp
 }
 
 func parse(args []string) (*config, error) {
@@ -52,6 +53,7 @@ func parse(args []string) (*config, error) {
 	flags := flag.NewFlagSet("shared", flag.ContinueOnError)
 	flags.StringVar(&c.zoidfs, "zoidfs", "bin/zoidfs", "the zoidfs `binary`")
 	flags.StringVar(&c.ctools, "ctools", "", "`directory` of pvfs2fuse; none: without it")
+	flags.StringVar(&c.url, "url", "", "running PVFS2 file system, tcp://HOST:PORT/FSNAME; none: embedded servers")
 	flags.StringVar(&c.dir, "dir", "/dev/shm", "`directory` for the servers' data")
 	flags.IntVar(&c.rounds, "rounds", 5, "measurements of each variant")
 	flags.IntVar(&c.alone, "alone", 15, "measurements of one process; 0: none")
@@ -99,7 +101,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := c.measureRanks(ctx, x, libs, out); err != nil {
 		return err
 	}
-	if c.alone > 0 {
+	if c.alone > 0 && c.url == "" {
 		if err := c.measureAlone(x, out); err != nil {
 			return err
 		}

@@ -94,7 +94,7 @@ func (v *variant) call() string {
 func (c *config) variants(x *systems, libs []library) []*variant {
 	var all []*variant
 	add := func(v variant) {
-		if c.only.MatchString(v.String()) {
+		if x.mounts[v.client] != nil && c.only.MatchString(v.String()) {
 			all = append(all, &v)
 		}
 	}
@@ -108,9 +108,7 @@ func (c *config) variants(x *systems, libs []library) []*variant {
 			}
 		}
 	}
-	if x.mounts[fuse] != nil {
-		add(variant{client: fuse, lib: libs[0], how: "posix"})
-	}
+	add(variant{client: fuse, lib: libs[0], how: "posix"})
 	add(variant{client: null, lib: libs[0], how: "blind"})
 	return all
 }

@@ -34,8 +34,10 @@ func (c *config) start(ctx context.Context) (*systems, error) {
 	if err != nil {
 		return x, err
 	}
-	if _, err := c.up(ctx, x, off, "off"); err != nil {
-		return x, err
+	if c.url == "" { // two systems on the same servers would not know of each other
+		if _, err := c.up(ctx, x, off, "off"); err != nil {
+			return x, err
+		}
 	}
 	if err := c.mountNull(x); err != nil {
 		return x, err
@@ -68,7 +70,11 @@ func (c *config) mountNull(x *systems) error {
 
 // up starts a system, and returns where its servers are.
 func (c *config) up(ctx context.Context, x *systems, client, engine string) (url string, err error) {
-	sys, err := program.Up(ctx, &x.ends, c.zoidfs, filepath.Join(c.dir, engine), nodes, "--ions", "2", "--servers", "4", "--collective", engine)
+	servers := []string{"--servers", "4"}
+	if c.url != "" {
+		servers = []string{"--pvfs", c.url}
+	}
+	sys, err := program.Up(ctx, &x.ends, c.zoidfs, filepath.Join(c.dir, engine), nodes, append(servers, "--ions", "2", "--collective", engine)...)
 	if err != nil {
 		return "", err
 	}

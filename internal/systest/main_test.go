@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	// Built with the race detector, workers would stay for a second when they end.
+	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	code := m.Run()
 	if err := os.RemoveAll(binDir); err != nil {
 		fmt.Fprintln(os.Stderr, err)

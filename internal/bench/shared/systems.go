@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/zoidfs/zoidfs/internal/bench/program"
 )
@@ -87,8 +88,9 @@ func (c *config) up(ctx context.Context, x *systems, client, engine string) (url
 
 // mountFuse mounts the servers at url on each node with the C client.
 func (c *config) mountFuse(ctx context.Context, x *systems, url string) error {
-	const mark = "mounted"
-	if err := os.Mkdir(filepath.Join(x.mounts[on][0], mark), 0o777); err != nil {
+	mark := fmt.Sprint("mounted", time.Now().UnixNano())
+	shown := filepath.Join(x.mounts[on][0], mark)
+	if err := os.Mkdir(shown, 0o777); err != nil {
 		return err
 	}
 	for node := range nodes {
@@ -98,5 +100,5 @@ func (c *config) mountFuse(ctx context.Context, x *systems, url string) error {
 		}
 		x.mounts[fuse] = append(x.mounts[fuse], dir)
 	}
-	return nil
+	return os.Remove(shown)
 }

@@ -25,7 +25,7 @@ func (p *Pattern) Dense(e extent.Extent) bool {
 	if e.Empty() || e.Len > smallPiece {
 		return false
 	}
-	if p.periodic(2) >= denseUse {
+	if p.periodic(2, denseUse) >= denseUse {
 		return true
 	}
 	at := e.Off / RegionSize
@@ -59,11 +59,14 @@ const maxAhead = 256
 func (p *Pattern) Ahead(e extent.Extent) []extent.Extent {
 	var out []extent.Extent
 	for at := p.sequences.order.Front(); at != nil; at = at.Next() {
-		for _, x := range at.Value.(*named[uint64, sequence]).value.ahead(maxAhead) {
+		s := &at.Value.(*named[uint64, sequence]).value
+		up := s.step() > 0 && (s.runs == 0 || s.outer > 0)
+		s.each(maxAhead, func(x extent.Extent) bool {
 			if both := x.Intersect(e); !both.Empty() {
 				out = append(out, both)
 			}
-		}
+			return !up || x.Off < e.End()
+		})
 	}
 	return extent.Normalize(out)
 }

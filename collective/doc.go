@@ -1,8 +1,8 @@
 // Package collective decides how the calls of many ranks are carried out
 // together: where the bytes of a file meet (Placement: file domains and their
 // owners), which calls become one (Rounds), what the accesses of all ranks
-// together look like (Pattern), and how they are best carried out (Fetch, Store,
-// by Costs).
+// together look like (Pattern), what a node fetches for them (Readers, Stream) and
+// what an owner (Lookahead, by Costs), and what an owner writes back (Backlog, Flows).
 //
 // The package is pure: no I/O, no goroutine, no lock, no clock. Every decision
 // is a function of the events so far and of the times given with them, so that a

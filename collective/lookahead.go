@@ -2,6 +2,7 @@ package collective
 
 import (
 	"slices"
+	"time"
 
 	"github.com/zoidfs/zoidfs/internal/extent"
 )
@@ -26,6 +27,9 @@ const (
 type Lookahead struct {
 	Domain int64                // bytes of a domain
 	Owned  func(off int64) bool // whether the domain of off is this owner's
+	// Price estimates what a request of so many extents and bytes takes; nil: the fewer
+	// requests the better.
+	Price func(extents int, bytes int64) time.Duration
 
 	runs   []readRun       // the last used first
 	aheads []*Ahead        // the last begun first
@@ -33,12 +37,14 @@ type Lookahead struct {
 	probe  *Ahead          // of them, on its way; nil: none
 	seen   int             // reads
 	end    int64           // the file ends there, as far as is known; 0: it is not known
+	chosen Choice          // at the last Miss that was to fetch nothing else
 }
 
 // Ahead is a fetch of more than one read has asked for. It is on its way until
 // Lookahead.Landed.
 type Ahead struct {
 	Extents []extent.Extent // sorted, none touch
+	Choice  Choice
 
 	bytes    int64 // of Extents
 	read     int64 // how many of them were
@@ -63,6 +69,7 @@ type readRun struct {
 	span     int64 // bytes between from and to that this owner has
 	asked    int64 // bytes of the reads
 	reads    int
+	asks     int    // READs that these came in
 	window   int64  // bytes that were fetched around the last miss
 	promised bool   // lies where those of a dense place are bound for
 	born     int    // Lookahead.seen at its first read
@@ -113,6 +120,7 @@ func (r *readRun) join(o readRun) {
 	}
 	r.asked = min(r.span, r.asked+o.asked)
 	r.reads += o.reads
+	r.asks += o.asks
 	r.pieces = max(r.pieces, o.pieces)
 	r.window = max(r.window, o.window)
 	r.promised = false
@@ -141,7 +149,7 @@ func (l *Lookahead) Note(node uint64, job JobID, e extent.Extent, n int64, piece
 		l.first = append(l.first, e)
 	}
 	here := readRun{
-		from: e.Off, to: e.End(), next: l.skip(e.End()), span: e.Len, asked: n, reads: pieces, pieces: pieces,
+		from: e.Off, to: e.End(), next: l.skip(e.End()), span: e.Len, asked: n, reads: pieces, pieces: pieces, asks: 1,
 		born: l.seen, node: node, several: job != 0,
 	}
 	first, promised, before, rest := here, int64(0), int64(0), l.runs[:0]
@@ -175,10 +183,13 @@ func (l *Lookahead) Note(node uint64, job JobID, e extent.Extent, n int64, piece
 // comes meanwhile tells what comes next. Where several read together a round is
 // fetched as soon as they are trusted, where one does as much again as he has
 // come; doubled each time, up to most. A node that asks for many pieces of several
-// gets the domain first.
+// gets the domain first. All that only where it is estimated to cost less than what they
+// ask for alone.
 func (l *Lookahead) Miss(e extent.Extent, round, most int64) (fetch, behind *Ahead) {
 	r := &l.runs[0]
-	first, together := l.crowd(e)
+	l.chosen = Choice{}
+	first, use := l.crowd(e)
+	together := use > 0
 	combs := !together && r.combs(l.Domain)
 	trusted := together || r.promised || r.dense(2) || combs
 	for _, a := range l.aheads {
@@ -200,8 +211,11 @@ func (l *Lookahead) Miss(e extent.Extent, round, most int64) (fetch, behind *Ahe
 	}
 	start := e.Off / l.Domain * l.Domain
 	if combs && l.Domain <= most {
-		r.window = l.Domain
-		return l.begin(start, e.End(), r.window), nil
+		use := 1.0
+		if r.span > l.Domain {
+			use = r.used()
+		}
+		return l.ahead(r, use, start, e.End(), l.Domain), nil
 	}
 	r.window = max(leastAhead, r.span, 2*r.window)
 	if together {
@@ -214,12 +228,34 @@ func (l *Lookahead) Miss(e extent.Extent, round, most int64) (fetch, behind *Ahe
 	if r.promised {
 		first = start
 	}
-	return l.begin(max(start, first, e.Off-r.window/2), e.End(), r.window), nil
+	return l.ahead(r, max(use, r.used()), max(start, first, e.Off-r.window/2), e.End(), r.window), nil
 }
+
+// ahead is begin where readers want so much of what lies there, if that is estimated to
+// pay.
+func (l *Lookahead) ahead(r *readRun, use float64, first, at, n int64) *Ahead {
+	c := choose(use, n, r.asked/int64(r.asks), l.Price)
+	if c.Way == PassThrough {
+		r.window, l.chosen = 0, c
+		return nil
+	}
+	r.window = n
+	a := l.begin(first, at, n)
+	if a != nil {
+		a.Choice = c
+	}
+	return a
+}
+
+// Chosen is why the last Miss was to fetch nothing but what the read asks for.
+func (l *Lookahead) Chosen() Choice { return l.chosen }
+
+// used is which share of what lies there was read.
+func (r *readRun) used() float64 { return float64(r.asked) / float64(max(1, r.span)) }
 
 // gather is a fetch of what the first reads have asked for of a domain.
 func (l *Lookahead) gather(domain extent.Extent) *Ahead {
-	a := &Ahead{flying: true}
+	a := &Ahead{flying: true, Choice: Choice{Way: Gathered}}
 	for _, e := range l.first {
 		if domain.Contains(e) {
 			a.Extents = append(a.Extents, e)
@@ -241,10 +277,10 @@ func (l *Lookahead) vain(r *readRun, e extent.Extent) bool {
 	return last != nil && (r.born > last.at || r.from < last.to()) && last.read < last.bytes/8*5 && r.asked < l.Domain
 }
 
-// crowd looks at all who read around e. It returns where they begin, and whether
-// several read there together: most of what lies between them, and so much that
-// it is no accident.
-func (l *Lookahead) crowd(e extent.Extent) (first int64, together bool) {
+// crowd looks at all who read around e. It returns where they begin, and, if several
+// read there together, how much of what lies between them: most, and so much that it is
+// no accident; else 0.
+func (l *Lookahead) crowd(e extent.Extent) (first int64, use float64) {
 	start := e.Off / l.Domain * l.Domain
 	around := extent.Extent{Off: max(start, e.Off-RegionSize/2)}
 	around.Len = min(start+l.Domain, e.End()+RegionSize/2) - around.Off
@@ -263,7 +299,10 @@ func (l *Lookahead) crowd(e extent.Extent) (first int64, together bool) {
 		several = several || r.several || r.node != l.runs[0].node
 	}
 	enough := asked >= float64(leastAhead) && (reads >= manyReads/2 || asked >= float64(RegionSize))
-	return first, several && enough && asked >= denseUse*float64(last-first)
+	if !several || !enough || asked < denseUse*float64(last-first) {
+		return first, 0
+	}
+	return first, min(1, asked/float64(last-first))
 }
 
 // Next says what to fetch already when the read that was noted last missed
@@ -286,8 +325,7 @@ func (l *Lookahead) Next(e extent.Extent, most int64) *Ahead {
 	if n < l.Domain || slices.ContainsFunc(l.aheads, func(a *Ahead) bool { return a.has(at) }) {
 		return nil
 	}
-	l.runs[0].window = n
-	return l.begin(at, at, n)
+	return l.ahead(&l.runs[0], min(1, float64(a.read)/float64(a.bytes)), at, at, n)
 }
 
 // begin is a fetch of what lies from first up to at, and of n bytes behind that

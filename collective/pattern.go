@@ -101,12 +101,15 @@ func (p *Pattern) promised() float64 {
 			return 1
 		}
 	}
-	return p.periodic(1)
+	return p.periodic(1, 0)
 }
 
 // periodic is which share of the file those sequences use together that repeat
-// with the same period, if they are at least so many.
-func (p *Pattern) periodic(least int) float64 {
+// with the same period, if they are at least so many and it may be so much or more.
+func (p *Pattern) periodic(least int, more float64) float64 {
+	if !p.mayRepeat(least, more) {
+		return 0
+	}
 	var dense float64
 	byPeriod := map[int64][]extent.Extent{}
 	many := map[int64]int{}
@@ -129,6 +132,31 @@ func (p *Pattern) periodic(least int) float64 {
 		}
 	}
 	return dense
+}
+
+// mayRepeat reports whether so many sequences or more repeat with one period, and have
+// together such a share of it if none overlap.
+func (p *Pattern) mayRepeat(least int, more float64) bool {
+	type sum struct {
+		period, pieces int64
+		n              int
+	}
+	var room [8]sum
+	sums := room[:0]
+	for e := p.sequences.order.Front(); e != nil; e = e.Next() {
+		piece, period := e.Value.(*named[uint64, sequence]).value.cycle()
+		if period == 0 {
+			continue
+		}
+		i := slices.IndexFunc(sums, func(s sum) bool { return s.period == period })
+		if i < 0 {
+			i = len(sums)
+			sums = append(sums, sum{period: period})
+		}
+		sums[i].pieces += piece
+		sums[i].n++
+	}
+	return slices.ContainsFunc(sums, func(s sum) bool { return s.n >= least && float64(s.pieces) >= more*float64(s.period) })
 }
 
 // wrap is the extent [off, off+n) of a circle of period bytes.

@@ -109,14 +109,13 @@ func (s *sequence) cycle() (piece, period int64) {
 	return 0, 0
 }
 
-// ahead returns the next n accesses if they go on like this, fewer if the file
-// offsets end.
-func (s *sequence) ahead(n int) []extent.Extent {
+// each calls f with the next n accesses if they go on like this, fewer if the file
+// offsets end or f returns false.
+func (s *sequence) each(n int, f func(extent.Extent) bool) {
 	form, at := s.form(), s.last.Off
 	if form == Random {
-		return nil
+		return
 	}
-	out := make([]extent.Extent, 0, n)
 	run, start := s.run, s.start
 	for range n {
 		switch {
@@ -127,12 +126,10 @@ func (s *sequence) ahead(n int) []extent.Extent {
 			at += s.step()
 			run++
 		}
-		if at < 0 || at > math.MaxInt64-s.last.Len {
-			break
+		if at < 0 || at > math.MaxInt64-s.last.Len || !f(extent.Extent{Off: at, Len: s.last.Len}) {
+			return
 		}
-		out = append(out, extent.Extent{Off: at, Len: s.last.Len})
 	}
-	return out
 }
 
 func abs(x int64) int64 {

@@ -52,7 +52,7 @@ func TestSequence(t *testing.T) {
 				s.add(e)
 			}
 			require.Equal(t, c.form.String(), s.form().String())
-			next := s.ahead(1)
+			next := ahead(&s, 1)
 			if c.next.Empty() {
 				require.Empty(t, next)
 			} else {
@@ -73,8 +73,17 @@ func TestAheadIsWhatComes(t *testing.T) {
 		for i, e := range all {
 			s.add(e)
 			if i >= 20 {
-				require.Equal(t, all[i+1:], s.ahead(len(all)-i-1), "after %d", i)
+				require.Equal(t, all[i+1:], ahead(&s, len(all)-i-1), "after %d", i)
 			}
 		}
 	}
+}
+
+func ahead(s *sequence, n int) []extent.Extent {
+	out := []extent.Extent{}
+	s.each(n, func(e extent.Extent) bool {
+		out = append(out, e)
+		return true
+	})
+	return out
 }

@@ -50,8 +50,3 @@ func (h Hints) Round(usual, domain int64) int64 {
 	}
 	return max(h.CBBufferSize/domain, 1) * domain
 }
-
-// Turns is how many times an aggregator fills its buffer for so many bytes.
-func (h Hints) Turns(bytes int64) int {
-	return max(1, requests(bytes, h.CBBufferSize))
-}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/ionserver/rpc"
@@ -65,7 +66,7 @@ func TestCostOfWriting(t *testing.T) {
 			for _, m := range ms {
 				require.NoError(t, m.atHome(ionpb.Op_FSYNC, h, &ionpb.FsyncReq{}, nil))
 			}
-			ios, least := s.asked("io"), int64(size/flowSize)
+			ios, least := s.asked("io"), int64(size/collective.FlowSize)
 			t.Logf("%d requests, at least %d", ios, least)
 			require.LessOrEqual(t, ios, least*11/10+servers)
 			require.EqualValues(t, size, s.stored(h))
@@ -119,8 +120,8 @@ func TestCostOfReading(t *testing.T) {
 	}
 	all.Wait()
 	asked := s.asked("io") + s.asked("small_io")
-	t.Logf("%d requests, of them %d small ones; %d at least", asked, s.asked("small_io"), size/flowSize)
-	require.LessOrEqual(t, asked, int64(size/flowSize+servers+2*ranks))
+	t.Logf("%d requests, of them %d small ones; %d at least", asked, s.asked("small_io"), size/collective.FlowSize)
+	require.LessOrEqual(t, asked, int64(size/collective.FlowSize+servers+2*ranks))
 	require.EqualValues(t, size, s.nodes[0].client.Stats().BytesRead+s.nodes[1].client.Stats().BytesRead)
 }
 

@@ -70,6 +70,13 @@ func (p *prices) learn(extents int, bytes int64, took time.Duration) (estimate t
 	return estimate
 }
 
+// estimate is what a request of so many extents and bytes would take.
+func (p *prices) estimate(extents int, bytes int64) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.costs.Estimate(1, extents, bytes)
+}
+
 // spreads says why a request went to so many servers.
 func spreads(servers int) string {
 	if servers < 2 {
@@ -108,12 +115,16 @@ func (o *owner) noteRound(f *ownedFile, writes collective.Record, wrote []extent
 }
 
 // noteFetch has the journal take in a fetch of exts on behalf of m.
-func (o *owner) noteFetch(f *ownedFile, file *pvfs.File, m collective.Member, exts []extent.Extent, n int64, began time.Time) {
+func (o *owner) noteFetch(f *ownedFile, file *pvfs.File, m collective.Member, why collective.Choice, exts []extent.Extent, n int64, began time.Time) {
 	took, servers := time.Since(began), file.Touches(exts)
+	plan := why.String()
+	if hint := o.plan(f); hint != "" {
+		plan += ", " + hint
+	}
 	c := collective.Call[struct{}]{Member: m, Bytes: extent.Total(exts), At: began}
 	o.srv.journal.One("fetch", uint64(file.Handle()), c, took, collective.Outcome{
 		Extents: len(exts), Runs: len(exts), Requests: servers, Moved: n,
-		Estimate: o.reading.learn(len(exts), n, took), Plan: o.plan(f), Fewer: spreads(servers),
+		Estimate: o.reading.learn(len(exts), n, took), Plan: plan, Fewer: spreads(servers),
 	})
 }
 

@@ -22,26 +22,28 @@ func (o *owner) lookahead(handle uint64) collective.Lookahead {
 	return collective.Lookahead{
 		Domain: p.DomainSize(),
 		Owned:  func(off int64) bool { return p.Owner(handle, off) == o.srv.self },
+		Price:  o.reading.estimate,
 	}
 }
 
 // lookAhead fetches what is missing of a read together with what the readers of
 // the file will ask for next, if they read together all there is; or has that
-// fetched while the read goes on, if nothing of it is missing. The caller holds
-// the range lock of the read.
-func (c *call) lookAhead(f *ownedFile, s spread) {
+// fetched while the read goes on, if nothing of it is missing. It returns why what is
+// still missing is asked for as it is. The caller holds the range lock of the read.
+func (c *call) lookAhead(f *ownedFile, s spread) (alone collective.Choice) {
 	o := c.srv.owner
 	f.mu.Lock()
 	f.ahead.Note(c.sess.id, collective.JobID(c.Job), s.hull, s.bytes, len(s.exts))
 	f.mu.Unlock()
 	for {
-		known, round, most := f.data.Known(s.exts...), o.roundSize(f), o.aheadMost(f)
+		known, round, most := f.data.Known(s.exts...), o.flows(f).Least, o.aheadMost(f)
 		var fetch, behind *collective.Ahead
 		f.mu.Lock()
 		if known {
 			fetch = f.ahead.Next(s.hull, most)
 		} else {
 			fetch, behind = f.ahead.Miss(s.hull, min(round, most), most)
+			alone = f.ahead.Chosen()
 		}
 		landed := f.flights[behind]
 		if fetch != nil {
@@ -61,7 +63,7 @@ func (c *call) lookAhead(f *ownedFile, s spread) {
 		default:
 			o.fetchAhead(c.ctx, f, fetch, c.member())
 		}
-		return
+		return alone
 	}
 }
 
@@ -69,7 +71,7 @@ func (c *call) lookAhead(f *ownedFile, s spread) {
 // spare it.
 func (o *owner) aheadMost(f *ownedFile) int64 {
 	st := o.store.Snapshot()
-	return min(o.roundMost(f), st.BytesFree+st.BytesClean/2)
+	return min(o.flows(f).Most, st.BytesFree+st.BytesClean/2)
 }
 
 // fetchLater has fetch carried out by somebody else, if not too many wait for
@@ -114,7 +116,7 @@ func (o *owner) fetchAhead(ctx context.Context, f *ownedFile, fetch *collective.
 		return
 	}
 	defer hold.Release()
-	if v, err := f.data.Read(ctx, exts, o.fetch(f, m)); err == nil {
+	if v, err := f.data.Read(ctx, exts, o.fetch(f, m, fetch.Choice)); err == nil {
 		v.Release()
 	}
 }

@@ -61,10 +61,11 @@ func (c *call) readLocked(f *ownedFile, s spread) (*rpc.Frame, error) {
 	defer release()
 	before := c.srv.quiet(c.Handle)
 	reach := f.reach() // what is written back while we read may be missed there
+	var alone collective.Choice
 	if !c.srv.opt.NoCollective {
-		c.lookAhead(f, s)
+		alone = c.lookAhead(f, s)
 	}
-	v, err := f.data.Read(c.ctx, s.exts, o.fetch(f, c.member()))
+	v, err := f.data.Read(c.ctx, s.exts, o.fetch(f, c.member(), alone))
 	if err != nil {
 		return nil, stale(err)
 	}
@@ -83,8 +84,9 @@ func (c *call) readLocked(f *ownedFile, s spread) (*rpc.Frame, error) {
 	return reply, nil
 }
 
-// fetch reads what f.data lacks from the PVFS2 servers, on behalf of m.
-func (o *owner) fetch(f *ownedFile, m collective.Member) cache.Fetch {
+// fetch reads what f.data lacks from the PVFS2 servers, on behalf of m; why is for the
+// journal.
+func (o *owner) fetch(f *ownedFile, m collective.Member, why collective.Choice) cache.Fetch {
 	return func(ctx context.Context, exts []extent.Extent, bufs [][]byte) (int64, error) {
 		file, err := o.file(ctx, f)
 		if err != nil {
@@ -97,7 +99,7 @@ func (o *owner) fetch(f *ownedFile, m collective.Member) cache.Fetch {
 			return n, err
 		}
 		f.ends(exts, n)
-		o.noteFetch(f, file, m, exts, n, began)
+		o.noteFetch(f, file, m, why, exts, n, began)
 		return n, nil
 	}
 }

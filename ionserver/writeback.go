@@ -19,13 +19,6 @@ import (
 )
 
 const (
-	// flowSize is how many bytes of a file one request takes to one server, where
-	// there are as many, and longFlow the most. A flow costs a server the same few
-	// messages and buffers whatever its length: the first is long enough to make little
-	// of them; long ones save OrangeFS another sixth of its time for a byte.
-	flowSize = 4 << 20
-	longFlow = 4 * flowSize
-
 	backFiles = 8                // files that are written back at the same time
 	lastWord  = time.Second      // for mounts to hear what was written back at the end
 	hearing   = 10 * time.Second // for mounts to hear what could not be written back
@@ -74,7 +67,7 @@ func (o *owner) round(w waiter, ctx context.Context, f *ownedFile, exts []extent
 	f.mu.Lock()
 	stamp := f.stamp // of the bytes that the view has, and of those that are stable
 	f.mu.Unlock()
-	v := f.data.TakeFrom(exts, o.roundMost(f))
+	v := f.data.TakeFrom(exts, o.flows(f).Most)
 	if v == nil {
 		return false, nil
 	}
@@ -93,27 +86,20 @@ func (o *owner) round(w waiter, ctx context.Context, f *ownedFile, exts []extent
 	return true, nil
 }
 
-// roundSize is the fewest bytes of a file that begin a round: a flow to each of
-// its servers, or whole domains where MPI-IO's hint cb_buffer_size says how many, as
-// far as memory can spare it.
-func (o *owner) roundSize(f *ownedFile) int64 {
-	h := collective.Hints{CBBufferSize: f.buffer.Load()}
-	return min(h.Round(o.flows(f), o.srv.placement.DomainSize()), o.srv.opt.CacheBytes/8)
+// flows is how many bytes of a file are moved at a time.
+func (o *owner) flows(f *ownedFile) collective.Flows {
+	return o.flowsBy(f, collective.Hints{CBBufferSize: f.buffer.Load()})
 }
 
-// roundMost is the most bytes of a round: long flows, unless its size was chosen.
-func (o *owner) roundMost(f *ownedFile) int64 {
-	if f.buffer.Load() != 0 {
-		return o.roundSize(f)
+func (o *owner) flowsBy(f *ownedFile, h collective.Hints) collective.Flows {
+	f.mu.Lock()
+	layout := f.layout
+	f.mu.Unlock()
+	servers := len(o.srv.pvfs.Servers())
+	if layout != nil && !layout.Layout().Stuffed {
+		servers = len(layout.Layout().DFiles)
 	}
-	return min(o.flows(f)*(longFlow/flowSize), o.srv.opt.CacheBytes/8)
-}
-
-// enough is how many bytes of whole domains begin a round: as many as were written
-// back since nothing was unstable, so that the flows of a long stream become long,
-// and a short one is on its way soon.
-func (o *owner) enough(f *ownedFile) int64 {
-	return min(max(o.roundSize(f), f.streamed.Load()), o.roundMost(f))
+	return collective.FlowsOf(servers, h, o.srv.placement.DomainSize(), o.srv.opt.CacheBytes)
 }
 
 // hinted takes note of the hint that a mount was told of.
@@ -125,23 +111,11 @@ func (o *owner) plan(f *ownedFile) string {
 	if f.buffer.Load() == 0 {
 		return ""
 	}
-	n := o.roundSize(f)
-	if n == min(o.flows(f), o.srv.opt.CacheBytes/8) {
+	n := o.flows(f).Least
+	if n == o.flowsBy(f, collective.Hints{}).Least {
 		return ""
 	}
 	return fmt.Sprintf("at most %s at a time, by the hint %s", collective.Bytes(n), hints.CBBufferSize)
-}
-
-// flows is the bytes of a flow to each of a file's servers.
-func (o *owner) flows(f *ownedFile) int64 {
-	f.mu.Lock()
-	layout := f.layout
-	f.mu.Unlock()
-	servers := len(o.srv.pvfs.Servers())
-	if layout != nil && !layout.Layout().Stuffed {
-		servers = len(layout.Layout().DFiles)
-	}
-	return int64(servers) * flowSize
 }
 
 // takeBack waits until nobody else writes the file back.
@@ -260,7 +234,7 @@ func (o *owner) consider(f *ownedFile, n int64) {
 		return
 	}
 	f.fresh.Store(0)
-	if dirty, _, _ := f.data.Dirty(); dirty < o.enough(f) || f.eager.Swap(true) {
+	if dirty, _, _ := f.data.Dirty(); dirty < o.flows(f).Enough(f.streamed.Load()) || f.eager.Swap(true) {
 		return
 	}
 	select {
@@ -287,7 +261,10 @@ func (o *owner) writeBackAll(ctx context.Context) error {
 			g.Go(func() error {
 				defer o.put(f)
 				defer f.eager.Store(false)
-				o.writeBackSome(ctx, f, func(b backlog) []extent.Extent { return b.full(o.enough(f), o.roundMost(f)) })
+				o.writeBackSome(ctx, f, func(b collective.Backlog) []extent.Extent {
+					flows := o.flows(f)
+					return b.Full(flows.Enough(f.streamed.Load()), flows.Most)
+				})
 				return nil
 			})
 		case <-o.store.Pressure():
@@ -306,10 +283,18 @@ func (o *owner) writeBackAll(ctx context.Context) error {
 
 // writeBackSome writes back what choose takes of what there is. What fails is
 // told and tried again.
-func (o *owner) writeBackSome(ctx context.Context, f *ownedFile, choose func(backlog) []extent.Extent) {
+func (o *owner) writeBackSome(ctx context.Context, f *ownedFile, choose func(collective.Backlog) []extent.Extent) {
 	_ = o.writeBackParts(background{}, ctx, f, func() []extent.Extent {
-		return choose(f.data.DirtyParts(o.srv.placement.DomainSize()))
+		return choose(o.backlog(f))
 	})
+}
+
+// backlog is what of a file is unstable and not being written back.
+func (o *owner) backlog(f *ownedFile) (b collective.Backlog) {
+	for _, p := range f.data.DirtyParts(o.srv.placement.DomainSize()) {
+		b = append(b, collective.Part(p))
+	}
+	return b
 }
 
 // writeBackOld writes back the domains whose oldest unstable byte is old enough.
@@ -323,7 +308,7 @@ func (o *owner) writeBackOld(ctx context.Context, g *errgroup.Group, now time.Ti
 		}
 		g.Go(func() error {
 			defer o.put(f)
-			o.writeBackSome(ctx, f, func(b backlog) []extent.Extent { return b.old(due, along) })
+			o.writeBackSome(ctx, f, func(b collective.Backlog) []extent.Extent { return b.Old(due, along) })
 			return nil
 		})
 	}
@@ -332,11 +317,11 @@ func (o *owner) writeBackOld(ctx context.Context, g *errgroup.Group, now time.Ti
 // relieve writes back half of all there is.
 func (o *owner) relieve(ctx context.Context, g *errgroup.Group) {
 	files := o.all()
-	var all []backlog
+	var all []collective.Backlog
 	for _, f := range files {
-		all = append(all, f.data.DirtyParts(o.srv.placement.DomainSize()))
+		all = append(all, o.backlog(f))
 	}
-	for i, exts := range half(all) {
+	for i, exts := range collective.Half(all) {
 		f := files[i]
 		if len(exts) == 0 {
 			o.put(f)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/ionserver/ionpb"
 	"github.com/zoidfs/zoidfs/pvfs/pvfsd/pvfsdtest"
 )
@@ -89,7 +90,7 @@ func TestWriteBackOfWholeDomains(t *testing.T) {
 	h := m.file(m.root, "f")
 	other.put(h, s.domain+5, "part", 0)
 	var want []int64
-	for off := 2 * s.domain; off < flowSize+2*s.domain; off += s.domain {
+	for off := 2 * s.domain; off < collective.FlowSize+2*s.domain; off += s.domain {
 		require.Empty(t, m.stables(h))
 		require.NoError(t, m.write(h, off, pattern(int(s.domain), 1), 0))
 		want = append(want, off)
@@ -125,11 +126,11 @@ func TestFlowsGrow(t *testing.T) {
 		require.Equal(t, rounds, s.asked("io"), "of %d MiB", end>>20)
 	}
 	for _, flows := range []int64{1, 1, 2, 4, 4} {
-		write(flows * flowSize)
+		write(flows * collective.FlowSize)
 	}
 	require.NoError(t, m.commit(h))
 	part, rounds = 0, s.asked("io")
-	write(flowSize)
+	write(collective.FlowSize)
 }
 
 // roomy is a system whose servers have as much room as setRoom leaves them: at

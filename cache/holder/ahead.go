@@ -6,24 +6,19 @@ import (
 	"sync"
 	"time"
 
-	"github.com/zoidfs/zoidfs/cache"
 	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/extent"
 )
 
 const (
-	minAhead      = 128 << 10 // what is read ahead in one piece needs no others
-	maxAheadBytes = 8 << 20   // how far is read ahead at most
-	maxAheadRead  = 2 << 20   // what one READ ahead is of
+	maxAheadBytes = 8 << 20 // how far is read ahead at most
+	maxAheadRead  = collective.AheadRead
 )
 
 // readers is how all handles of this node read a file together.
 type readers struct {
 	mu      sync.Mutex         // innermost
-	pattern collective.Pattern // guarded by mu
-	sweep   sweep              // guarded by mu
-	at      extent.Extent      // guarded by mu; the chunk that was looked at last
-	dense   bool               // guarded by mu; it is, or what was read last beside it
+	pattern collective.Readers // guarded by mu
 	end     int64              // guarded by mu; the file ended there when it was opened, or was found to; 0: not known
 }
 
@@ -58,50 +53,14 @@ func (h *Handle) fetchParts(ctx context.Context, e extent.Extent) {
 	})
 }
 
-// add takes note of a read in a chunk, and reports whether that is read densely,
-// and what will be next, if it should be fetched now. What is known
-// already needs no second look.
+// add takes note of a read in a chunk, as collective.Readers does.
 func (r *readers) add(who uint64, e, chunk extent.Extent, known bool, limit int64) (dense bool, next []extent.Extent) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.pattern.Add(who, e)
 	if e.End() > r.end {
 		r.end = 0 // it has grown
 	}
-	if known && r.at == chunk {
-		return r.dense, nil
-	}
-	moved := r.at != chunk
-	r.at, r.dense = chunk, r.pattern.Dense(e)
-	if r.dense && moved {
-		next = r.sweep.next(chunk, known, limit)
-	}
-	return r.dense, next
-}
-
-// sweep is what is read ahead of the handles that read a file densely: they go
-// upwards together, but those behind may be far behind the first.
-type sweep struct {
-	front int64 // it ends there
-}
-
-// next returns what to read ahead, so many bytes at most, now that chunk is read
-// densely. It begins anew where a chunk is passed by, or one behind is not known:
-// then it is read again.
-func (s *sweep) next(chunk extent.Extent, known bool, limit int64) []extent.Extent {
-	end := chunk.End()
-	if chunk.Off > s.front || !known && end <= s.front-limit-maxAheadRead {
-		s.front = end
-	}
-	from := max(s.front, end)
-	if from-end > limit/2 {
-		return nil
-	}
-	s.front = cache.AheadTo(end, limit, maxAheadRead)
-	if s.front == from { // nothing can lie behind
-		return nil
-	}
-	return []extent.Extent{{Off: from, Len: s.front - from}}
+	return r.pattern.Add(who, e, chunk, known, limit)
 }
 
 // ends takes note of where the file was found to end; 0: it was not.
@@ -174,16 +133,13 @@ func (h *Handle) fetchAhead(ctx context.Context, exts []extent.Extent) {
 // withOthers is pieces, which lie in one part of a domain in any order, and what
 // any handle is about to read behind the first of them in the part.
 func (f *File) withOthers(part extent.Extent, pieces []extent.Extent) []extent.Extent {
-	if f.h.opt.NoCollective || len(pieces) == 1 && pieces[0].Len >= minAhead {
+	if f.h.opt.NoCollective {
 		return pieces
 	}
-	pieces = extent.Normalize(pieces)
-	part.Off, part.Len = pieces[0].Off, part.End()-pieces[0].Off
 	r := &f.readers
 	r.mu.Lock()
-	others := r.pattern.Ahead(part)
-	r.mu.Unlock()
-	return extent.Normalize(append(pieces, others...))
+	defer r.mu.Unlock()
+	return r.pattern.With(part, pieces)
 }
 
 // prefetch begins to fetch what is not known of exts, which one READ can carry,
@@ -244,10 +200,15 @@ const (
 
 // note has the journal take in a READ upon a read of by, which has brought got.
 func (f *File) note(by collective.Member, got brought, why way, began time.Time) {
-	n := extent.Total(got.exts)
+	n, plan := extent.Total(got.exts), string(why)
+	if why == densely {
+		f.readers.mu.Lock()
+		plan += ": " + f.readers.pattern.Shape().String()
+		f.readers.mu.Unlock()
+	}
 	c := collective.Call[struct{}]{Member: by, Bytes: n, At: began}
 	f.h.opt.Journal.One("read", f.handle, c, time.Since(began), collective.Outcome{
-		Extents: len(got.exts), Runs: len(got.exts), Requests: 1, Moved: int64(got.Len()), Plan: string(why),
+		Extents: len(got.exts), Runs: len(got.exts), Requests: 1, Moved: int64(got.Len()), Plan: plan,
 	})
 }
 

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/zoidfs/zoidfs/cache"
+	"github.com/zoidfs/zoidfs/collective"
 	"github.com/zoidfs/zoidfs/internal/consistency"
 	"github.com/zoidfs/zoidfs/internal/extent"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
@@ -25,9 +25,9 @@ type Handle struct {
 
 	seen uint64 // guarded by File.mu; deferred errors that were reported, or came before
 
-	streamMu sync.Mutex   // innermost
-	stream   cache.Stream // guarded by streamMu
-	seenLast glances      // guarded by streamMu; by reads of a handle that may write
+	streamMu sync.Mutex        // innermost
+	stream   collective.Stream // guarded by streamMu
+	seenLast glances           // guarded by streamMu; by reads of a handle that may write
 }
 
 // Open returns a handle of a file that was just opened, in a mode that is not

@@ -21,6 +21,7 @@ type simulateFlags struct {
 	strip    string
 	domain   string
 	hold     string
+	leases   string
 	csv, svg string
 	json     bool
 }
@@ -53,6 +54,7 @@ func (a *app) simulateCommand() *cobra.Command {
 	flags.StringVar(&f.size, "size", "32K", "`bytes` of each call")
 	flags.StringVar(&f.strip, "strip-size", "64K", "`bytes` of a file that lie together on one server")
 	flags.StringVar(&f.domain, "domain-size", "4M", "`bytes` of a file that one I/O node answers for")
+	flags.StringVar(&f.leases, "leases", on, "nodes may keep what they read; off: as where others write: `on or off`")
 	flags.BoolVar(&f.sim.Barrier, "barrier", false, "no rank makes its next call before all have made theirs")
 	flags.DurationVar(&f.sim.Jitter, "jitter", 100*time.Microsecond, "a rank computes for up to so long between two calls")
 	flags.Float64Var(&f.sim.Absent, "absent", 0, "`share` of the ranks that take no part")
@@ -122,6 +124,10 @@ func (f *simulateFlags) check() ([]sim.Pattern, error) {
 		return nil, fmt.Errorf("--hold %w", err)
 	}
 	f.sim.Rounds.Hold.Off = f.hold == off
+	if err := parseCollective(f.leases); err != nil {
+		return nil, fmt.Errorf("--leases %w", err)
+	}
+	f.sim.Denied = f.leases == off
 	for _, s := range []struct {
 		flag, text string
 		into       *int64

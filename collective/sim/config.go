@@ -16,12 +16,14 @@ type Config struct {
 	Read    bool          // ranks read what the pattern says, or else write it
 	Calls   int           // of each rank
 	Size    int64         // bytes of each call
+	Denied  bool          // nodes may keep nothing of what they read, as where others write: their READs become rounds
 	Barrier bool          // no rank makes its next call before all have made theirs
 	Jitter  time.Duration // a rank computes for up to so long between two calls
 	Absent  float64       // share of the ranks that do not take part
 	Seed    uint64
 
 	Strip, Domain int64 // bytes
+	Memory        int64 // bytes of an I/O node's cache, of which dirty ones may fill half
 	CBBuffer      int64 // bytes that an aggregator of two-phase I/O moves at a time
 	Rounds        collective.RoundOptions
 	Model         Model
@@ -70,6 +72,7 @@ func (c Config) Defaults() Config {
 	set64(&c.Size, 32<<10)
 	set64(&c.Strip, 64<<10)
 	set64(&c.Domain, collective.DefaultDomainSize)
+	set64(&c.Memory, 1<<30)
 	set64(&c.CBBuffer, 16<<20)
 	if c.Model == (Model{}) {
 		c.Model = DefaultModel
@@ -91,7 +94,7 @@ func (c Config) Validate() error {
 	}{
 		{"ranks", int64(c.Ranks)}, {"nodes", int64(c.Nodes)}, {"I/O nodes", int64(c.IONs)}, {"servers", int64(c.Servers)},
 		{"calls", int64(c.Calls)}, {"bytes of a call", c.Size}, {"bytes of a strip", c.Strip}, {"bytes of a domain", c.Domain},
-		{"bytes of a buffer", c.CBBuffer},
+		{"bytes of a buffer", c.CBBuffer}, {"bytes of memory", c.Memory},
 	} {
 		if n.value < 1 {
 			return fmt.Errorf("%d %s cannot be simulated", n.value, n.what)

@@ -7,9 +7,10 @@ import (
 	"github.com/zoidfs/zoidfs/internal/extent"
 )
 
-// chunk is the unit in which nodes fetch where ranks read densely, and the most
-// that one request between node and I/O node carries.
-const chunk = 1 << 20
+const (
+	chunk = 1 << 20 // what one WRITE carries, and of which is looked whether it is read densely
+	limit = 8 << 20 // how far is read ahead
+)
 
 // job is the job of all ranks.
 const job collective.JobID = 1
@@ -20,15 +21,23 @@ type node struct {
 	id      int
 	in, out resource
 	groups  [opCreate + 1]*group
-	known   store
-	pattern collective.Pattern
-	costs   collective.Costs
+	opened  map[uint64]bool
+	files   map[uint64]*cached
+}
+
+// cached is a file that ranks of a node read.
+type cached struct {
+	held
+	readers collective.Readers
+	streams map[int]*collective.Stream // by rank
 }
 
 func newNode(w *world, id int) *node {
-	n := &node{w: w, id: id, known: store{}}
+	n := &node{w: w, id: id, opened: map[uint64]bool{}, files: map[uint64]*cached{}}
 	for o := range n.groups {
-		n.groups[o] = newGroup(&w.clock, w.cfg.Rounds, &w.res.Node, n.run)
+		opts := w.cfg.Rounds
+		opts.Hold.Off = opts.Hold.Off || op(o) == opWrite // nobody waits with bytes
+		n.groups[o] = newGroup(&w.clock, opts, &w.res.Node, n.run)
 	}
 	return n
 }
@@ -56,14 +65,95 @@ func (n *node) part(rank int, k key, p *part) {
 		n.send(k, p.exts, 1, p.done)
 		return
 	}
-	if k.op == opRead {
-		n.pattern.Add(uint64(rank), p.exts[0])
-		if len(n.known.of(place{k.object, k.domain}).missing(p.exts[0])) == 0 {
-			n.w.clock.after(0, p.done)
-			return
-		}
+	if k.op == opRead && !n.w.cfg.Denied {
+		n.read(rank, k.object, p.exts[0], p.done)
+		return
 	}
 	n.groups[k.op].arrive(k, collective.Member{Job: job, Rank: collective.Rank(rank)}, p)
+}
+
+// read has done called when e is known: a part of a domain around it is fetched, and what comes
+// next, where ranks read densely.
+func (n *node) read(rank int, object uint64, e extent.Extent, done func()) {
+	f := n.files[object]
+	if f == nil {
+		f = &cached{streams: map[int]*collective.Stream{}}
+		n.files[object] = f
+	}
+	known := f.has([]extent.Extent{e})
+	dense, next := f.readers.Add(uint64(rank), e, n.w.partAt(e.Off, chunk), known, limit)
+	if !known && dense {
+		n.fetch(f, object, n.w.partAt(e.Off, collective.AheadRead))
+	}
+	n.fetchAhead(f, object, next)
+	n.fetch(f, object, e)
+	f.when([]extent.Extent{e}, func() {
+		n.w.clock.after(0, done)
+		if !dense {
+			n.fetchAhead(f, object, f.stream(rank).Next(e))
+		}
+	})
+}
+
+// stream is what one rank reads.
+func (f *cached) stream(rank int) *collective.Stream {
+	s := f.streams[rank]
+	if s == nil {
+		s = &collective.Stream{Limit: limit, Unit: collective.AheadRead}
+		f.streams[rank] = s
+	}
+	return s
+}
+
+// fetchAhead asks for exts, with one request for each part of a domain, which brings what
+// other ranks are about to read there as well.
+func (n *node) fetchAhead(f *cached, object uint64, exts []extent.Extent) {
+	var pieces []extent.Extent // of at
+	var at extent.Extent
+	start := func() {
+		if len(pieces) > 0 {
+			n.fetch(f, object, f.readers.With(at, pieces)...)
+		}
+	}
+	for _, e := range exts {
+		for off := e.Off; off < min(e.End(), n.w.cfg.fileSize()); {
+			part := n.w.partAt(off, collective.AheadRead)
+			if part != at {
+				start()
+				at, pieces = part, nil
+			}
+			pieces = append(pieces, part.Intersect(e))
+			off = part.End()
+		}
+	}
+	start()
+}
+
+// fetch asks for what of exts, which lie in a domain, is neither known nor on its way.
+func (n *node) fetch(f *cached, object uint64, exts ...extent.Extent) {
+	var within []extent.Extent
+	for _, e := range exts {
+		if e = e.Intersect(extent.Extent{Len: n.w.cfg.fileSize()}); !e.Empty() {
+			within = append(within, e)
+		}
+	}
+	exts = f.take(within)
+	if len(exts) == 0 {
+		return
+	}
+	n.send(key{op: opRead, object: object}, exts, 0, func() {
+		for _, do := range f.landed(exts) {
+			do()
+		}
+	})
+}
+
+// partAt is the aligned part of so many bytes at most that off lies in, of a domain.
+func (w *world) partAt(off, size int64) extent.Extent {
+	d := w.cfg.Domain
+	start := off / d * d
+	from := start + (off-start)/size*size
+	return extent.Extent{Off: from, Len: min(size, start+d-from)}
 }
 
 // run carries out a round.
@@ -75,35 +165,16 @@ func (n *node) run(r *round, done func()) {
 		exts = append(exts, c.Token.exts...)
 		names += c.Token.n
 	}
-	exts = extent.Normalize(exts)
-	if k.op != opRead {
-		n.send(k, exts, names, done)
-		return
-	}
-	known := n.known.of(place{k.object, k.domain})
-	missing := known.missingOf(exts)
-	if len(missing) == 0 {
+	if k.op == opOpen && n.opened[k.object] { // under a lease
 		n.w.clock.after(0, done)
 		return
 	}
-	plan := collective.Fetch(missing, n.pattern.Use(), &n.costs, n.w.room(k, chunk))
-	fetch, began := known.missingOf(plan.Extents), n.w.clock.now
-	n.send(k, fetch, 0, func() {
-		n.costs.Observe(1, extent.Total(fetch), n.w.clock.now-began)
-		for _, e := range fetch {
-			known.add(e)
+	n.send(k, extent.Normalize(exts), names, func() {
+		if k.op == opOpen {
+			n.opened[k.object] = true
 		}
 		done()
 	})
-}
-
-// room is where a fetch in the domain of k may reach.
-func (w *world) room(k key, most int64) collective.Room {
-	d := extent.Extent{Off: k.domain * w.cfg.Domain, Len: w.cfg.Domain}
-	return collective.Room{
-		Within: d.Intersect(extent.Extent{Len: w.cfg.fileSize()}),
-		Chunk:  chunk, Most: most, List: true,
-	}
 }
 
 // send has the I/O node that answers for k carry out a request, in as many
@@ -115,7 +186,11 @@ func (n *node) send(k key, exts []extent.Extent, names int, done func()) {
 		to = w.ions[w.place.Owner(k.object, exts[0].Off)]
 	}
 	bytes := extent.Total(exts)
-	messages := max(1, int((bytes+chunk-1)/chunk))
+	most := int64(chunk)
+	if k.op == opRead {
+		most = collective.AheadRead
+	}
+	messages := max(1, int((bytes+most-1)/most))
 	w.res.IONRequests += messages
 	w.res.IONBytes += bytes
 	there, back := bytes, int64(0)

@@ -63,13 +63,29 @@ func (s spans) missingOf(exts []extent.Extent) []extent.Extent {
 	return out
 }
 
+// remove takes e, which is in the set, out.
+func (s *spans) remove(e extent.Extent) {
+	i := s.find(e.Off)
+	if i < len(*s) && (*s)[i].End() == e.Off { // it only touches
+		i++
+	}
+	all := (*s)[i]
+	var rest []extent.Extent
+	for _, r := range []extent.Extent{{Off: all.Off, Len: e.Off - all.Off}, {Off: e.End(), Len: all.End() - e.End()}} {
+		if !r.Empty() {
+			rest = append(rest, r)
+		}
+	}
+	*s = slices.Replace(*s, i, i+1, rest...)
+}
+
 // place is a file domain.
 type place struct {
 	object uint64
 	domain int64
 }
 
-// store is what a node or an I/O node knows of files.
+// store is the bytes of file domains.
 type store map[place]*spans
 
 func (s store) of(p place) *spans {

@@ -74,7 +74,7 @@ func Run(c Config, way Way) (Result, error) {
 	var names []string
 	for i := range c.IONs {
 		names = append(names, fmt.Sprintf("ion%d", i))
-		w.ions = append(w.ions, newION(w))
+		w.ions = append(w.ions, newION(w, i))
 	}
 	place, err := collective.NewPlacement(names, c.Domain)
 	if err != nil {

@@ -121,3 +121,13 @@ func Meet(a, b []Extent) bool {
 	}
 	return false
 }
+
+// AheadTo is where ends what is read ahead of a sequence that has come to end: window
+// bytes further, or up to the next multiple of unit if window is as large. 0 is no unit.
+func AheadTo(end, window, unit int64) int64 {
+	front := end + min(window, math.MaxInt64-end)
+	if unit > 0 && window >= unit && front <= math.MaxInt64-unit {
+		front = (front + unit - 1) / unit * unit
+	}
+	return front
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,6 +39,7 @@ func TestStorms(t *testing.T) {
 	}
 	t.Run("import", s.imports)
 	t.Run("program", s.program)
+	t.Run("lost ranks", s.lostRanks)
 	c.noPanics(t)
 }
 
@@ -55,7 +57,7 @@ func newStorm(t *testing.T, c *cluster) *storm {
 }
 
 const (
-	stormFile    = 1 << 20
+	stormFile    = 64 << 20
 	stormModules = 200
 )
 
@@ -124,13 +126,19 @@ var (
 	pvfsLooks = []string{"lookup_path", "getattr", "geteattr", "getdirent", "readdir", "listattr", "tree_getattr", "tree_get_file_size"}
 )
 
+// oneFile: all open, look at and read one file as a whole, and then once more.
 func (s *storm) oneFile(t *testing.T, ranks int) {
-	all, nodes := s.together(t, ranks, fmt.Sprintf("read%d/file", ranks), "open", "stat", "close", "open", "stat", "close")
+	path := fmt.Sprintf("read%d/file", ranks)
+	all, nodes := s.together(t, ranks, path, "open", "stat", "read", "close", "open", "stat", "close")
 	for _, n := range nodes {
 		require.LessOrEqual(t, sum(n.RPC.Requests, looks...), int64(12))
 		require.LessOrEqual(t, sum(n.RPC.Requests, "open"), int64(2))
+		require.LessOrEqual(t, n.RPC.Requests["read"], int64(stormFile/(2<<20)+16), "of 2 MiB each")
+		require.Less(t, n.RPC.BytesReceived, int64(stormFile+8<<20), "each byte once")
 	}
 	require.LessOrEqual(t, sum(all.PVFS.Requests, pvfsLooks...), int64(60))
+	require.LessOrEqual(t, sum(all.PVFS.Requests, "io", "small_io"), int64(stormFile/(4<<20)*3), "flows of up to 16 MiB")
+	require.EqualValues(t, stormFile, all.PVFS.BytesRead, "each byte once")
 }
 
 func (s *storm) missing(t *testing.T, ranks int) {
@@ -207,4 +215,48 @@ func (s *storm) program(t *testing.T) {
 		require.LessOrEqual(t, n.RPC.BytesReceived, st.Size()+1<<20, "each byte once")
 	}
 	require.LessOrEqual(t, all.PVFS.BytesRead, st.Size(), "each byte once")
+}
+
+// lostRanks: ranks that have looked files up, opened, read and synced them together for a
+// while are expected; then one of them is stopped, and one goes on elsewhere. The others
+// come to their end, and read and write what they should, before anybody wakes the one up.
+func (s *storm) lostRanks(t *testing.T) {
+	const ranks, epochs = 8, 30
+	top, dir := s.c.rig().dirs[0], t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(top, "lost"), 0o755))
+	for i := range epochs {
+		require.NoError(t, os.WriteFile(filepath.Join(top, "lost", fmt.Sprint("f", i)), fmt.Appendf(nil, "epoch %d\n", i), 0o666))
+	}
+	script := filepath.Join(dir, "rank")
+	require.NoError(t, os.WriteFile(script, fmt.Appendf(nil, `set -e
+r=$ZOIDFS_RANK i=0
+echo $$ >'%[1]s'/pid.$r
+while [ $i -lt %[2]d ]; do
+	case $i.$r in
+	10.3) kill -STOP $$ ;;
+	1[0-9].5) ls /zfs/modules >/dev/null; i=$((i+1)); continue ;;
+	esac
+	read -r word n </zfs/lost/f$i
+	[ "$word $n" = "epoch $i" ]
+	echo $r >>/zfs/lost/log
+	sync /zfs/lost/log
+	i=$((i+1))
+done
+echo $r >>'%[1]s'/done
+if [ $(wc -l <'%[1]s'/done) -eq %[3]d ]; then kill -CONT $(cat '%[1]s'/pid.3); fi
+`, dir, epochs, ranks-1), 0o755))
+	s.run(t, ranks, "sh", script)
+	log, err := os.ReadFile(filepath.Join(s.c.rig().dirs[1], "lost", "log"))
+	require.NoError(t, err)
+	times := make(map[string]int)
+	for _, r := range strings.Fields(string(log)) {
+		times[r]++
+	}
+	for r := range ranks {
+		want := epochs
+		if r == 5 {
+			want -= 10
+		}
+		require.Equal(t, want, times[fmt.Sprint(r)], "rank %d", r)
+	}
 }

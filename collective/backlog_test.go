@@ -1,4 +1,4 @@
-package ionserver
+package collective
 
 import (
 	"testing"
@@ -6,17 +6,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/zoidfs/zoidfs/cache"
 	"github.com/zoidfs/zoidfs/internal/extent"
 )
 
 // someBacklog is domains of 100 bytes: how many are dirty of each, written so
 // many seconds ago. None is no dirty ones.
-func someBacklog(now time.Time, dirty []int64, age []int) (b backlog) {
+func someBacklog(now time.Time, dirty []int64, age []int) (b Backlog) {
 	for i, n := range dirty {
 		if n > 0 {
 			since := now.Add(-time.Duration(age[i]) * time.Second)
-			b = append(b, cache.Part{Extent: domainNo(i), Dirty: n, Since: since})
+			b = append(b, Part{Extent: domainNo(i), Dirty: n, Since: since})
 		}
 	}
 	return b
@@ -44,7 +43,7 @@ func TestBacklogFull(t *testing.T) {
 		{"more than enough", []int64{100, 100, 100, 99, 100, 100}, domainsNo(0, 1, 2, 4)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			require.Equal(t, c.want, someBacklog(time.Now(), c.dirty, ages).full(300, 400))
+			require.Equal(t, c.want, someBacklog(time.Now(), c.dirty, ages).Full(300, 400))
 		})
 	}
 }
@@ -62,20 +61,20 @@ func TestBacklogOld(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := someBacklog(now, c.dirty, c.age)
-			require.Equal(t, c.want, b.old(now.Add(-4*time.Second), now.Add(-2*time.Second)))
+			require.Equal(t, c.want, b.Old(now.Add(-4*time.Second), now.Add(-2*time.Second)))
 		})
 	}
 }
 
 func TestBacklogHalf(t *testing.T) {
 	now := time.Now()
-	require.Empty(t, half(nil))
-	got := half([]backlog{
+	require.Empty(t, Half(nil))
+	got := Half([]Backlog{
 		someBacklog(now, []int64{50, 100, 0}, []int{9, 1, 0}),
 		nil,
 		someBacklog(now, []int64{90, 100, 60}, []int{2, 2, 3}),
 	})
 	require.Equal(t, [][]extent.Extent{domainsNo(1), nil, domainsNo(1)}, got, "whole ones first, 200 of 400 bytes")
-	got = half([]backlog{someBacklog(now, []int64{60, 40, 30}, []int{1, 3, 2})})
+	got = Half([]Backlog{someBacklog(now, []int64{60, 40, 30}, []int{1, 3, 2})})
 	require.Equal(t, [][]extent.Extent{domainsNo(1, 2)}, got, "the oldest first, 70 of 130 bytes")
 }

@@ -1,4 +1,4 @@
-package cache
+package collective
 
 import (
 	"math"
@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	minAhead = 128 << 10 // bytes that reading ahead begins with
-	maxAhead = 64        // strides that are read ahead at most
-	maxSkip  = 3         // reads by which one of a sequence may be early
+	minAhead   = 128 << 10 // bytes that reading ahead begins with
+	maxStrides = 64        // strides that are read ahead at most
+	maxSkip    = 3         // reads by which one of a sequence may be early
 )
 
 // Stream recognises one reader's pattern and says what to read ahead of it:
@@ -129,7 +129,7 @@ func (s *Stream) aheadUp() []extent.Extent {
 		return nil
 	}
 	front := s.front
-	s.front = AheadTo(end, s.window, s.Unit)
+	s.front = extent.AheadTo(end, s.window, s.Unit)
 	return nonEmpty(extent.Extent{Off: front, Len: s.front - front})
 }
 
@@ -147,20 +147,10 @@ func (s *Stream) aheadDown() []extent.Extent {
 	return nonEmpty(extent.Extent{Off: s.front, Len: front - s.front})
 }
 
-// AheadTo is where ends what is read ahead of a sequence that has come to end: window
-// bytes further, or up to the next multiple of unit if window is as large. 0 is no unit.
-func AheadTo(end, window, unit int64) int64 {
-	front := end + min(window, math.MaxInt64-end)
-	if unit > 0 && window >= unit && front <= math.MaxInt64-unit {
-		front = (front + unit - 1) / unit * unit
-	}
-	return front
-}
-
 // aheadStrided counts the window in bytes read, not in bytes passed by.
 func (s *Stream) aheadStrided() []extent.Extent {
 	n := s.window / s.last.Len
-	n = min(n, maxAhead)
+	n = min(n, maxStrides)
 	ahead := (s.front - s.last.Off) / s.stride // the next is so many strides away
 	if ahead < 1 {
 		ahead, s.front = 1, s.last.Off+s.stride

@@ -1,4 +1,4 @@
-package holder
+package collective
 
 import (
 	"math"
@@ -13,11 +13,11 @@ import (
 // TestSweep: however far apart readers of one file are, what they have read ahead
 // between them is each part of it once, in order, and soon enough.
 func TestSweep(t *testing.T) {
-	const chunks, limit = 256, 8 * mib
+	const mib, chunks, limit = 1 << 20, 256, 8 << 20
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		for _, start := range []int64{0, 1 << 40} {
-			var s sweep
+			var s Readers
 			known := make([]bool, chunks+2*limit/mib)
 			at := make([]int, 16) // chunks that each reader has read
 			missed, requests := 0, 0
@@ -31,7 +31,7 @@ func TestSweep(t *testing.T) {
 					done++
 				}
 				chunk := extent.Extent{Off: start + int64(n)*mib, Len: mib}
-				next := s.next(chunk, known[n], limit)
+				next := s.sweep(chunk, known[n], limit)
 				if !known[n] {
 					known[n] = true
 					missed++
@@ -42,8 +42,8 @@ func TestSweep(t *testing.T) {
 						require.False(t, known[k], "seed %d: chunk %d is asked for again", seed, k)
 						known[k] = true
 					}
-					require.Zero(t, e.End()%maxAheadRead)
-					require.LessOrEqual(t, e.End()-chunk.End(), int64(limit+maxAheadRead))
+					require.Zero(t, e.End()%AheadRead)
+					require.LessOrEqual(t, e.End()-chunk.End(), limit+AheadRead)
 				}
 			}
 			require.Equal(t, 1, missed, "seed %d", seed)
@@ -55,15 +55,15 @@ func TestSweep(t *testing.T) {
 // TestSweepAgain: a file that is read again, and is not known any more, is read
 // ahead again; one that is known is not.
 func TestSweepAgain(t *testing.T) {
-	const limit = 4 * mib
-	var s sweep
+	const mib, limit = int64(1 << 20), int64(4 << 20)
+	var s Readers
 	for n := range int64(64) {
-		s.next(extent.Extent{Off: n * mib, Len: mib}, true, limit)
+		s.sweep(extent.Extent{Off: n * mib, Len: mib}, true, limit)
 	}
 	first := extent.Extent{Len: mib}
-	require.Empty(t, s.next(first, true, limit))
-	require.Equal(t, []extent.Extent{{Off: mib, Len: 5 * mib}}, s.next(first, false, limit))
+	require.Empty(t, s.sweep(first, true, limit))
+	require.Equal(t, []extent.Extent{{Off: mib, Len: 5 * mib}}, s.sweep(first, false, limit))
 	last := extent.Extent{Off: math.MaxInt64 - mib, Len: mib}
-	require.Empty(t, s.next(last, false, limit))
-	require.Equal(t, []extent.Extent{{Off: mib, Len: mib / 2}}, new(sweep).next(first, false, mib/2), "a small cache")
+	require.Empty(t, s.sweep(last, false, limit))
+	require.Equal(t, []extent.Extent{{Off: mib, Len: mib / 2}}, new(Readers).sweep(first, false, mib/2), "a small cache")
 }

@@ -1,23 +1,32 @@
-package ionserver
+package collective
 
 import (
 	"cmp"
 	"slices"
 	"time"
 
-	"github.com/zoidfs/zoidfs/cache"
 	"github.com/zoidfs/zoidfs/internal/extent"
 )
 
-// backlog is the domains of a file that have unstable bytes which are not being
+// Part is a file domain that has unstable bytes.
+type Part struct {
+	extent.Extent
+	Dirty int64     // how many bytes are unstable, at least one
+	Since time.Time // when the oldest of them was written
+}
+
+// Whole reports whether all bytes of the domain are unstable.
+func (p Part) Whole() bool { return p.Dirty == p.Len }
+
+// Backlog is the domains of a file that have unstable bytes which are not being
 // written back, in order. It decides which of them are written next. A domain
 // that has been written whole costs the servers least, as it is written once; one
 // that has not is left to the ranks that may be about to complete it, until
-// memory or time ask for it. It is pure.
-type backlog []cache.Part
+// memory or time ask for it.
+type Backlog []Part
 
-// full takes the first domains that are whole, up to most bytes, if there are least.
-func (b backlog) full(least, most int64) (out []extent.Extent) {
+// Full takes the first domains that are whole, up to most bytes, if there are least.
+func (b Backlog) Full(least, most int64) (out []extent.Extent) {
 	total := int64(0)
 	for _, p := range b {
 		if p.Whole() && total < most {
@@ -31,10 +40,10 @@ func (b backlog) full(least, most int64) (out []extent.Extent) {
 	return out
 }
 
-// old takes the domains whose oldest byte was not written after due. If there
+// Old takes the domains whose oldest byte was not written after due. If there
 // are any, those go along that are whole, or that would soon be next.
-func (b backlog) old(due, along time.Time) (out []extent.Extent) {
-	if !slices.ContainsFunc(b, func(p cache.Part) bool { return !p.Since.After(due) }) {
+func (b Backlog) Old(due, along time.Time) (out []extent.Extent) {
+	if !slices.ContainsFunc(b, func(p Part) bool { return !p.Since.After(due) }) {
 		return nil
 	}
 	for _, p := range b {
@@ -45,12 +54,12 @@ func (b backlog) old(due, along time.Time) (out []extent.Extent) {
 	return out
 }
 
-// half takes half of all the bytes there are, by file: whole domains, then
+// Half takes half of all the bytes there are, by file: whole domains, then
 // others, the oldest first.
-func half(files []backlog) [][]extent.Extent {
+func Half(files []Backlog) [][]extent.Extent {
 	type choice struct {
 		file int
-		cache.Part
+		Part
 	}
 	var all []choice
 	total := int64(0)

@@ -11,9 +11,9 @@ LDFLAGS   := -X main.version=$(VERSION)
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-# Packages are tested three at a time, as they often wait. Tests that start whole
-# systems have the machine to themselves, and are never answered from go's cache,
-# which does not know the binary that they build.
+# Packages are tested three at a time, as they often wait, and so are whole systems.
+# Tests that start those are never answered from go's cache, which does not know the
+# binary that they build.
 SYSTEM := ./cmd/zoidfs/... ./internal/systest/...
 
 # Debian packages whose programs the tests run.
@@ -33,7 +33,7 @@ run: build
 
 test: test-packages
 	$(GO) test -race -timeout 10m -p 3 $$($(GO) list ./... | grep -v -e /cmd/zoidfs -e /internal/systest)
-	$(GO) test -race -count=1 -timeout 20m -p 1 $(SYSTEM)
+	$(GO) test -race -count=1 -timeout 20m -p 1 -parallel 3 $(SYSTEM)
 
 # The client alone and a whole system, on a file system of others that is
 # running: make test-orangefs PVFS2_TEST=tcp://HOST:PORT/FSNAME. Both work in a

@@ -16,6 +16,7 @@ import (
 // different ranks without a sync between. PnetCDF syncs and opens nothing anew;
 // by chance a sieving read may meet a neighbour's write.
 func TestAdvise(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.needCluster(t)
 	lib := func(name string) *mpiLib {

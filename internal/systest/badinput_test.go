@@ -22,6 +22,7 @@ func TestBadCommandLines(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs the binary")
 	}
+	t.Parallel()
 	bin, dir := zoidfsBinary(t), shortTempDir(t)
 	lis, err := net.Listen("tcp", "127.0.0.1:0") // accepts and says nothing
 	require.NoError(t, err)
@@ -87,6 +88,7 @@ func TestBadInput(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a whole system")
 	}
+	t.Parallel()
 	r := newRig(t)
 	for _, tt := range []struct {
 		name string
@@ -334,6 +336,7 @@ func TestFullDisk(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a whole system")
 	}
+	t.Parallel()
 	if os.Getenv("ZOIDFS_SYSTEST_DIRS") != "" {
 		t.Skip("needs a zoidfs system")
 	}

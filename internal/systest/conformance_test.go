@@ -51,6 +51,7 @@ var weakTests = []string{
 // whose weaknesses are known: they must find those, and find nothing in a file
 // system that is weak in lawful ways.
 func TestLitmusBites(t *testing.T) {
+	t.Parallel()
 	commit := weakness{writeBehind: true}
 	session := weakness{writeBehind: true, snapshot: true}
 	with := func(w weakness, change func(*weakness)) weakness {

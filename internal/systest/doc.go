@@ -10,6 +10,9 @@
 // (model_test.go), as a history checked for linearizability where they overlap
 // (history_test.go).
 //
+// As systems often wait, tests that have one of their own run beside each other;
+// those that count requests, TestSharedFile and TestStorms, run alone.
+//
 // All tests take two directories that must show the same files, so they also
 // run on any other file system:
 //

@@ -21,6 +21,7 @@ func TestFullKeepsPromises(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a whole system")
 	}
+	t.Parallel()
 	if os.Getenv("ZOIDFS_SYSTEST_DIRS") != "" {
 		t.Skip("needs a zoidfs system")
 	}

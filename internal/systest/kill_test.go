@@ -41,6 +41,7 @@ func upToKill(t *testing.T) (c *cluster, long time.Duration) {
 	if testing.Short() {
 		t.Skip("starts a whole system")
 	}
+	t.Parallel()
 	if os.Getenv("ZOIDFS_SYSTEST_DIRS") != "" {
 		t.Skip("needs a zoidfs system")
 	}

@@ -16,6 +16,7 @@ import (
 // make to share a file pointer: a mount has to know every one by its name. It
 // needs no mount for that.
 func TestNamesOfMPILibraries(t *testing.T) {
+	t.Parallel()
 	openmpi := []string{"mpirun.openmpi", "--allow-run-as-root", "--oversubscribe", "-n", "2"}
 	for _, lib := range []struct {
 		name, cc string

@@ -2,13 +2,19 @@ package systest
 
 import "testing"
 
-// TestSystem runs on one system of two nodes, two I/O nodes and four servers.
-func TestSystem(t *testing.T) {
+func TestMPI(t *testing.T)    { onSystem(t, testMPI) }
+func TestLitmus(t *testing.T) { onSystem(t, testLitmus) }
+func TestSystem(t *testing.T) { onSystem(t, testParts) }
+
+// onSystem runs tests on a system of their own of two nodes, two I/O nodes and four
+// servers, beside other tests.
+func onSystem(t *testing.T, run func(*testing.T, *rig)) {
 	if testing.Short() {
 		t.Skip("starts a whole system")
 	}
+	t.Parallel()
 	r := newRig(t)
-	runTests(t, r)
+	run(t, r)
 	if r.cluster != nil {
 		r.cluster.noPanics(t)
 	}
@@ -16,14 +22,19 @@ func TestSystem(t *testing.T) {
 
 // runTests runs what needs no more than directories that show the same files.
 func runTests(t *testing.T, r *rig) {
+	t.Run("MPI", func(t *testing.T) { testMPI(t, r) })
+	t.Run("Litmus", func(t *testing.T) { testLitmus(t, r) })
+	testParts(t, r)
+}
+
+// testParts runs what takes less time than those before, in order.
+func testParts(t *testing.T, r *rig) {
 	for _, tt := range []struct {
 		name string
 		run  func(*testing.T, *rig)
 	}{
-		{"Litmus", testLitmus},
 		{"Across", testAcross},
 		{"Programs", testPrograms},
-		{"MPI", testMPI},
 		{"Jobs", testJobs},
 		{"HintsHonoured", testHintsHonoured},
 		{"Hints", testHints},

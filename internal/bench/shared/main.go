@@ -16,7 +16,8 @@
 // what FUSE leaves to gain. The last table is of one process alone, with the
 // engine on and off: what it costs those who have no use for it.
 //
-// Every round measures each variant in turn, the tables have medians.
+// Every round measures each variant in turn; the first one of the jobs is not
+// counted. The tables have medians.
 package main
 
 import (

@@ -85,7 +85,7 @@ func (c *call) end() {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if c.over = true; c.waits {
-		cs.dev.Waited()
+		cs.dev.Waited(c.parent.Done())
 	}
 	last := len(cs.active) - 1
 	cs.active[c.index] = cs.active[last]
@@ -98,7 +98,7 @@ func (c *call) end() {
 func (c *call) waitsLocked() {
 	if c.calls.dev != nil && !c.waits && !c.over {
 		c.waits = true
-		c.calls.dev.Waits()
+		c.calls.dev.Waits(c.parent.Done())
 	}
 }
 

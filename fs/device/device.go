@@ -27,13 +27,15 @@ type Device struct {
 	active   int       // loops that are to read, or to carry out a small request without waiting
 	blank    []byte    // as long as the longest READ
 	large    sync.Pool // of *[]byte: buffers for a request of any size
+	spare    sync.Pool // of *loop: those that have ended
 
 	mu      sync.Mutex
-	loops   map[*loop]struct{} // guarded by mu; those that run
-	waiting int                // guarded by mu; of their requests, how many wait
-	gone    bool               // guarded by mu; the kernel has let go of the mount
-	big     atomic.Int32       // of their requests, how many keep a large buffer
-	ended   sync.WaitGroup     // the loops
+	loops   map[*loop]struct{}       // guarded by mu; those that run
+	waiting int                      // guarded by mu; of their requests, how many wait or move much data
+	long    map[<-chan struct{}]bool // guarded by mu; of those that move much, by what interrupts them
+	gone    bool                     // guarded by mu; the kernel has let go of the mount
+	big     atomic.Int32             // of their requests, how many keep a large buffer
+	ended   sync.WaitGroup           // the loops
 }
 
 // Mount mounts fs at the directory point and answers the kernel's first request.
@@ -62,9 +64,11 @@ func newDevice(fs fuse.RawFileSystem, opt *fuse.MountOptions, log *slog.Logger) 
 		active: max(1, runtime.GOMAXPROCS(0)-1),
 		blank:  make([]byte, opt.MaxWrite),
 		loops:  make(map[*loop]struct{}),
+		long:   make(map[<-chan struct{}]bool),
 	}
 	size := opt.MaxWrite + headRoom
 	d.large.New = func() any { b := make([]byte, size); return &b }
+	d.spare.New = func() any { return d.newLoop() }
 	return d
 }
 
@@ -83,28 +87,56 @@ func (d *Device) Serve() error {
 
 // startLocked starts one more loop.
 func (d *Device) startLocked() {
-	l := d.newLoop()
+	l := d.spare.Get().(*loop)
 	d.loops[l] = struct{}{}
 	d.ended.Go(l.run)
 }
 
-// Waits says that a request begins to wait for something, which may be another
-// request, or to take long. It must be said once, and Waited when the request is
+// Waits says that the request which cancel interrupts begins to wait for something,
+// which may be another request. It must be said once, and Waited when the request is
 // about to end.
-func (d *Device) Waits() {
+func (d *Device) Waits(cancel <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.long[cancel] {
+		return
+	}
+	d.waitsLocked()
+}
+
+// Waited ends Waits.
+func (d *Device) Waited(cancel <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.long[cancel] {
+		d.waiting--
+	}
+}
+
+// waitsLocked has another loop take the place of one. mu is held.
+func (d *Device) waitsLocked() {
 	d.waiting++
 	if len(d.loops)-d.waiting < d.active && d.big.Load() < maxLarge && !d.gone {
 		d.startLocked()
 	}
 }
 
-// Waited ends Waits.
-func (d *Device) Waited() {
+// move carries out a READ or a WRITE of so many bytes, which is as good as waiting if
+// they are many.
+func (d *Device) move(bytes uint32, cancel <-chan struct{}, do func()) {
+	if bytes <= longSize {
+		do()
+		return
+	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.long[cancel] = true
+	d.waitsLocked()
+	d.mu.Unlock()
+	do()
+	d.mu.Lock()
+	delete(d.long, cancel)
 	d.waiting--
+	d.mu.Unlock()
 }
 
 // more reports whether l is to read another request; else it ends.

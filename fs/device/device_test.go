@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -143,12 +144,12 @@ func TestAnotherTakesTheirPlace(t *testing.T) {
 	f := &tree{}
 	waits, let := make(chan bool, 1000), make(chan struct{})
 	begun := make(chan struct{}, 1000)
-	f.write = func(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	f.write = func(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 		begun <- struct{}{}
 		if <-waits {
-			f.dev.Waits()
+			f.dev.Waits(cancel)
 			<-let
-			f.dev.Waited()
+			f.dev.Waited(cancel)
 		}
 		return in.Size, fuse.OK
 	}
@@ -194,19 +195,25 @@ func TestAnotherTakesTheirPlace(t *testing.T) {
 	require.Zero(t, f.dev.big.Load())
 }
 
-// TestLongRequests: others go on while much data is moved.
+// TestLongRequests: others go on while much data is moved, by one loop for each that
+// does, also if it waits besides.
 func TestLongRequests(t *testing.T) {
 	f := &tree{}
 	let := make(chan struct{})
 	begun := make(chan struct{}, 10)
-	f.write = func(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	wait := func(cancel <-chan struct{}) {
+		f.dev.Waits(cancel)
+		defer f.dev.Waited(cancel)
+		begun <- struct{}{}
+		<-let
+	}
+	f.write = func(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 		if in.Size > longSize {
-			begun <- struct{}{}
-			<-let
+			wait(cancel)
 		}
 		return in.Size, fuse.OK
 	}
-	f.read = func(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	f.read = func(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 		begun <- struct{}{}
 		<-let
 		return fuse.ReadResultData(make([]byte, len(buf))), fuse.OK
@@ -229,17 +236,29 @@ func TestLongRequests(t *testing.T) {
 	}
 	_, err := file.WriteAt(make([]byte, longSize), 0)
 	require.NoError(t, err)
+	f.dev.mu.Lock()
+	loops, waiting := len(f.dev.loops), f.dev.waiting
+	f.dev.mu.Unlock()
+	require.Equal(t, 2*long, waiting)
+	require.Equal(t, 2*long+f.dev.active, loops)
 	close(let)
 	for range 2 * long {
 		require.NoError(t, <-done)
 	}
+	_, err = file.WriteAt(make([]byte, longSize), 0)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		f.dev.mu.Lock()
+		defer f.dev.mu.Unlock()
+		return f.dev.waiting == 0 && len(f.dev.long) == 0
+	}, 10*time.Second, time.Millisecond, "the last replies are seen before they are accounted for")
 }
 
 // hold has requests of a kind wait until they are interrupted.
 func (f *tree) hold(kind string) func(cancel <-chan struct{}) {
 	return func(cancel <-chan struct{}) {
-		f.dev.Waits()
-		defer f.dev.Waited()
+		f.dev.Waits(cancel)
+		defer f.dev.Waited(cancel)
 		f.calls <- kind
 		<-cancel
 		f.calls <- kind + " interrupted"

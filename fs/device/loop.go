@@ -57,14 +57,20 @@ func (d *Device) newLoop() *loop {
 
 // run is the loop.
 func (l *loop) run() {
+	l.setOver(false)
 	for l.d.more(l) {
 		if !l.one() {
 			l.d.stop(l)
 		}
 	}
+	l.setOver(true)
+	l.d.spare.Put(l)
+}
+
+func (l *loop) setOver(over bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.over = true
+	l.over = over
 }
 
 // one reads a request and carries it out; false if the kernel has let go of the
@@ -121,10 +127,12 @@ func (l *loop) handle(in []byte) {
 	switch {
 	case head.Opcode == opRead && len(in) >= int(unsafe.Sizeof(fuse.ReadIn{})):
 		l.begin(head.Unique, true)
-		l.read(as[fuse.ReadIn](in))
+		in := as[fuse.ReadIn](in)
+		l.d.move(in.Size, l.cancel, func() { l.read(in) })
 	case head.Opcode == opWrite && len(in) >= int(unsafe.Sizeof(fuse.WriteIn{})):
 		l.begin(head.Unique, true)
-		l.write(as[fuse.WriteIn](in), in[unsafe.Sizeof(fuse.WriteIn{}):])
+		in, data := as[fuse.WriteIn](in), in[unsafe.Sizeof(fuse.WriteIn{}):]
+		l.d.move(in.Size, l.cancel, func() { l.write(in, data) })
 	case head.Opcode == opInterrupt && l.d.interrupted(as[fuse.InterruptIn](in).Unique):
 		return // an interrupt that was passed on is not answered
 	default:
@@ -159,10 +167,6 @@ func (l *loop) pass(head *fuse.InHeader, in []byte) {
 
 // read carries out a READ: the data goes to the kernel from where it lies.
 func (l *loop) read(in *fuse.ReadIn) {
-	if in.Size > longSize {
-		l.d.Waits()
-		defer l.d.Waited()
-	}
 	result, status := l.d.read(l.cancel, in)
 	if !status.Ok() {
 		l.fail(in.Unique, status)
@@ -201,10 +205,6 @@ func slices(r fuse.ReadResult) ([][]byte, fuse.Status) {
 
 // write carries out a WRITE.
 func (l *loop) write(in *fuse.WriteIn, data []byte) {
-	if in.Size > longSize {
-		l.d.Waits()
-		defer l.d.Waited()
-	}
 	n, status := l.d.write(l.cancel, in, data)
 	if !status.Ok() {
 		l.fail(in.Unique, status)

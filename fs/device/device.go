@@ -162,10 +162,9 @@ func (d *Device) stop(l *loop) {
 		return
 	}
 	delete(others, l)
-	for other := range others {
-		for !other.interrupt() {
-			time.Sleep(time.Millisecond)
-		}
+	for len(others) > 0 { // none is kept waiting by one that cannot be interrupted now
+		maps.DeleteFunc(others, func(other *loop, _ struct{}) bool { return other.interrupt() })
+		time.Sleep(time.Millisecond)
 	}
 }
 

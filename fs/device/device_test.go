@@ -330,6 +330,48 @@ func TestTakenAway(t *testing.T) {
 	}
 }
 
+// TestTakenAwayAroundOne: a request that has been interrupted before, and goes on, does
+// not keep others from being interrupted when the mount is taken away.
+func TestTakenAwayAroundOne(t *testing.T) {
+	f := held()
+	let := make(chan struct{})
+	first := true
+	wait := f.lock
+	f.lock = func(cancel <-chan struct{}) fuse.Status {
+		if !first {
+			return wait(cancel)
+		}
+		first = false
+		f.dev.Waits(cancel)
+		defer f.dev.Waited(cancel)
+		status := wait(cancel)
+		<-let
+		return status
+	}
+	path := serve(t, f)
+	start := func() *exec.Cmd {
+		cmd := exec.Command("sh", "-c", programs["lock"], "sh", path)
+		require.NoError(t, cmd.Start())
+		require.Equal(t, "lock", <-f.calls)
+		return cmd
+	}
+	cmds := []*exec.Cmd{start()}
+	require.NoError(t, cmds[0].Process.Signal(syscall.SIGTERM))
+	require.Equal(t, "lock interrupted", <-f.calls)
+	const others = 8 // of which some come behind the first, in whatever order
+	for range others {
+		cmds = append(cmds, start())
+	}
+	require.NoError(t, unix.Unmount(filepath.Dir(path), unix.MNT_FORCE|unix.MNT_DETACH))
+	for range others {
+		require.Equal(t, "lock interrupted", <-f.calls)
+	}
+	close(let)
+	for _, cmd := range cmds {
+		require.Error(t, cmd.Wait())
+	}
+}
+
 // TestFailures: an error and a panic of the file system are what the caller gets, and
 // the mount goes on.
 func TestFailures(t *testing.T) {

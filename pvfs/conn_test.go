@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -267,6 +268,36 @@ func TestCancelledRequestLeavesALateReply(t *testing.T) {
 		a, err := c.GetAttr(t.Context(), object(c, 0))
 		require.NoError(t, err)
 		require.Equal(t, uint32(2), a.UID)
+		require.Equal(t, 2, f.dialCount())
+	})
+}
+
+// TestAnswerWhileOwnerLeaves has answers come at the moment their owners give up:
+// what an answer would be decoded into is its owner's again.
+func TestAnswerWhileOwnerLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeFS(t, 1, nil)
+		var cancel context.CancelFunc
+		var mu sync.Mutex
+		f.serve = func(p *fakeConn, tag int64, _ wire.RequestHeader, _ wire.Request) {
+			mu.Lock()
+			go cancel()
+			mu.Unlock()
+			p.reply(tag, wire.OpGetAttr, 0, symlinkAttr(7))
+		}
+		c := f.client(Options{})
+		for range 500 {
+			ctx, leave := context.WithCancel(t.Context())
+			mu.Lock()
+			cancel = leave
+			mu.Unlock()
+			var resp wire.GetAttrResp
+			err := c.ownerAsk(ctx, object(c, 0), &wire.GetAttrReq{}, &resp)
+			if err == nil {
+				require.Equal(t, uint32(7), resp.Attr.UID)
+			}
+			resp = wire.GetAttrResp{}
+		}
 		require.Equal(t, 2, f.dialCount())
 	})
 }

@@ -158,9 +158,13 @@ func (c *conn) response(k *call, n int) error {
 	case kindWrite:
 		return c.writeResponse(k, b)
 	}
-	k.status, err = wire.DecodeResponseInto(b, k.op, k.resp)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if k.st.abandoned { // and k.resp is its owner's
+		c.finishLocked(k, nil)
+		return nil
+	}
+	k.status, err = wire.DecodeResponseInto(b, k.op, k.resp)
 	if err == nil && k.status == 0 {
 		err = c.smallLocked(k)
 	}
@@ -182,9 +186,7 @@ func (c *conn) smallLocked(k *call) error {
 			return protocolError("%d bytes of %d read", len(data), want)
 		}
 		k.bstream, k.moved = r.BstreamSize, int64(len(data))
-		if !k.st.abandoned {
-			k.scatter(data)
-		}
+		k.scatter(data)
 	case kindSmallWrite:
 		if r.Result != k.total {
 			return protocolError("%d bytes of %d written", r.Result, k.total)

@@ -21,6 +21,9 @@ TEST_PACKAGES := attr fio fuse3 gcc git hdf5-tools libc6-dev libhdf5-mpich-dev l
 	libmpich-dev libopenmpi-dev libpnetcdf-dev mpich munge openmpi-bin pnetcdf-bin python3 rsync slurm-wlm sqlite3 \
 	tar util-linux
 
+# Whether the kernel offers it.
+IO_URING := /sys/module/fuse/parameters/enable_uring
+
 .PHONY: all build run test test-orangefs test-packages bench check fmt vet lint arch fuzz gen clean install
 
 all: build
@@ -45,9 +48,10 @@ test-orangefs:
 	PVFS2_TEST=$(PVFS2_TEST) $(GO) test -count=1 -timeout 10m -run '^TestExternal$$' ./pvfs
 	PVFS2_TEST=$(PVFS2_TEST) $(GO) test -count=1 -timeout 20m -run '^TestExternal$$' ./internal/systest
 
-# As root on Debian, install what is missing; everybody else's tests say what
-# they skip.
+# As root, have the kernel offer FUSE over io_uring, if it can, and on Debian install
+# what is missing; everybody else's tests say what they skip.
 test-packages:
+	@if [ -w $(IO_URING) ]; then echo Y > $(IO_URING) || true; fi
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		missing=; \
 		for p in $(TEST_PACKAGES); do \

@@ -22,6 +22,10 @@ import (
 const (
 	sweepInterval = 200 * time.Millisecond
 	unknownGrace  = 2 * time.Second
+	// unheard is after how many sweeps, and how often, a caller is looked at that has
+	// not interrupted its call: over io_uring the kernel forgets an interrupt that
+	// comes before the request has been passed on.
+	unheard = int(time.Second / sweepInterval)
 )
 
 // call is one request of an application in progress, and the context under
@@ -49,13 +53,15 @@ type call struct {
 	dead   atomic.Bool   // the call must end
 	doomed chan struct{} // closed when dead; nil: nobody waits for that; guarded by calls.mu
 	waits  bool          // the device knows that it waits; guarded by calls.mu
-	old    bool          // a sweep has seen it; guarded by calls.mu
+	sweeps int           // that have seen it; guarded by calls.mu
+	wake   func()        // ends a wait that any signal ends; nil: it is no such; guarded by calls.mu
 	over   bool          // guarded by calls.mu
 }
 
 // calls is the set of calls in progress of one mount.
 type calls struct {
-	dev *device.Device // that they come from; nil: from none
+	dev   *device.Device // that they come from; nil: from none
+	rings bool           // they come over io_uring
 
 	mu     sync.Mutex
 	active []*call // guarded by mu
@@ -84,9 +90,7 @@ func (c *call) end() {
 	cs := c.calls
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if c.over = true; c.waits {
-		cs.dev.Waited(c.parent.Done())
-	}
+	c.over = true
 	last := len(cs.active) - 1
 	cs.active[c.index] = cs.active[last]
 	cs.active[c.index].index = c.index
@@ -159,6 +163,13 @@ func (c *call) onBehalf(p *ranks.Process, o op) *call {
 	return c
 }
 
+// wokenBy has wake called if a signal is sent to the caller of c.
+func (c *call) wokenBy(wake func()) {
+	c.calls.mu.Lock()
+	defer c.calls.mu.Unlock()
+	c.wake = wake
+}
+
 // run looks after interrupted calls until ctx is done.
 func (cs *calls) run(ctx context.Context) error {
 	tick := time.NewTicker(sweepInterval)
@@ -168,44 +179,61 @@ func (cs *calls) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
-			cs.sweep(now, dying)
+			cs.sweep(now, signals)
 		}
 	}
 }
 
-// sweep ends the interrupted calls whose caller dies says will not live to
-// see the reply.
-func (cs *calls) sweep(now time.Time, dies func(pid uint32) bool) {
-	type suspect struct {
-		*call
-		since time.Time
-	}
-	var suspects []suspect
-	cs.mu.Lock()
-	for _, c := range cs.active {
-		if c.old {
-			c.waitsLocked() // for what has no Done
-		}
-		c.old = true
-		select {
-		case <-c.parent.Done():
-		default:
+// suspect is a call whose caller a sweep looks at.
+type suspect struct {
+	*call
+	since time.Time // when it was seen to be interrupted; zero: it was not
+	wake  func()
+}
+
+// sweep ends the interrupted calls whose caller will not live to see the reply, by
+// the signals that look says it has.
+func (cs *calls) sweep(now time.Time, look func(pid uint32) pendingSignals) {
+	for _, s := range cs.suspects(now) {
+		if s.pid == 0 {
+			if !s.since.IsZero() && now.Sub(s.since) >= unknownGrace {
+				s.doom()
+			}
 			continue
 		}
-		if c.interrupted.IsZero() {
-			c.interrupted = now
-		}
-		if !c.sure {
-			suspects = append(suspects, suspect{c, c.interrupted})
-		}
-	}
-	cs.mu.Unlock()
-	for _, s := range suspects {
-		unknown := s.pid == 0 && now.Sub(s.since) >= unknownGrace
-		if unknown || s.pid != 0 && dies(s.pid) {
+		switch sig := look(s.pid); {
+		case s.wake != nil && sig != noSignal:
+			s.wake()
+		case !s.sure && sig == deadlySignal:
 			s.doom()
 		}
 	}
+}
+
+// suspects are the calls in progress that have been interrupted, or of whose
+// interrupts nothing may have been heard.
+func (cs *calls) suspects(now time.Time) (found []suspect) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for _, c := range cs.active {
+		if c.sweeps++; c.sweeps > 1 {
+			c.waitsLocked() // for what has no Done
+		}
+		select {
+		case <-c.parent.Done():
+			if c.interrupted.IsZero() {
+				c.interrupted = now
+			}
+		default:
+			if !cs.rings || c.sweeps%unheard != 0 {
+				continue
+			}
+		}
+		if !c.sure || c.wake != nil {
+			found = append(found, suspect{c, c.interrupted, c.wake})
+		}
+	}
+	return found
 }
 
 // closeAll ends every call, now and to come.
@@ -218,19 +246,30 @@ func (cs *calls) closeAll() {
 	}
 }
 
-// dying reports whether the thread pid has a signal pending that will end it,
-// or is gone. Source: proc_pid_status(5), signal(7).
-func dying(pid uint32) bool {
+// pendingSignals is what signals a thread has pending that it does not ignore or block.
+type pendingSignals int
+
+const (
+	noSignal     pendingSignals = iota
+	someSignal                  // that it handles
+	deadlySignal                // or the thread is gone
+)
+
+// signals looks at those of the thread pid. Source: proc_pid_status(5), signal(7).
+func signals(pid uint32) pendingSignals {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return os.IsNotExist(err)
+		if os.IsNotExist(err) {
+			return deadlySignal
+		}
+		return noSignal
 	}
-	return fatalPending(string(b))
+	return pendingIn(string(b))
 }
 
-// fatalPending reads the signal masks of a /proc/PID/status. A deadly signal
+// pendingIn reads the signal masks of a /proc/PID/status. A deadly signal
 // shows as a pending SIGKILL of each thread, unless it dumps core.
-func fatalPending(status string) bool {
+func pendingIn(status string) pendingSignals {
 	masks := map[string]uint64{}
 	for line := range strings.Lines(status) {
 		key, val, ok := strings.Cut(line, ":")
@@ -242,15 +281,22 @@ func fatalPending(status string) bool {
 			masks[key] = m
 		}
 	}
-	pending := masks["SigPnd"] | masks["ShdPnd"]
-	harmless := masks["SigBlk"] | masks["SigIgn"] | masks["SigCgt"]
+	kill := signalBit(syscall.SIGKILL) // which nobody blocks
+	pending := (masks["SigPnd"] | masks["ShdPnd"]) &^ ((masks["SigBlk"] | masks["SigIgn"]) &^ kill)
+	handled := masks["SigCgt"] &^ kill
 	for _, s := range []syscall.Signal{
 		syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGURG, syscall.SIGWINCH,
 		syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU,
 	} {
-		harmless |= signalBit(s)
+		handled |= signalBit(s)
 	}
-	return pending&^(harmless&^signalBit(syscall.SIGKILL)) != 0
+	switch {
+	case pending&^handled != 0:
+		return deadlySignal
+	case pending != 0:
+		return someSignal
+	}
+	return noSignal
 }
 
 func signalBit(s syscall.Signal) uint64 { return 1 << (uint(s) - 1) }

@@ -36,7 +36,8 @@ type Status struct {
 	Version     string      `json:"version"`
 	Consistency string      `json:"consistency"`
 	Guard       string      `json:"guard"`
-	Races       uint64      `json:"races"` // that the guard was told of
+	Races       uint64      `json:"races"`    // that the guard was told of
+	IOURing     bool        `json:"io_uring"` // whether requests come through a queue for each processor
 	View        ViewStatus  `json:"view"`
 	IONs        []IONStatus `json:"ions"`
 }
@@ -123,6 +124,7 @@ func (m *mount) status() Status {
 		Version:     m.opts.Version,
 		Consistency: m.opts.Consistency.String(),
 		Guard:       m.opts.Guard.String(), Races: m.guard.races.Load(),
+		IOURing: m.calls.rings,
 		View: ViewStatus{
 			Epoch: v.Epoch, FSID: v.FSID, FSName: v.FSName, Root: v.Root,
 			DomainSize: v.DomainSize, Members: v.Members,

@@ -97,6 +97,9 @@ func (n *node) Setlkw(ctx context.Context, fh fusefs.FileHandle, owner uint64, l
 	c := n.m.beginAs(ctx, opSetlkw, openedBy(fh), true)
 	defer c.end()
 	c.Done() // it will wait, by ctx
+	ctx, wake := context.WithCancel(ctx)
+	defer wake()
+	c.wokenBy(wake)
 	if err := n.m.client.SetLock(collective.WithCaller(ctx, c.process.Caller()), n.handle, l, true); err != nil {
 		return n.failGone(c, opSetlkw, err)
 	}

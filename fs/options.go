@@ -33,6 +33,9 @@ type Options struct {
 	// for none; what leases allow is kept all the same.
 	NoCollective bool
 	Guard        Guard // against races in weak modes
+	// NoIOURing has all requests come from /dev/fuse, also where the kernel offers a
+	// queue for each processor.
+	NoIOURing bool
 
 	Version string       // of the software, shown in the status
 	Logger  *slog.Logger // nil discards

@@ -92,8 +92,7 @@ func (m *mountProc) killed(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the process does not die")
 	}
-	_, err := os.Stat(m.Mountpoint())
-	require.ErrorIs(t, err, syscall.ENOTCONN)
+	requireDead(t, m.Mountpoint())
 }
 
 // TestKilledWhileFlushing kills a mount that hangs in its last flush because

@@ -88,7 +88,7 @@ func Mount(ctx context.Context, opt Options) (*Server, error) {
 		m.ranks.Close()
 		return nil, mountError(point, err)
 	}
-	m.calls.dev = s.dev
+	m.calls.dev, m.calls.rings = s.dev, s.dev.OverRings()
 	return s, nil
 }
 
@@ -127,6 +127,9 @@ func (m *mount) mountOptions() *fuse.MountOptions {
 			m.log.Error("panic in a file system call", "panic", v)
 			return fuse.EIO
 		},
+	}
+	if !m.opts.NoIOURing {
+		o.ExtraCapabilities |= fuse.CAP_OVER_IO_URING
 	}
 	if m.opts.ReadOnly {
 		o.Options = append(o.Options, "ro")

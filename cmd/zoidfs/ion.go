@@ -108,7 +108,7 @@ func (f *ionFlags) validate() (err error) {
 	if f.writeBack < minWriteBack || f.writeBack > maxWriteBack {
 		return fmt.Errorf("--write-back %v is not between %v and %v", f.writeBack, minWriteBack, maxWriteBack)
 	}
-	if err := parseCollective(f.collective); err != nil {
+	if err := parseOnOff(f.collective); err != nil {
 		return fmt.Errorf("--collective %w", err)
 	}
 	for i, p := range f.peers {

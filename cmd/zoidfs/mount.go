@@ -223,6 +223,7 @@ func (a *app) serveMount(ctx context.Context, f mountFlags, opt mountOptions, re
 
 		NoCollective: opt.collective == off,
 		Guard:        opt.guard,
+		NoIOURing:    opt.ioURing == off,
 
 		Version: version,
 		Logger:  log,

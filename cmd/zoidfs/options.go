@@ -23,6 +23,7 @@ const optionHelp = `Options (-o):
   guard=off|warn|upgrade|fail   what to do about races of nodes in weak modes (default off): log them, make the file strong, or
                         fail with EREMCHG; see docs/advise.md
   collective=on|off     merge what the ranks of this node ask for (default on); off lets every call pass as it comes
+  io_uring=on|off       take requests from a queue of each processor if the kernel offers that (default on)
   ro, rw                read only, or not
   allow_other           let other users use the mount (always so when root mounts)
   nosuid nodev noexec noatime nodiratime   as in mount(8)
@@ -41,6 +42,7 @@ type mountOptions struct {
 	visibility  time.Duration    // 0: not given
 	cache       int64            // bytes; 0: not given
 	collective  string           // on, off; empty: not given
+	ioURing     string           // on, off; empty: not given
 	guard       fs.Guard
 }
 
@@ -58,7 +60,7 @@ var mountersOwn = []string{
 }
 
 // dataOptions are those that mountOptions.data reads.
-var dataOptions = []string{"consistency", "visibility", "cache", "collective", "guard"}
+var dataOptions = []string{"consistency", "visibility", "cache", "collective", "guard", "io_uring"}
 
 // parseOptions reads the values of all -o flags; later options win.
 func parseOptions(lists []string) (mountOptions, error) {
@@ -108,7 +110,9 @@ func (o *mountOptions) data(name, value string) (err error) {
 	case "guard":
 		o.guard, err = fs.ParseGuard(value)
 	case "collective":
-		o.collective, err = value, parseCollective(value)
+		o.collective, err = value, parseOnOff(value)
+	case "io_uring":
+		o.ioURing, err = value, parseOnOff(value)
 	}
 	return err
 }
@@ -140,8 +144,8 @@ const (
 	off = "off"
 )
 
-// parseCollective refuses what is neither on nor off.
-func parseCollective(s string) error {
+// parseOnOff refuses what is neither on nor off.
+func parseOnOff(s string) error {
 	if s != on && s != off {
 		return fmt.Errorf("%q is neither on nor off", s)
 	}

@@ -120,11 +120,11 @@ func (f *simulateFlags) check() ([]sim.Pattern, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := parseCollective(f.hold); err != nil {
+	if err := parseOnOff(f.hold); err != nil {
 		return nil, fmt.Errorf("--hold %w", err)
 	}
 	f.sim.Rounds.Hold.Off = f.hold == off
-	if err := parseCollective(f.leases); err != nil {
+	if err := parseOnOff(f.leases); err != nil {
 		return nil, fmt.Errorf("--leases %w", err)
 	}
 	f.sim.Denied = f.leases == off

@@ -75,7 +75,7 @@ func (a *app) up(ctx context.Context, f upFlags) error {
 		f.want.Visibility = d.String()
 	}
 	if c := f.want.Collective; c != "" {
-		if err := parseCollective(c); err != nil {
+		if err := parseOnOff(c); err != nil {
 			return fmt.Errorf("--collective %w", err)
 		}
 	}

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -17,25 +20,25 @@ import (
 // of the greatest size that a request can have.
 const maxLarge = 256
 
+// onItsWay is more than half of how long a request can take from the kernel to who
+// carries it out.
+const onItsWay = time.Second
+
 // Device is a FUSE device with a file system mounted on it.
 type Device struct {
 	fd       int
+	point    string
 	fs       fuse.RawFileSystem
 	proto    *fuse.ProtocolServer
 	log      *slog.Logger
 	panicked func(any) fuse.Status
-	active   int       // loops that are to read, or to carry out a small request without waiting
-	blank    []byte    // as long as the longest READ
-	large    sync.Pool // of *[]byte: buffers for a request of any size
-	spare    sync.Pool // of *loop: those that have ended
-
-	mu      sync.Mutex
-	loops   map[*loop]struct{}       // guarded by mu; those that run
-	waiting int                      // guarded by mu; of their requests, how many wait or move much data
-	long    map[<-chan struct{}]bool // guarded by mu; of those that move much, by what interrupts them
-	gone    bool                     // guarded by mu; the kernel has let go of the mount
-	big     atomic.Int32             // of their requests, how many keep a large buffer
-	ended   sync.WaitGroup           // the loops
+	blank    []byte         // as long as the longest READ
+	large    sync.Pool      // of *[]byte: buffers for a request of any size
+	queues   []*queue       // of the device, and then those of the processors, if any
+	big      atomic.Int32   // requests in progress that keep a large buffer
+	gone     atomic.Bool    // the kernel has let go of the mount
+	pullers  sync.Map       // of chan bool by thread, see queue.pull
+	ended    sync.WaitGroup // the loops, and who else asks something
 }
 
 // Mount mounts fs at the directory point and answers the kernel's first request.
@@ -43,123 +46,112 @@ type Device struct {
 // for what they start, without which Go would look for work all the time.
 // The mount is visible when it returns, but nothing else is answered until Serve.
 //
+// If opt asks for fuse.CAP_OVER_IO_URING and the kernel offers it, requests come
+// through an io_uring for each processor, besides the device.
+//
 // A READ of fs gets a buffer of which only the length means something, and returns
 // memory of its own.
 func Mount(fs fuse.RawFileSystem, point string, opt *fuse.MountOptions, log *slog.Logger) (*Device, error) {
+	rings := ringsFor(opt, log)
+	if rings == nil {
+		without := *opt
+		without.ExtraCapabilities &^= fuse.CAP_OVER_IO_URING
+		opt = &without
+	}
 	d := newDevice(fs, opt, log)
+	d.point = point
 	var err error
 	if d.fd, err = mount(point, opt); err != nil {
+		closeRings(rings)
 		return nil, err
 	}
-	if !d.newLoop().one() {
+	first := d.queues[0].newLoop()
+	if !first.one() {
+		closeRings(rings)
 		syscall.Close(d.fd)
 		return nil, errors.New("taken away again at once")
 	}
+	if as[initReply](first.reply).Flags64()&fuse.CAP_OVER_IO_URING == 0 {
+		closeRings(rings)
+		return d, nil
+	}
+	for _, r := range rings {
+		r.dev = d.fd
+		d.queues = append(d.queues, d.newQueue(r, 1))
+	}
 	return d, nil
+}
+
+// initReply is the reply to the kernel's first request.
+type initReply struct {
+	fuse.OutHeader
+	fuse.InitOut
+}
+
+// ringsFor makes what opt asks for, if it can.
+func ringsFor(opt *fuse.MountOptions, log *slog.Logger) []*ring {
+	if opt.ExtraCapabilities&fuse.CAP_OVER_IO_URING == 0 {
+		return nil
+	}
+	rings, err := newRings(opt.MaxWrite)
+	if err != nil {
+		log.Debug("FUSE goes without io_uring", "err", err)
+	}
+	return rings
 }
 
 func newDevice(fs fuse.RawFileSystem, opt *fuse.MountOptions, log *slog.Logger) *Device {
 	d := &Device{
 		fs: fs, proto: fuse.NewProtocolServer(fs, opt), log: log, panicked: opt.PanicHandler,
-		active: max(1, runtime.GOMAXPROCS(0)-1),
-		blank:  make([]byte, opt.MaxWrite),
-		loops:  make(map[*loop]struct{}),
-		long:   make(map[<-chan struct{}]bool),
+		blank: make([]byte, opt.MaxWrite),
 	}
 	size := opt.MaxWrite + headRoom
 	d.large.New = func() any { b := make([]byte, size); return &b }
-	d.spare.New = func() any { return d.newLoop() }
+	d.queues = []*queue{d.newQueue(nil, max(1, runtime.GOMAXPROCS(0)-1))}
 	return d
 }
+
+// OverRings reports whether requests come through an io_uring.
+func (d *Device) OverRings() bool { return len(d.queues) > 1 }
 
 // Serve answers requests until the kernel has let go of the mount and the last
 // request has ended. It must be called exactly once.
 func (d *Device) Serve() error {
-	d.mu.Lock()
-	for range d.active {
-		d.startLocked()
+	for _, q := range d.queues {
+		q.start()
 	}
-	d.mu.Unlock()
 	d.ended.Wait()
 	d.fs.OnUnmount()
+	for _, q := range d.queues[1:] {
+		q.ring.close()
+	}
 	return syscall.Close(d.fd)
 }
 
-// startLocked starts one more loop.
-func (d *Device) startLocked() {
-	l := d.spare.Get().(*loop)
-	d.loops[l] = struct{}{}
-	d.ended.Go(l.run)
-}
-
 // Waits says that the request which cancel interrupts begins to wait for something,
-// which may be another request. It must be said once, and Waited when the request is
-// about to end.
+// which may be another request.
 func (d *Device) Waits(cancel <-chan struct{}) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.long[cancel] {
-		return
-	}
-	d.waitsLocked()
-}
-
-// Waited ends Waits.
-func (d *Device) Waited(cancel <-chan struct{}) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.long[cancel] {
-		d.waiting--
+	for _, direct := range []bool{true, false} {
+		for _, q := range d.queues {
+			if q.waits(cancel, direct) && direct {
+				return
+			}
+		}
 	}
 }
 
-// waitsLocked has another loop take the place of one. mu is held.
-func (d *Device) waitsLocked() {
-	d.waiting++
-	if len(d.loops)-d.waiting < d.active && d.big.Load() < maxLarge && !d.gone {
-		d.startLocked()
-	}
-}
-
-// move carries out a READ or a WRITE of so many bytes, which is as good as waiting if
-// they are many.
-func (d *Device) move(bytes uint32, cancel <-chan struct{}, do func()) {
-	if bytes <= longSize {
-		do()
-		return
-	}
-	d.mu.Lock()
-	d.long[cancel] = true
-	d.waitsLocked()
-	d.mu.Unlock()
-	do()
-	d.mu.Lock()
-	delete(d.long, cancel)
-	d.waiting--
-	d.mu.Unlock()
-}
-
-// more reports whether l is to read another request; else it ends.
-func (d *Device) more(l *loop) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.gone && len(d.loops)-d.waiting <= d.active {
-		return true
-	}
-	delete(d.loops, l)
-	return false
-}
-
-// stop has no more requests read, as l found that the kernel has let go of the mount.
+// stop has no more requests taken, as l found that the kernel has let go of the mount.
 // Those in progress are interrupted: nobody waits for them.
 func (d *Device) stop(l *loop) {
-	d.mu.Lock()
-	again := d.gone
-	d.gone = true
-	others := maps.Clone(d.loops)
-	d.mu.Unlock()
-	if again {
+	if d.gone.Swap(true) {
 		return
+	}
+	others := make(map[*loop]struct{})
+	for _, q := range d.queues {
+		maps.Copy(others, q.stop())
+		if q.ring != nil {
+			q.ring.end()
+		}
 	}
 	delete(others, l)
 	for len(others) > 0 { // none is kept waiting by one that cannot be interrupted now
@@ -168,17 +160,27 @@ func (d *Device) stop(l *loop) {
 	}
 }
 
-// interrupted passes an interrupt of the request unique on if that is a READ or a
-// WRITE in progress, and reports whether it is.
-func (d *Device) interrupted(unique uint64) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for l := range d.loops {
-		if l.cancelled(unique) {
-			return true
+// interrupt interrupts the request unique, and reports whether it is in progress.
+func (d *Device) interrupt(unique uint64) bool {
+	if slices.ContainsFunc(d.queues, func(q *queue) bool { return q.interrupted(unique) }) {
+		return true
+	}
+	in := fuse.InterruptIn{InHeader: fuse.InHeader{Opcode: opInterrupt, Unique: math.MaxUint64}, Unique: unique}
+	in.Length = uint32(unsafe.Sizeof(in))
+	request := unsafe.Slice((*byte)(unsafe.Pointer(&in)), in.Length)
+	n, _ := d.proto.HandleRequest([][]byte{request}, [][]byte{make([]byte, replyRoom)})
+	return n == 0 // else go-fuse does not know the request, yet or any more
+}
+
+// interruptSoon is interrupt of a request that is perhaps still on its way: an
+// interrupt comes from the device and may overtake it.
+func (d *Device) interruptSoon(unique uint64) {
+	for wait := time.Millisecond; wait < onItsWay && !d.gone.Load(); wait *= 2 {
+		time.Sleep(wait)
+		if d.interrupt(unique) {
+			return
 		}
 	}
-	return false
 }
 
 // read and write call the file system, and have it fail if it panics.

@@ -2,9 +2,11 @@ package device
 
 import (
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -27,6 +29,8 @@ type tree struct {
 	write func(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status)
 	read  func(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status)
 	lock  func(cancel <-chan struct{}) fuse.Status
+
+	mounted func() // is called before it is served, if not nil
 }
 
 const fileSize = 1 << 30
@@ -60,21 +64,40 @@ func (f *tree) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.R
 
 func (f *tree) SetLkw(cancel <-chan struct{}, _ *fuse.LkIn) fuse.Status { return f.lock(cancel) }
 
-// serve mounts f until the test ends, and returns the path of a file.
-func serve(t *testing.T, f *tree) string {
-	t.Helper()
+// eachWay runs a test over the device alone, and over rings if the kernel offers them.
+func eachWay(t *testing.T, test func(t *testing.T, w way)) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounts as root")
 	}
+	t.Run("device", func(t *testing.T) { test(t, 0) })
+	t.Run("rings", func(t *testing.T) {
+		if on, err := os.ReadFile("/sys/module/fuse/parameters/enable_uring"); err != nil || on[0] != 'Y' {
+			t.Skip("the kernel does not offer FUSE over io_uring")
+		}
+		test(t, fuse.CAP_OVER_IO_URING)
+	})
+}
+
+// way is what a mount asks of the kernel.
+type way uint64
+
+// serve mounts f until the test ends, and returns the path of a file.
+func (w way) serve(t *testing.T, f *tree) string {
+	t.Helper()
 	point := t.TempDir()
 	f.RawFileSystem = fuse.NewDefaultRawFileSystem()
 	f.calls = make(chan string, 1000)
 	var err error
 	f.dev, err = Mount(f, point, &fuse.MountOptions{
 		FsName: "test", Name: "device", DirectMountStrict: true, MaxWrite: 1 << 20, EnableLocks: true,
-		PanicHandler: func(any) fuse.Status { return fuse.EIO },
+		ExtraCapabilities: uint64(w),
+		PanicHandler:      func(any) fuse.Status { return fuse.EIO },
 	}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
+	require.Equal(t, w != 0, f.dev.OverRings())
+	if f.mounted != nil {
+		f.mounted()
+	}
 	ended := make(chan error)
 	go func() { ended <- f.dev.Serve() }()
 	t.Cleanup(func() {
@@ -102,7 +125,9 @@ func (f file) WriteAt(p []byte, off int64) (int, error) { return unix.Pwrite(int
 func (f file) ReadAt(p []byte, off int64) (int, error)  { return unix.Pread(int(f), p, off) }
 
 // TestBytes: what is written arrives as it was, of any size, and so does what is read.
-func TestBytes(t *testing.T) {
+func TestBytes(t *testing.T) { eachWay(t, testBytes) }
+
+func testBytes(t *testing.T, w way) {
 	var mu sync.Mutex
 	var got []byte
 	var off uint64
@@ -119,7 +144,7 @@ func TestBytes(t *testing.T) {
 		half := len(buf) / 2
 		return fuse.ReadResultVector([][]byte{got[:half], nil, got[half:len(buf)]}), fuse.OK
 	}
-	file := open(t, serve(t, f))
+	file := open(t, w.serve(t, f))
 	want := make([]byte, 1<<20)
 	for i := range want {
 		want[i] = byte(i * 7 >> 3)
@@ -140,7 +165,9 @@ func TestBytes(t *testing.T) {
 
 // TestAnotherTakesTheirPlace: as many requests are carried out as there are
 // processors for, and one more for each that says that it waits.
-func TestAnotherTakesTheirPlace(t *testing.T) {
+func TestAnotherTakesTheirPlace(t *testing.T) { eachWay(t, testAnotherTakesTheirPlace) }
+
+func testAnotherTakesTheirPlace(t *testing.T, w way) {
 	f := &tree{}
 	waits, let := make(chan bool, 1000), make(chan struct{})
 	begun := make(chan struct{}, 1000)
@@ -149,11 +176,10 @@ func TestAnotherTakesTheirPlace(t *testing.T) {
 		if <-waits {
 			f.dev.Waits(cancel)
 			<-let
-			f.dev.Waited(cancel)
 		}
 		return in.Size, fuse.OK
 	}
-	file := open(t, serve(t, f))
+	file := open(t, w.serve(t, f))
 	const writers = 300
 	done := make(chan error, writers)
 	for range writers {
@@ -162,22 +188,27 @@ func TestAnotherTakesTheirPlace(t *testing.T) {
 			done <- err
 		}()
 	}
-	active := f.dev.active
-	for range active {
-		<-begun
-	}
-	for k := range writers - active { // each makes room for one more
-		require.Empty(t, begun, k)
-		waits <- true
-		<-begun
-	}
-	require.Empty(t, begun)
-	f.dev.mu.Lock()
-	loops := len(f.dev.loops)
-	f.dev.mu.Unlock()
-	require.Equal(t, writers, loops)
-	for range active {
-		waits <- false
+	if active := f.dev.queues[0].active; w == 0 {
+		for range active {
+			<-begun
+		}
+		for k := range writers - active { // each makes room for one more
+			require.Empty(t, begun, k)
+			waits <- true
+			<-begun
+		}
+		require.Empty(t, begun)
+		loops, waiting := f.dev.busy()
+		require.Equal(t, writers, loops)
+		require.Equal(t, writers-active, waiting)
+		for range active {
+			waits <- true
+		}
+	} else {
+		for range writers {
+			waits <- true
+			<-begun
+		}
 	}
 	close(let)
 	for range writers {
@@ -188,22 +219,41 @@ func TestAnotherTakesTheirPlace(t *testing.T) {
 		_, err := file.WriteAt([]byte("x"), 0)
 		require.NoError(t, err)
 	}
-	f.dev.mu.Lock()
-	defer f.dev.mu.Unlock()
-	require.LessOrEqual(t, len(f.dev.loops), active+1)
-	require.Zero(t, f.dev.waiting)
-	require.Zero(t, f.dev.big.Load())
+	require.Eventually(t, func() bool { // the last replies are seen before they are accounted for
+		loops, waiting := f.dev.busy()
+		return waiting == 0 && loops <= f.dev.active()+1 && f.dev.big.Load() == 0
+	}, 10*time.Second, time.Millisecond)
+}
+
+// active is how many loops are to take requests.
+func (d *Device) active() (n int) {
+	for _, q := range d.queues {
+		n += q.active
+	}
+	return n
+}
+
+// busy is how many loops there are, and how many of their requests wait.
+func (d *Device) busy() (loops, waiting int) {
+	for _, q := range d.queues {
+		q.mu.Lock()
+		loops += len(q.loops)
+		waiting += q.waiting
+		q.mu.Unlock()
+	}
+	return loops, waiting
 }
 
 // TestLongRequests: others go on while much data is moved, by one loop for each that
 // does, also if it waits besides.
-func TestLongRequests(t *testing.T) {
+func TestLongRequests(t *testing.T) { eachWay(t, testLongRequests) }
+
+func testLongRequests(t *testing.T, w way) {
 	f := &tree{}
 	let := make(chan struct{})
 	begun := make(chan struct{}, 10)
 	wait := func(cancel <-chan struct{}) {
 		f.dev.Waits(cancel)
-		defer f.dev.Waited(cancel)
 		begun <- struct{}{}
 		<-let
 	}
@@ -218,7 +268,7 @@ func TestLongRequests(t *testing.T) {
 		<-let
 		return fuse.ReadResultData(make([]byte, len(buf))), fuse.OK
 	}
-	file := open(t, serve(t, f))
+	file := open(t, w.serve(t, f))
 	done := make(chan error)
 	const long = 3
 	for range long {
@@ -236,11 +286,9 @@ func TestLongRequests(t *testing.T) {
 	}
 	_, err := file.WriteAt(make([]byte, longSize), 0)
 	require.NoError(t, err)
-	f.dev.mu.Lock()
-	loops, waiting := len(f.dev.loops), f.dev.waiting
-	f.dev.mu.Unlock()
+	loops, waiting := f.dev.busy()
 	require.Equal(t, 2*long, waiting)
-	require.Equal(t, 2*long+f.dev.active, loops)
+	require.Equal(t, 2*long+f.dev.active(), loops)
 	close(let)
 	for range 2 * long {
 		require.NoError(t, <-done)
@@ -248,17 +296,15 @@ func TestLongRequests(t *testing.T) {
 	_, err = file.WriteAt(make([]byte, longSize), 0)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		f.dev.mu.Lock()
-		defer f.dev.mu.Unlock()
-		return f.dev.waiting == 0 && len(f.dev.long) == 0
-	}, 10*time.Second, time.Millisecond, "the last replies are seen before they are accounted for")
+		_, waiting := f.dev.busy()
+		return waiting == 0
+	}, 10*time.Second, time.Millisecond)
 }
 
 // hold has requests of a kind wait until they are interrupted.
 func (f *tree) hold(kind string) func(cancel <-chan struct{}) {
 	return func(cancel <-chan struct{}) {
 		f.dev.Waits(cancel)
-		defer f.dev.Waited(cancel)
 		f.calls <- kind
 		<-cancel
 		f.calls <- kind + " interrupted"
@@ -292,9 +338,11 @@ var programs = map[string]string{
 
 // TestInterrupt: a caller that dies of a signal interrupts its request, of those that
 // are carried out here and of those that go-fuse takes apart.
-func TestInterrupt(t *testing.T) {
+func TestInterrupt(t *testing.T) { eachWay(t, testInterrupt) }
+
+func testInterrupt(t *testing.T, w way) {
 	f := held()
-	path := serve(t, f)
+	path := w.serve(t, f)
 	for kind, program := range programs {
 		cmd := exec.Command("sh", "-c", program, "sh", path)
 		require.NoError(t, cmd.Start())
@@ -307,9 +355,11 @@ func TestInterrupt(t *testing.T) {
 
 // TestTakenAway: requests in progress are interrupted when the mount is taken away by
 // force, and Serve returns.
-func TestTakenAway(t *testing.T) {
+func TestTakenAway(t *testing.T) { eachWay(t, testTakenAway) }
+
+func testTakenAway(t *testing.T, w way) {
 	f := held()
-	path := serve(t, f)
+	path := w.serve(t, f)
 	var cmds []*exec.Cmd
 	for _, program := range programs {
 		for range 4 {
@@ -332,7 +382,9 @@ func TestTakenAway(t *testing.T) {
 
 // TestTakenAwayAroundOne: a request that has been interrupted before, and goes on, does
 // not keep others from being interrupted when the mount is taken away.
-func TestTakenAwayAroundOne(t *testing.T) {
+func TestTakenAwayAroundOne(t *testing.T) { eachWay(t, testTakenAwayAroundOne) }
+
+func testTakenAwayAroundOne(t *testing.T, w way) {
 	f := held()
 	let := make(chan struct{})
 	first := true
@@ -343,12 +395,11 @@ func TestTakenAwayAroundOne(t *testing.T) {
 		}
 		first = false
 		f.dev.Waits(cancel)
-		defer f.dev.Waited(cancel)
 		status := wait(cancel)
 		<-let
 		return status
 	}
-	path := serve(t, f)
+	path := w.serve(t, f)
 	start := func() *exec.Cmd {
 		cmd := exec.Command("sh", "-c", programs["lock"], "sh", path)
 		require.NoError(t, cmd.Start())
@@ -372,9 +423,90 @@ func TestTakenAwayAroundOne(t *testing.T) {
 	}
 }
 
+// TestManyWait: requests that are behind others on a processor's queue are passed on
+// when those wait, here for the last of them.
+func TestManyWait(t *testing.T) { eachWay(t, testManyWait) }
+
+func testManyWait(t *testing.T, w way) {
+	const callers = 3 * ringEntries
+	f := &tree{}
+	var mu sync.Mutex
+	came, started, all := 0, make(chan struct{}), make(chan struct{})
+	f.lock = func(cancel <-chan struct{}) fuse.Status {
+		<-started // and while the first does not say that it waits, others come
+		f.dev.Waits(cancel)
+		mu.Lock()
+		if came++; came == callers {
+			close(all)
+		}
+		mu.Unlock()
+		<-all
+		return fuse.OK
+	}
+	file := open(t, w.serve(t, f))
+	done := make(chan error)
+	for range callers {
+		go func() {
+			runtime.LockOSThread() // for good
+			var first unix.CPUSet
+			first.Set(0)
+			if err := unix.SchedSetaffinity(0, &first); err != nil {
+				done <- err
+				return
+			}
+			done <- unix.FcntlFlock(uintptr(file), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK})
+		}()
+	}
+	time.Sleep(300 * time.Millisecond)
+	close(started)
+	for range callers {
+		require.NoError(t, <-done)
+	}
+}
+
+// TestRefusedEntries: where the kernel does not take the entries of a ring, it has
+// requests come from the device.
+func TestRefusedEntries(t *testing.T) {
+	eachWay(t, func(t *testing.T, w way) {
+		f := &tree{}
+		f.write = func(_ <-chan struct{}, in *fuse.WriteIn, _ []byte) (uint32, fuse.Status) { return in.Size, fuse.OK }
+		f.mounted = func() {
+			for _, q := range f.dev.queues[1:] {
+				q.ring.qid = math.MaxUint16 // there is no such processor
+			}
+		}
+		file := open(t, w.serve(t, f))
+		_, err := file.WriteAt([]byte("x"), 0)
+		require.NoError(t, err)
+	})
+}
+
+// TestInterruptOvertakes: an interrupt that comes before its request finds it later.
+func TestInterruptOvertakes(t *testing.T) {
+	d := newDevice(fuse.NewDefaultRawFileSystem(), &fuse.MountOptions{Name: "test", MaxWrite: 1 << 16}, slog.New(slog.DiscardHandler))
+	q := d.queues[0]
+	l := q.newLoop()
+	q.loops[l] = struct{}{}
+	const unique = 7
+	go d.interruptSoon(unique)
+	time.Sleep(5 * time.Millisecond)
+	q.begin(l, unique, true, false)
+	<-l.cancel
+	q.end(l)
+	q.begin(l, unique+1, true, false)
+	d.interruptSoon(unique) // gives up
+	select {
+	case <-l.cancel:
+		t.Fatal("another request was interrupted")
+	default:
+	}
+}
+
 // TestFailures: an error and a panic of the file system are what the caller gets, and
 // the mount goes on.
-func TestFailures(t *testing.T) {
+func TestFailures(t *testing.T) { eachWay(t, testFailures) }
+
+func testFailures(t *testing.T, w way) {
 	f := &tree{}
 	f.write = func(_ <-chan struct{}, in *fuse.WriteIn, _ []byte) (uint32, fuse.Status) {
 		if in.Offset == 0 {
@@ -388,7 +520,7 @@ func TestFailures(t *testing.T) {
 		}
 		return nil, fuse.Status(syscall.EACCES)
 	}
-	file := open(t, serve(t, f))
+	file := open(t, w.serve(t, f))
 	for range 3 {
 		_, err := file.WriteAt([]byte("x"), 0)
 		require.ErrorIs(t, err, syscall.EIO)
@@ -415,7 +547,7 @@ func TestMessages(t *testing.T) {
 	d := newDevice(f, opt, slog.New(slog.DiscardHandler))
 	d.fd = pair[1]
 	defer unix.Close(pair[1])
-	l := d.newLoop()
+	l := d.queues[0].newLoop()
 	send := func(opcode uint32, size int) (errno syscall.Errno, n int) {
 		in := make([]byte, size)
 		if size >= int(unsafe.Sizeof(fuse.InHeader{})) {
@@ -478,7 +610,7 @@ func TestAllocations(t *testing.T) {
 	require.NoError(t, err)
 	defer unix.Close(null)
 	d.fd = null
-	l := d.newLoop()
+	l := d.queues[0].newLoop()
 	in := make([]byte, int(unsafe.Sizeof(fuse.WriteIn{}))+4096)
 	(*fuse.InHeader)(unsafe.Pointer(&in[0])).Opcode = opWrite
 	require.Zero(t, testing.AllocsPerRun(1000, func() { l.handle(in) }))

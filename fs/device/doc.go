@@ -9,5 +9,9 @@
 // takes its place. And READ and WRITE, which come by the ten thousand, go to the
 // file system without a detour and without an allocation.
 //
-// Source: include/uapi/linux/fuse.h, fs/fuse/dev.c of Linux 6.18.
+// If the kernel offers FUSE over io_uring, requests come through a queue of each
+// processor instead (ring), which has loops of its own, bound to that processor. The
+// device is left for interrupts and for forgotten inodes.
+//
+// Source: include/uapi/linux/fuse.h, fs/fuse/dev.c and dev_uring.c of Linux 6.18.
 package device

@@ -1,7 +1,6 @@
 package device
 
 import (
-	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -13,6 +12,7 @@ import (
 const (
 	opRead        = 15
 	opWrite       = 16
+	opStatfs      = 17
 	opGetXAttr    = 22
 	opListXAttr   = 23
 	opReadDir     = 28
@@ -25,16 +25,19 @@ const (
 const readAgain = 100 * time.Millisecond
 
 const (
-	headRoom  = 4096     // for what precedes the data of a request
-	smallSize = 512      // of requests that are taken out of the large buffer
-	replyRoom = 16 << 10 // for a reply, besides data that is asked for by size
-	longSize  = 64 << 10 // of data that take long to move
-	headSize  = int(unsafe.Sizeof(fuse.OutHeader{}))
+	headRoom   = 4096     // for what precedes the data of a request
+	smallSize  = 512      // of requests that are taken out of the large buffer
+	replyRoom  = 16 << 10 // for a reply, besides data that is asked for by size
+	longSize   = 64 << 10 // of data that take long to move
+	headSize   = int(unsafe.Sizeof(fuse.OutHeader{}))
+	inHeadSize = int(unsafe.Sizeof(fuse.InHeader{}))
 )
 
-// loop reads requests and carries them out, one at a time.
+// loop takes requests and carries them out, one at a time.
 type loop struct {
 	d     *Device
+	q     *queue
+	entry *entry // that the request is in; nil: it was read from the device
 	small [smallSize]byte
 	reply []byte   // of what go-fuse answers
 	head  struct { // of a reply to READ or WRITE
@@ -43,39 +46,48 @@ type loop struct {
 	}
 	iov []syscall.Iovec // of a reply to READ
 
-	mu     sync.Mutex
-	unique uint64        // guarded by mu; of the request that is carried out; 0: none
-	direct bool          // guarded by mu; it is a READ or a WRITE
+	// Guarded by q.mu.
+	unique uint64        // of the request that is carried out; 0: none
+	direct bool          // it is a READ or a WRITE
+	waits  bool          // it waits, or moves much data
 	cancel chan struct{} // of that; closed when it is interrupted
-	closed bool          // guarded by mu
-	over   bool          // guarded by mu; it has ended
+	closed bool
+	over   bool // the loop has ended
+
+	again chan bool // has it go on; closed when it need not any more
 }
 
-func (d *Device) newLoop() *loop {
-	return &loop{d: d, reply: make([]byte, replyRoom), cancel: make(chan struct{})}
+func (q *queue) newLoop() *loop {
+	return &loop{d: q.d, q: q, reply: make([]byte, replyRoom), cancel: make(chan struct{}), again: make(chan bool, 1)}
 }
 
 // run is the loop.
 func (l *loop) run() {
-	l.setOver(false)
-	for l.d.more(l) {
-		if !l.one() {
-			l.d.stop(l)
-		}
+	if l.q.ring != nil {
+		l.q.ring.own()
 	}
-	l.setOver(true)
-	l.d.spare.Put(l)
+	for again := true; again; {
+		if l.q.ring != nil {
+			l.q.settle()
+		}
+		for l.q.more(l) {
+			if !l.one() {
+				l.d.stop(l)
+			}
+		}
+		if l.q.ring != nil {
+			l.q.ring.tell()
+		}
+		again = <-l.again
+	}
 }
 
-func (l *loop) setOver(over bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.over = over
-}
-
-// one reads a request and carries it out; false if the kernel has let go of the
+// one takes a request and carries it out; false if the kernel has let go of the
 // mount.
 func (l *loop) one() bool {
+	if l.q.ring != nil {
+		return l.fromRing()
+	}
 	d := l.d
 	large := d.large.Get().(*[]byte)
 	n, ok := d.next(*large)
@@ -92,6 +104,21 @@ func (l *loop) one() bool {
 		l.handle(in)
 	}
 	return ok
+}
+
+// fromRing is one of a loop that takes requests from a ring.
+func (l *loop) fromRing() bool {
+	e, err := l.q.ring.next()
+	if err != nil {
+		if err != errLetGo {
+			l.d.log.Warn("the kernel does not take an entry of a ring", "err", err)
+		}
+		return err != errLetGo
+	}
+	l.entry = e
+	l.handle(e.request())
+	l.entry = nil
+	return true
 }
 
 // next reads a request; false if the kernel has let go of the mount.
@@ -126,20 +153,34 @@ func (l *loop) handle(in []byte) {
 	head := as[fuse.InHeader](in)
 	switch {
 	case head.Opcode == opRead && len(in) >= int(unsafe.Sizeof(fuse.ReadIn{})):
-		l.begin(head.Unique, true)
 		in := as[fuse.ReadIn](in)
-		l.d.move(in.Size, l.cancel, func() { l.read(in) })
+		l.q.begin(l, head.Unique, true, in.Size > longSize)
+		l.read(in)
 	case head.Opcode == opWrite && len(in) >= int(unsafe.Sizeof(fuse.WriteIn{})):
-		l.begin(head.Unique, true)
 		in, data := as[fuse.WriteIn](in), in[unsafe.Sizeof(fuse.WriteIn{}):]
-		l.d.move(in.Size, l.cancel, func() { l.write(in, data) })
-	case head.Opcode == opInterrupt && l.d.interrupted(as[fuse.InterruptIn](in).Unique):
-		return // an interrupt that was passed on is not answered
+		l.q.begin(l, head.Unique, true, in.Size > longSize)
+		l.write(in, data)
+	case head.Opcode == opInterrupt && len(in) >= int(unsafe.Sizeof(fuse.InterruptIn{})):
+		l.interruption(as[fuse.InterruptIn](in))
+		return
+	case l.entry != nil && l.q.pulled(l.entry, head):
+		return
 	default:
-		l.begin(head.Unique, false)
+		l.q.begin(l, head.Unique, false, false)
 		l.pass(head, in)
 	}
-	l.end()
+	l.q.end(l)
+}
+
+// interruption carries out an INTERRUPT, which is not answered if it is done.
+func (l *loop) interruption(in *fuse.InterruptIn) {
+	switch {
+	case l.d.interrupt(in.Unique):
+	case l.d.OverRings():
+		l.d.ended.Go(func() { l.d.interruptSoon(in.Unique) })
+	default:
+		l.fail(in.InHeader.Unique, fuse.EAGAIN) // the kernel will say it again
+	}
 }
 
 // pass has go-fuse carry a request out.
@@ -160,6 +201,10 @@ func (l *loop) pass(head *fuse.InHeader, in []byte) {
 	switch {
 	case !status.Ok():
 		l.fail(head.Unique, status)
+	case l.entry != nil && n >= headSize:
+		l.entry.answer(*as[fuse.OutHeader](l.reply), l.reply[headSize:n])
+	case l.entry != nil: // go-fuse knows that nobody waits for it
+		l.fail(head.Unique, fuse.EINTR)
 	case n > 0:
 		l.d.reply(unsafe.Pointer(&l.reply[0]), uintptr(n))
 	}
@@ -173,9 +218,13 @@ func (l *loop) read(in *fuse.ReadIn) {
 		return
 	}
 	defer result.Done()
-	data, status := slices(result)
+	data, status := pieces(result)
 	if !status.Ok() {
 		l.fail(in.Unique, status)
+		return
+	}
+	if l.entry != nil {
+		l.entry.answer(fuse.OutHeader{Unique: in.Unique}, data...)
 		return
 	}
 	n := headSize
@@ -192,8 +241,8 @@ func (l *loop) read(in *fuse.ReadIn) {
 	clear(l.iov)
 }
 
-// slices is where the data of a result lies.
-func slices(r fuse.ReadResult) ([][]byte, fuse.Status) {
+// pieces is where the data of a result lies.
+func pieces(r fuse.ReadResult) ([][]byte, fuse.Status) {
 	if s, ok := r.(interface {
 		Slices() ([][]byte, fuse.Status)
 	}); ok {
@@ -222,6 +271,10 @@ func (l *loop) fail(unique uint64, status fuse.Status) {
 // send replies with the first n bytes of l.head.
 func (l *loop) send(unique uint64, status fuse.Status, n uintptr) {
 	l.head.OutHeader = fuse.OutHeader{Length: uint32(n), Status: -int32(status), Unique: unique}
+	if l.entry != nil {
+		l.entry.answer(l.head.OutHeader, unsafe.Slice((*byte)(unsafe.Pointer(&l.head)), n)[headSize:])
+		return
+	}
 	l.d.reply(unsafe.Pointer(&l.head), n)
 }
 
@@ -242,55 +295,25 @@ func (d *Device) replied(errno syscall.Errno) {
 	}
 }
 
-// begin notes which request is carried out now; direct if by this package.
-func (l *loop) begin(unique uint64, direct bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.unique, l.direct = unique, direct
-}
-
-// end ends begin.
-func (l *loop) end() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.unique = 0
-	if l.closed {
-		l.cancel, l.closed = make(chan struct{}), false
-	}
-}
-
-// cancelled interrupts the request unique if it is carried out here directly, and
-// reports whether it is.
-func (l *loop) cancelled(unique uint64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.direct || l.unique != unique {
-		return false
-	}
+// interruptLocked interrupts the READ or WRITE that l carries out. q.mu is held.
+func (l *loop) interruptLocked() {
 	if !l.closed {
 		close(l.cancel)
 		l.closed = true
 	}
-	return true
 }
 
 // interrupt interrupts what l carries out, and reports whether it has or nothing
 // will come any more.
 func (l *loop) interrupt() bool {
-	l.mu.Lock()
+	l.q.mu.Lock()
 	unique, over := l.unique, l.over
-	l.mu.Unlock()
+	l.q.mu.Unlock()
 	switch {
 	case over:
 		return true
 	case unique == 0: // it is about to begin, or to end
 		return false
-	case l.cancelled(unique):
-		return true
 	}
-	in := fuse.InterruptIn{InHeader: fuse.InHeader{Opcode: opInterrupt}, Unique: unique}
-	in.Length = uint32(unsafe.Sizeof(in))
-	request := unsafe.Slice((*byte)(unsafe.Pointer(&in)), in.Length)
-	n, _ := l.d.proto.HandleRequest([][]byte{request}, [][]byte{make([]byte, replyRoom)})
-	return n == 0 // else go-fuse does not know the request, yet or any more
+	return l.d.interrupt(unique)
 }

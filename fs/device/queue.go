@@ -193,8 +193,11 @@ func (q *queue) pull() {
 
 // pulled answers the request in e if it is a pull's, and reports whether it is.
 func (q *queue) pulled(e *entry, head *fuse.InHeader) bool {
+	if head.Opcode != opStatfs {
+		return false
+	}
 	v, ok := q.d.pullers.Load(int(head.Pid))
-	if !ok || head.Opcode != opStatfs {
+	if !ok {
 		return false
 	}
 	before := q.ring.passed()

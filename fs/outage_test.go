@@ -49,10 +49,18 @@ func TestOutageIsAPause(t *testing.T) {
 
 // TestKilledWhileDropping kills a mount that has the kernel drop pages, for which
 // the kernel waits until a page is read that the I/O nodes, which are away, should send.
-func TestKilledWhileDropping(t *testing.T) {
+func TestKilledWhileDropping(t *testing.T) { bothWays(t, testKilledWhileDropping) }
+
+// bothWays runs a test with mounts over io_uring, if the kernel offers that, and without.
+func bothWays(t *testing.T, test func(t *testing.T, noIOURing bool)) {
+	t.Run("io_uring", func(t *testing.T) { test(t, false) })
+	t.Run("device", func(t *testing.T) { test(t, true) })
+}
+
+func testKilledWhileDropping(t *testing.T, noIOURing bool) {
 	const size = 64 << 20
 	r := newRig(t, 1)
-	m := r.startMount(t, mountArgs{Consistency: consistency.Eventual})
+	m := r.startMount(t, mountArgs{Consistency: consistency.Eventual, NoIOURing: noIOURing})
 	path := filepath.Join(m.Mountpoint(), filepath.Base(r.dirs[0]), "f")
 	w := startWorker(t)
 	require.NoError(t, os.WriteFile(path, []byte("some"), 0o644))
@@ -97,9 +105,11 @@ func (m *mountProc) killed(t *testing.T) {
 
 // TestKilledWhileFlushing kills a mount that hangs in its last flush because
 // the I/O nodes are away: it dies, and leaves nothing that cannot be removed.
-func TestKilledWhileFlushing(t *testing.T) {
+func TestKilledWhileFlushing(t *testing.T) { bothWays(t, testKilledWhileFlushing) }
+
+func testKilledWhileFlushing(t *testing.T, noIOURing bool) {
 	r := newRig(t, 1)
-	m := r.startMount(t, mountArgs{})
+	m := r.startMount(t, mountArgs{NoIOURing: noIOURing})
 	w := startWorker(t)
 	fd := w.open(filepath.Join(m.Mountpoint(), filepath.Base(r.dirs[0]), "f"), unix.O_RDWR|unix.O_CREAT)
 	w.write(fd, 0, "0123456789")

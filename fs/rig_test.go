@@ -41,6 +41,7 @@ type mountArgs struct {
 	ReadOnly           bool
 	Consistency        consistency.Mode
 	Guard              Guard
+	NoIOURing          bool
 	user               *syscall.Credential // who mounts; nil is the user of the test
 }
 
@@ -59,7 +60,7 @@ func mountMain(args string, stdin io.Reader, stdout io.Writer) error {
 	}
 	s, err := Mount(life, Options{
 		Mountpoint: a.Mountpoint, FSName: a.FSName, ReadOnly: a.ReadOnly,
-		Consistency: a.Consistency, Guard: a.Guard,
+		Consistency: a.Consistency, Guard: a.Guard, NoIOURing: a.NoIOURing,
 		Client: client, AllowOther: os.Geteuid() == 0, Version: "test", Logger: log,
 	})
 	if err != nil {
@@ -164,8 +165,8 @@ func newRig(t testing.TB, nodes int) *rig {
 	t.Helper()
 	needFUSE(t)
 	r := &rig{ions: startIONs(t)}
-	for range nodes {
-		s := r.mount(t, mountArgs{})
+	for i := range nodes {
+		s := r.mount(t, mountArgs{NoIOURing: i%2 == 1}) // both ways, if the kernel has both
 		dir := filepath.Join(s.Mountpoint(), strings.ReplaceAll(t.Name(), "/", "_"))
 		if len(r.dirs) == 0 {
 			require.NoError(t, os.Mkdir(dir, 0o777))

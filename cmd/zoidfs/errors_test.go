@@ -51,6 +51,7 @@ func TestErrorsAreOneClearLine(t *testing.T) {
 		{"up --collective maybe", 1, `zoidfs up: --collective "maybe" is neither on nor off`},
 		{"ion --listen a:1 --pvfs tcp://b:1/c --collective=", 1, `zoidfs ion: --collective "" is neither on nor off`},
 		{"mount " + dir + " --ion a:1 -o collective=yes", 1, `zoidfs mount: -o collective=yes: "yes" is neither on nor off`},
+		{"mount " + dir + " --ion a:1 -o io_uring=", 1, `zoidfs mount: -o io_uring=: "" is neither on nor off`},
 		{"up --visibility 1ms", 1, `zoidfs up: --visibility: "1ms" is not a time between 100ms and 1h0m0s, such as 5s`},
 		{"up --log-level loud", 1, `zoidfs up: --log-level "loud" is none of debug, info, warn, error`},
 		{"down there", 1, `zoidfs down: unexpected argument "there"`},

@@ -52,6 +52,7 @@ func TestParseOptions(t *testing.T) {
 		{[]string{"consistency=commit,visibility=1m,cache=2G,collective=off", "consistency=session"}, mountOptions{
 			consistency: consistency.Session, visibility: time.Minute, cache: 2 << 30, collective: off,
 		}},
+		{[]string{"io_uring=off"}, mountOptions{ioURing: off}},
 		{[]string{"metrics=127.0.0.1:0,log-file=/var/log/z"}, mountOptions{metrics: "127.0.0.1:0", logFile: "/var/log/z"}},
 	} {
 		got, err := parseOptions(tt.lists)

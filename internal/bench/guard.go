@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -181,16 +180,8 @@ func guardOnce(ctx context.Context, w *guardWork, p *guardPair, which int, pass 
 func racesOf(pairs []*guardPair) error {
 	for _, p := range pairs {
 		for _, mnt := range p.mounts {
-			b := make([]byte, 64<<10)
-			n, err := unix.Getxattr(mnt, "user.zoidfs.status", b)
+			st, err := program.StatusOf(mnt)
 			if err != nil {
-				return err
-			}
-			var st struct {
-				Guard string `json:"guard"`
-				Races int    `json:"races"`
-			}
-			if err := json.Unmarshal(b[:n], &st); err != nil {
 				return err
 			}
 			if st.Guard != p.guard || st.Races != 0 {

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // commandTimeout bounds every program that is started.
@@ -150,4 +152,21 @@ func shows(ctx context.Context, path string) error {
 		}
 	}
 	return fmt.Errorf("%s does not appear", path)
+}
+
+// Status is what a zoidfs mount says about itself.
+type Status struct {
+	Guard   string `json:"guard"`
+	Races   int    `json:"races"`
+	IOURing bool   `json:"io_uring"`
+}
+
+// StatusOf asks the mount at mnt.
+func StatusOf(mnt string) (st Status, err error) {
+	b := make([]byte, 64<<10)
+	n, err := unix.Getxattr(mnt, "user.zoidfs.status", b)
+	if err != nil {
+		return st, err
+	}
+	return st, json.Unmarshal(b[:n], &st)
 }

@@ -107,6 +107,10 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 			return err
 		}
 	}
-	fmt.Fprintf(out, "\n%d MiB, %d rounds, %v\n", c.size>>20, c.rounds, time.Since(begin).Round(time.Second))
+	st, err := program.StatusOf(x.mounts[on][0])
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\n%d MiB, %d rounds, %v; over io_uring: %v\n", c.size>>20, c.rounds, time.Since(begin).Round(time.Second), st.IOURing)
 	return nil
 }

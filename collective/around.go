@@ -12,6 +12,8 @@ const (
 	densePieces = 8              // of one region in which it begins
 	denseSpan   = 4              // granules that these lie in
 	smallPiece  = RegionSize / 4 // what is longer than that is a good request as it is
+	fullUse     = 0.75           // of a region is nearly all
+	fullRegions = 2              // that were used nearly all promise that others will be
 )
 
 // Dense reports whether e is a small piece of a part of the file that readers
@@ -37,7 +39,18 @@ func (p *Pattern) Dense(e extent.Extent) bool {
 			return true
 		}
 	}
-	return false
+	return p.thorough(at)
+}
+
+// thorough reports whether a region is as good as sure to be used nearly all because
+// the others were, wherever they lie: those in which that is not so, or not yet, are no
+// more than those.
+func (p *Pattern) thorough(region int64) bool {
+	others := p.regions.order.Len() - p.full
+	if r := p.regions.look(region); r != nil && !r.full() {
+		others--
+	}
+	return p.full >= fullRegions && others <= 2*p.full+2
 }
 
 // compact reports whether what was used of the region lies close together.

@@ -55,6 +55,41 @@ func TestRandomIsNotDense(t *testing.T) {
 	}
 }
 
+// TestThorough: where readers have left nothing out of the places that they read, the
+// next place is dense at once, wherever it lies; who reads here and there afterwards
+// soon ends that.
+func TestThorough(t *testing.T) {
+	const piece, ranks, apart = 32 << 10, 64, 1 << 31
+	r := rand.New(rand.NewPCG(7, 8))
+	var p Pattern
+	place := func(n int64, at int64) bool {
+		first := true
+		dense := false
+		for _, rank := range r.Perm(ranks) {
+			e := ext(n*apart+at+int64(rank)*piece, piece)
+			p.Add(uint64(rank), e)
+			if first {
+				dense = p.Dense(e)
+			}
+			first = false
+		}
+		return dense
+	}
+	require.False(t, place(0, 0), "nothing is known yet")
+	for n := range int64(20) {
+		require.True(t, place(n+1, r.Int64N(100)*RegionSize), n) // at no constant distance
+	}
+	wrong := 0
+	for range 1000 {
+		e := ext(r.Int64N(1<<40)/4096*4096, 4096)
+		p.Add(0, e)
+		if p.Dense(e) {
+			wrong++
+		}
+	}
+	require.LessOrEqual(t, wrong, 4*ranks*piece*2/int(RegionSize)+3)
+}
+
 // TestAhead: what several will read, each in its way, until they are gone.
 func TestAhead(t *testing.T) {
 	var p Pattern

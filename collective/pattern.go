@@ -27,6 +27,7 @@ const (
 type Pattern struct {
 	sequences recent[uint64, sequence]
 	regions   recent[int64, region] // by index; Add forgets them
+	full      int                   // of the regions, how many were used thoroughly
 	seen      int
 	used      ratio // of the regions that are done with
 }
@@ -67,24 +68,34 @@ func (p *Pattern) Add(who uint64, e extent.Extent) {
 			break
 		}
 		p.used.add(r.value.used())
+		if r.value.full() {
+			p.full--
+		}
 		p.regions.remove(r.name)
 	}
 }
 
 func (p *Pattern) touch(index int64, e extent.Extent) {
 	r := p.regions.limit(2 * maxRegions).get(index)
+	was := r.full()
 	r.last = p.seen
 	r.n++
 	r.bytes += e.Len
 	const size = RegionSize / granules
 	first, last := e.Off%RegionSize/size, (e.Off%RegionSize+e.Len-1)/size
 	r.touched |= ^uint64(0) << first & (^uint64(0) >> (granules - 1 - last))
+	if !was && r.full() {
+		p.full++
+	}
 }
 
 // used is which share of the region was used, at most.
 func (r *region) used() float64 {
 	return min(float64(bits.OnesCount64(r.touched))/granules, float64(r.bytes)/float64(RegionSize))
 }
+
+// full reports whether nearly all of the region was used.
+func (r *region) full() bool { return r.used() >= fullUse }
 
 // Use is which share of the bytes around the next access will be used soon, by
 // whoever: what the sequences promise together, or what was used of other

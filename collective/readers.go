@@ -25,9 +25,47 @@ func (r *Readers) Add(who uint64, e, chunk extent.Extent, known bool, limit int6
 	moved := r.at != chunk
 	r.at, r.dense = chunk, r.Dense(e)
 	if r.dense && moved {
-		next = r.sweep(chunk, known, limit)
+		next = append(r.sweep(chunk, known, r.reach(chunk, limit)), r.leap(who)...)
 	}
 	return r.dense, next
+}
+
+// reach is how far is read ahead of chunk, at most limit: if the forms of the readers do
+// not promise that they use most of the file, as far as they have come without a hole.
+func (r *Readers) reach(chunk extent.Extent, limit int64) int64 {
+	if r.promised() >= denseUse {
+		return limit
+	}
+	behind := int64(0)
+	for i := chunk.Off/RegionSize - 1; i >= 0 && behind < limit; i-- {
+		if one := r.regions.look(i); one == nil || one.used() < denseUse {
+			break
+		}
+		behind += RegionSize
+	}
+	if behind < AheadRead {
+		return 0
+	}
+	return min(behind, limit)
+}
+
+// leap is where who will read next if that is far from here.
+func (r *Readers) leap(who uint64) (next []extent.Extent) {
+	s := r.sequences.look(who)
+	if s == nil {
+		return nil
+	}
+	s.each(1, func(e extent.Extent) bool {
+		if e.Off < s.last.End()+AheadRead && e.End() > s.last.Off-AheadRead {
+			return true
+		}
+		if r.thorough(e.Off / RegionSize) {
+			e = extent.Extent{Off: e.Off / AheadRead * AheadRead, Len: AheadRead}
+		}
+		next = append(next, e)
+		return true
+	})
+	return next
 }
 
 // With is pieces, which lie in a part of a domain in any order, and what any reader is
@@ -36,6 +74,9 @@ func (r *Readers) Add(who uint64, e, chunk extent.Extent, known bool, limit int6
 func (r *Readers) With(part extent.Extent, pieces []extent.Extent) []extent.Extent {
 	if len(pieces) == 1 && pieces[0].Len >= minAhead {
 		return pieces
+	}
+	if r.thorough(part.Off / RegionSize) {
+		return []extent.Extent{part}
 	}
 	pieces = extent.Normalize(pieces)
 	part.Off, part.Len = pieces[0].Off, part.End()-pieces[0].Off

@@ -3,6 +3,7 @@ package collective
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -49,6 +50,60 @@ func TestSweep(t *testing.T) {
 			require.Equal(t, 1, missed, "seed %d", seed)
 			require.LessOrEqual(t, requests, chunks/int(limit/mib)*2, "seed %d", seed)
 		}
+	}
+}
+
+// TestLeap: of readers that take pieces of one place after another, each place is asked
+// for about once, before they are there, and nothing between the places is.
+func TestLeap(t *testing.T) {
+	const piece, ranks, places, apart = 32 << 10, 64, 30, 1 << 31
+	for seed := range uint64(10) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		var r Readers
+		asked := map[int64]bool{} // pieces
+		at := make([]int64, ranks) // places that each has read
+		requests, late := 0, 0
+		ask := func(exts ...extent.Extent) {
+			before := len(asked)
+			for _, e := range exts {
+				for i := e.Off / piece; i <= (e.End()-1)/piece; i++ {
+					asked[i] = true
+				}
+			}
+			if len(asked) > before {
+				requests++
+			}
+		}
+		for done := 0; done < ranks; {
+			rank := rnd.IntN(ranks)
+			if at[rank] == places || at[rank] > slices.Min(at)+1 { // they are not far apart
+				continue
+			}
+			if at[rank]++; at[rank] == places {
+				done++
+			}
+			e := ext((at[rank]-1)*apart+int64(rank)*piece, piece)
+			part := func(x extent.Extent) extent.Extent { return ext(x.Off/AheadRead*AheadRead, AheadRead) }
+			known := asked[e.Off/piece]
+			dense, next := r.Add(uint64(rank), e, ext(e.Off/RegionSize*RegionSize, RegionSize), known, 8<<20)
+			switch {
+			case known:
+			case dense:
+				ask(part(e))
+				late++
+			default:
+				ask(e)
+				late++
+			}
+			for _, x := range next {
+				for ; !x.Empty(); x = (extent.Extent{Off: part(x).End(), Len: max(0, x.End()-part(x).End())}) {
+					ask(r.With(part(x), []extent.Extent{x.Intersect(part(x))})...)
+				}
+			}
+		}
+		require.LessOrEqual(t, len(asked), (places+1)*ranks, "seed %d", seed)
+		require.LessOrEqual(t, requests, 60+places, "seed %d", seed)
+		require.LessOrEqual(t, late, 75, "seed %d", seed)
 	}
 }
 

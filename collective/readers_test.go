@@ -60,7 +60,7 @@ func TestLeap(t *testing.T) {
 	for seed := range uint64(10) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		var r Readers
-		asked := map[int64]bool{} // pieces
+		asked := map[int64]bool{}  // pieces
 		at := make([]int64, ranks) // places that each has read
 		requests, late := 0, 0
 		ask := func(exts ...extent.Extent) {

@@ -464,6 +464,16 @@ func testManyWait(t *testing.T, w way) {
 	}
 }
 
+// TestReachable: a process that may run everywhere can use rings, there are as many as
+// processors.
+func TestReachable(t *testing.T) {
+	n, err := processors()
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, n, runtime.NumCPU())
+	require.NoError(t, reachable(runtime.NumCPU()))
+	require.Error(t, reachable(1<<16), "there are not so many")
+}
+
 // TestRefusedEntries: where the kernel does not take the entries of a ring, it has
 // requests come from the device.
 func TestRefusedEntries(t *testing.T) {

@@ -173,7 +173,7 @@ func (q *queue) pull() {
 	var one unix.CPUSet
 	one.Set(int(q.ring.qid))
 	if unix.SchedSetaffinity(0, &one) != nil {
-		return // then nothing asks from there
+		return // it has gone offline
 	}
 	brought := make(chan bool, 1)
 	q.d.pullers.Store(unix.Gettid(), brought)

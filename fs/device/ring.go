@@ -2,6 +2,7 @@ package device
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"strconv"
@@ -117,6 +118,9 @@ const over = ^uint64(0)
 // io_uring is not to be had.
 func newRings(maxWrite int) (rings []*ring, err error) {
 	n, err := processors()
+	if err == nil {
+		err = reachable(n)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +156,32 @@ func processors() (int, error) {
 		return 0, errors.New("the processors are not numbered without gaps")
 	}
 	return n + 1, nil
+}
+
+// reachable fails if this process may not run on one of n processors that is online: it
+// could not have the kernel pass on what is behind on its ring (queue.pull).
+func reachable(n int) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good
+		done <- runOnAll(n)
+	}()
+	return <-done
+}
+
+func runOnAll(n int) error {
+	for cpu := range n {
+		b, err := os.ReadFile(fmt.Sprintf("/sys/devices/system/cpu/cpu%d/online", cpu))
+		if err == nil && len(b) > 0 && b[0] == '0' {
+			continue
+		}
+		var one unix.CPUSet
+		one.Set(cpu)
+		if err := unix.SchedSetaffinity(0, &one); err != nil {
+			return fmt.Errorf("run on processor %d: %w", cpu, err)
+		}
+	}
+	return nil
 }
 
 func newRing(qid, maxWrite int) (*ring, error) {

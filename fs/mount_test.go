@@ -2,17 +2,18 @@ package fs
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/zoidfs/zoidfs/internal/errno"
 	"github.com/zoidfs/zoidfs/ionserver/ionclient"
 )
 
@@ -115,14 +116,10 @@ func TestStaleMountIsReplaced(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// requireDead has point be a mount that a crash has left. Who asks while the kernel is
-// about to notice that gets the other error.
+// requireDead has point be a mount that a crash has left.
 func requireDead(t *testing.T, point string) {
 	t.Helper()
-	_, err := os.Stat(point)
-	if !errors.Is(err, syscall.ECONNABORTED) {
-		require.ErrorIs(t, err, syscall.ENOTCONN)
-	}
+	require.Eventually(t, func() bool { _, err := os.Stat(point); return errno.DeadMount(err) }, 10*time.Second, time.Millisecond)
 }
 
 // TestMountAsUser mounts by fusermount3.

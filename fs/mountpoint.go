@@ -11,12 +11,18 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
 )
 
 // maxStale is how many dead mounts on top of each other are taken away.
 const maxStale = 16
+
+// dyingTime is how long a mount may take to be dead once its process has ended.
+const dyingTime = 20 * time.Millisecond
 
 // prepareMountpoint returns the absolute path of a directory on which can be
 // mounted, and takes dead FUSE mounts away from it first.
@@ -28,7 +34,11 @@ func prepareMountpoint(ctx context.Context, dir string, log *slog.Logger) (strin
 	var st unix.Stat_t
 	for range maxStale {
 		err = unix.Stat(point, &st)
-		if err != unix.ENOTCONN && err != unix.ECONNABORTED {
+		if err == unix.ECANCELED { // it may be about to die
+			time.Sleep(dyingTime)
+			continue
+		}
+		if !errno.DeadMount(err) {
 			break
 		}
 		log.Warn("taking away a dead mount", "mountpoint", point)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/zoidfs/zoidfs/cmd/zoidfs/internal/mounts"
+	"github.com/zoidfs/zoidfs/internal/errno"
 )
 
 func TestMountByHandAndByMount8(t *testing.T) {
@@ -68,7 +69,7 @@ func TestMountByHandAndByMount8(t *testing.T) {
 		for _, pid := range s.serverPIDs(point) {
 			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 		}
-		require.Eventually(t, func() bool { _, err := os.Stat(point); return mounts.IsDead(err) }, 10*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { _, err := os.Stat(point); return errno.DeadMount(err) }, 10*time.Second, 10*time.Millisecond)
 		ok(t, "mount", point, "--ion", one)
 		read(t)
 		unmount(t)

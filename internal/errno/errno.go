@@ -70,3 +70,9 @@ func Of(err error) syscall.Errno {
 	}
 	return syscall.EIO
 }
+
+// DeadMount reports whether err is what a FUSE mount answers whose process has ended. Who
+// asks at that moment may get ECANCELED, which others may mean otherwise: ask again then.
+func DeadMount(err error) bool {
+	return errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED)
+}

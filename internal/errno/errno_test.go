@@ -38,3 +38,12 @@ func TestIsSeesErrnoAndCause(t *testing.T) {
 	require.NotErrorIs(t, err, syscall.EPERM)
 	require.Equal(t, "ctx: pvfs.Write: input/output error: file already closed", err.Error())
 }
+
+func TestDeadMount(t *testing.T) {
+	for _, e := range []error{syscall.ENOTCONN, &os.PathError{Err: syscall.ECONNABORTED}} {
+		require.True(t, DeadMount(e), e)
+	}
+	for _, e := range []error{nil, syscall.EIO, syscall.ECANCELED, os.ErrNotExist, context.Canceled} {
+		require.False(t, DeadMount(e), e)
+	}
+}

@@ -18,8 +18,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zoidfs/zoidfs/internal/errno"
 )
 
 // FSType is the type under which the kernel shows our mounts.
@@ -115,7 +118,12 @@ func Resolve(point string) (string, error) {
 func Answer(ctx context.Context, point string) error {
 	return Do(ctx, func() error {
 		var st unix.Statfs_t
-		if err := unix.Statfs(point, &st); err != nil {
+		err := unix.Statfs(point, &st)
+		for wait := time.Millisecond; err == unix.ECANCELED && wait < time.Second; wait *= 2 { // its process may be about to end
+			time.Sleep(wait)
+			err = unix.Statfs(point, &st)
+		}
+		if err != nil {
 			return fmt.Errorf("statfs %s: %w", point, err)
 		}
 		return nil
@@ -135,11 +143,6 @@ func Do(ctx context.Context, call func() error) error {
 	}
 }
 
-// IsDead reports whether err is what a FUSE mount answers whose process ended.
-func IsDead(err error) bool {
-	return errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED)
-}
-
 // ClearStale takes away the mounts of ours at point whose process is gone, and
 // reports whether there were any. The error is EBUSY, wrapped, when something
 // is mounted there that works, or is not ours.
@@ -156,7 +159,7 @@ func ClearStale(ctx context.Context, point string) (bool, error) {
 		if err == nil {
 			return cleared, fmt.Errorf("%s is already mounted from %s: %w", point, m.Source, syscall.EBUSY)
 		}
-		if !IsDead(err) {
+		if !errno.DeadMount(err) {
 			return cleared, err
 		}
 		if err := Unmount(ctx, point, true); err != nil {

@@ -43,8 +43,8 @@ func (p *Pattern) Dense(e extent.Extent) bool {
 }
 
 // thorough reports whether a region is as good as sure to be used nearly all because
-// the others were, wherever they lie: those in which that is not so, or not yet, are no
-// more than those.
+// others were, wherever they lie: besides it, those in which that is not so, or not yet,
+// are no more than twice as many and two, as readers are at several places at a time.
 func (p *Pattern) thorough(region int64) bool {
 	others := p.regions.order.Len() - p.full
 	if r := p.regions.look(region); r != nil && !r.full() {

@@ -448,9 +448,7 @@ func testManyWait(t *testing.T, w way) {
 	for range callers {
 		go func() {
 			runtime.LockOSThread() // for good
-			var first unix.CPUSet
-			first.Set(0)
-			if err := unix.SchedSetaffinity(0, &first); err != nil {
+			if err := runOn(0); err != nil {
 				done <- err
 				return
 			}

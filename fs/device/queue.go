@@ -170,9 +170,7 @@ func (q *queue) interrupted(unique uint64) bool {
 // something itself, on the ring's processor.
 func (q *queue) pull() {
 	runtime.LockOSThread() // for good: the thread ends with this
-	var one unix.CPUSet
-	one.Set(int(q.ring.qid))
-	if unix.SchedSetaffinity(0, &one) != nil {
+	if runOn(int(q.ring.qid)) != nil {
 		return // it has gone offline
 	}
 	brought := make(chan bool, 1)

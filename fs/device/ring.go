@@ -107,7 +107,6 @@ type ring struct {
 
 	mu      sync.Mutex
 	entries []*entry // guarded by mu
-	unsent  uint32   // guarded by mu; submissions that the kernel has not been told of
 	taken   int      // guarded by mu; entries with a request in progress
 }
 
@@ -175,11 +174,19 @@ func runOnAll(n int) error {
 		if err == nil && len(b) > 0 && b[0] == '0' {
 			continue
 		}
-		var one unix.CPUSet
-		one.Set(cpu)
-		if err := unix.SchedSetaffinity(0, &one); err != nil {
-			return fmt.Errorf("run on processor %d: %w", cpu, err)
+		if err := runOn(cpu); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// runOn has the calling thread run on the processor cpu alone.
+func runOn(cpu int) error {
+	var one unix.CPUSet
+	one.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return fmt.Errorf("run on processor %d: %w", cpu, err)
 	}
 	return nil
 }
@@ -269,9 +276,9 @@ func letGo(err error) bool {
 // something on this mount, and that does not end before the mount.
 func (r *ring) own() {
 	runtime.LockOSThread()
-	var may, one unix.CPUSet
-	if one.Set(int(r.qid)); unix.SchedGetaffinity(0, &may) == nil && may.IsSet(int(r.qid)) {
-		_ = unix.SchedSetaffinity(0, &one)
+	var may unix.CPUSet
+	if cpu := int(r.qid); unix.SchedGetaffinity(0, &may) == nil && may.IsSet(cpu) {
+		_ = runOn(cpu)
 	}
 }
 
@@ -294,9 +301,6 @@ func (r *ring) growLocked(n int) error {
 // submitLocked puts a command with e where the kernel finds it once it is told. mu is
 // held.
 func (r *ring) submitLocked(cmd uint32, e *entry) {
-	if r.unsent == r.p.sqEntries {
-		r.tellLocked()
-	}
 	r.putLocked(sqe{
 		opcode: opURingCmd, fd: int32(r.dev), cmd: cmd,
 		addr: uint64(uintptr(unsafe.Pointer(&e.iov[0]))), n: uint32(len(e.iov)),
@@ -305,29 +309,33 @@ func (r *ring) submitLocked(cmd uint32, e *entry) {
 }
 
 func (r *ring) putLocked(s sqe) {
+	if r.unsent() == r.p.sqEntries {
+		r.tellLocked()
+	}
 	tail := r.at(r.p.sq.tail)
 	i := *tail & (r.p.sqEntries - 1)
 	*(*sqe)(unsafe.Pointer(&r.sqes[i*sqeSize])) = s
 	atomic.StoreUint32(tail, *tail+1)
-	r.unsent++
+}
+
+// unsent is how many submissions the kernel has not taken.
+func (r *ring) unsent() uint32 {
+	return atomic.LoadUint32(r.at(r.p.sq.tail)) - atomic.LoadUint32(r.at(r.p.sq.head))
 }
 
 // end wakes all who wait for a request: nothing more will come.
 func (r *ring) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.tellLocked()
 	r.putLocked(sqe{opcode: opNop, user: over})
 	r.tellLocked()
 }
 
 // tellLocked tells the kernel of all submissions. mu is held.
 func (r *ring) tellLocked() {
-	for r.unsent > 0 {
-		n, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.unsent), 0, enterGetEvents, 0, 0)
-		if errno == 0 {
-			r.unsent -= uint32(n)
-		} else if errno != syscall.EINTR && errno != syscall.EAGAIN {
+	for n := r.unsent(); n > 0; n = r.unsent() {
+		_, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n), 0, enterGetEvents, 0, 0)
+		if errno != 0 && errno != syscall.EINTR && errno != syscall.EAGAIN {
 			return
 		}
 	}
@@ -352,49 +360,39 @@ func (r *ring) tell() {
 // does not take an entry. It tells the kernel of the replies before.
 func (r *ring) next() (*entry, error) {
 	for {
-		e, unsent, err := r.look()
+		e, err := r.look()
 		if e != nil || err != nil {
 			return e, err
 		}
-		n, _, errno := syscall.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(unsent), 1, enterGetEvents, 0, 0)
+		_, _, errno := syscall.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.unsent()), 1, enterGetEvents, 0, 0)
 		switch errno {
 		case 0, syscall.EINTR, syscall.EAGAIN, syscall.EBUSY:
 		default:
 			return nil, os.NewSyscallError("io_uring_enter", errno)
 		}
-		if errno != 0 {
-			n = 0
-		}
-		if left := unsent - uint32(n); left > 0 {
-			r.mu.Lock()
-			r.unsent += left
-			r.mu.Unlock()
-		}
 	}
 }
 
-// look takes a request that has come. If there is none the caller is to tell the
-// kernel of so many submissions, and to wait.
-func (r *ring) look() (e *entry, unsent uint32, err error) {
+// look takes a request that has come; nil if there is none.
+func (r *ring) look() (*entry, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	head := r.at(r.p.cq.head)
 	if *head == atomic.LoadUint32(r.at(r.p.cq.tail)) {
-		unsent, r.unsent = r.unsent, 0
-		return nil, unsent, nil
+		return nil, nil
 	}
 	c := *(*cqe)(unsafe.Pointer(&r.rings[r.p.cq.cqes+*head&(r.p.cqEntries-1)*cqeSize]))
-	err = syscall.Errno(-c.res)
+	err := syscall.Errno(-c.res)
 	if c.user == over || letGo(err) {
-		return nil, 0, errLetGo // for all who look, so this stays there
+		return nil, errLetGo // for all who look, so this stays there
 	}
 	atomic.StoreUint32(head, *head+1)
 	r.tellLocked()
 	if c.res != 0 { // the entry is lost
-		return nil, 0, err
+		return nil, err
 	}
 	r.taken++
-	return r.entries[c.user], 0, nil
+	return r.entries[c.user], nil
 }
 
 // request is the request in e, as it would be read from the device.

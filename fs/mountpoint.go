@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,9 +19,6 @@ import (
 
 // maxStale is how many dead mounts on top of each other are taken away.
 const maxStale = 16
-
-// dyingTime is how long a mount may take to be dead once its process has ended.
-const dyingTime = 20 * time.Millisecond
 
 // prepareMountpoint returns the absolute path of a directory on which can be
 // mounted, and takes dead FUSE mounts away from it first.
@@ -33,11 +29,7 @@ func prepareMountpoint(ctx context.Context, dir string, log *slog.Logger) (strin
 	}
 	var st unix.Stat_t
 	for range maxStale {
-		err = unix.Stat(point, &st)
-		if err == unix.ECANCELED { // it may be about to die
-			time.Sleep(dyingTime)
-			continue
-		}
+		err = errno.AskMount(func() error { return unix.Stat(point, &st) })
 		if !errno.DeadMount(err) {
 			break
 		}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"os"
 	"syscall"
+	"time"
 )
 
 // Error is an operation that failed for a reason the kernel has a number for.
@@ -71,8 +72,19 @@ func Of(err error) syscall.Errno {
 	return syscall.EIO
 }
 
-// DeadMount reports whether err is what a FUSE mount answers whose process has ended. Who
-// asks at that moment may get ECANCELED, which others may mean otherwise: ask again then.
+// AskMount asks a mount something, and again while it answers ECANCELED, for a second:
+// over io_uring those may get that who ask while its process ends.
+func AskMount(ask func() error) error {
+	err := ask()
+	for wait := time.Millisecond; errors.Is(err, syscall.ECANCELED) && wait < time.Second; wait *= 2 {
+		time.Sleep(wait)
+		err = ask()
+	}
+	return err
+}
+
+// DeadMount reports whether err is what a FUSE mount answers whose process has ended, see
+// AskMount.
 func DeadMount(err error) bool {
 	return errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED)
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -46,4 +48,20 @@ func TestDeadMount(t *testing.T) {
 	for _, e := range []error{nil, syscall.EIO, syscall.ECANCELED, os.ErrNotExist, context.Canceled} {
 		require.False(t, DeadMount(e), e)
 	}
+}
+
+func TestAskMount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		require.ErrorIs(t, AskMount(func() error {
+			if asked++; asked < 4 {
+				return syscall.ECANCELED
+			}
+			return syscall.ENOTCONN
+		}), syscall.ENOTCONN)
+		require.Equal(t, 4, asked)
+		begin := time.Now()
+		require.ErrorIs(t, AskMount(func() error { return syscall.ECANCELED }), syscall.ECANCELED, "it means it")
+		require.Less(t, time.Since(begin), 2*time.Second)
+	})
 }

@@ -18,7 +18,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -118,12 +117,7 @@ func Resolve(point string) (string, error) {
 func Answer(ctx context.Context, point string) error {
 	return Do(ctx, func() error {
 		var st unix.Statfs_t
-		err := unix.Statfs(point, &st)
-		for wait := time.Millisecond; err == unix.ECANCELED && wait < time.Second; wait *= 2 { // its process may be about to end
-			time.Sleep(wait)
-			err = unix.Statfs(point, &st)
-		}
-		if err != nil {
+		if err := errno.AskMount(func() error { return unix.Statfs(point, &st) }); err != nil {
 			return fmt.Errorf("statfs %s: %w", point, err)
 		}
 		return nil
